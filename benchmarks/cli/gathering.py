@@ -1,0 +1,30 @@
+"""Which suites and tier a reading command is about."""
+
+from __future__ import annotations
+
+from benchmarks.core.console import note
+from benchmarks.core.errors import UserError
+from benchmarks.results.gather import RANKED, Gathered, best_tier, gather
+from benchmarks.spec.loading import load_suite, suite_files
+from benchmarks.spec.suite import Tier
+
+
+def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
+    """The suites named, or all that have records, each at `tier` or at its most faithful tier with records."""
+    out = []
+    for name in suites or suite_files():
+        try:
+            loaded = load_suite(name)
+            at = tier or best_tier(loaded)
+            if at is None and suites:
+                at = next((t for t in reversed(RANKED) if t in loaded.suite.tiers), None)
+            if at is None or at not in loaded.suite.tiers:
+                if suites:
+                    raise loaded.file.error(f"no tier {tier!r}", ("tiers",), "it has " + ", ".join(loaded.suite.tiers))
+                continue
+            out.append(gather(loaded, at))
+        except UserError as e:
+            if suites:
+                raise
+            note(f"left out: {e}")
+    return out

@@ -1,0 +1,48 @@
+"""`latentbench leaderboard`"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from benchmarks.cli.options import examples, format_option, print_json, tier_option
+
+
+@click.command(
+    epilog=examples(
+        "leaderboard iwae",
+        "leaderboard --dataset mnist --metric nll_iw --format md",
+        "leaderboard --format csv > leaderboard.csv",
+    ),
+)
+@click.argument("suites", nargs=-1)
+@click.option("--dataset", help="Only this dataset (its name in the suite).")
+@click.option("--metric", help="Only this metric.")
+@tier_option("cpu or paper; by default the most faithful tier that has records.")
+@format_option("table", "md", "csv", "json")
+def command(suites: tuple[str, ...], dataset: str | None, metric: str | None, tier: Any, form: str) -> None:
+    """Methods by dataset and metric: mean and 95 % interval over seeds, the paper's number beside ours.
+
+    ★ marks a method whose difference to every other one excludes zero, ≈ those that cannot be told apart. Rows of
+    different likelihood kinds or metric identities are never ranked together. Smoke runs never appear.
+    """
+    from benchmarks.cli.gathering import gathered
+    from benchmarks.cli.render import markdown, print_leaderboard
+    from benchmarks.core.errors import UserError
+    from benchmarks.results.leaderboard import leaderboard, to_frame
+
+    if tier == "smoke":
+        raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
+    found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in gathered(suites, tier)]
+    rows = [r for _, part in found for r in part]
+    if form == "csv":
+        click.echo(to_frame(rows).to_csv(index=False), nl=False)
+    elif form == "json":
+        print_json([asdict(r) for r in rows])
+    elif form == "md":
+        click.echo(markdown(rows))
+    else:
+        for g, part in found:
+            print_leaderboard(g, part)

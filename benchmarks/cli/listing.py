@@ -1,0 +1,114 @@
+"""`latentbench list`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from benchmarks.cli.options import examples, format_option, print_json, print_table
+
+KINDS = ["papers", "suites", "models", "datasets", "metrics"]
+
+
+@click.command(
+    "list",
+    epilog=examples(
+        "list",
+        "list papers --family vae --priority 1",
+        "list metrics --format json",
+    ),
+)
+@click.argument("kind", type=click.Choice(KINDS), default="suites")
+@click.option("--family", help="Papers of one family (vae, flow, diffusion …).")
+@click.option("--priority", type=click.IntRange(1, 4), help="Papers of one priority.")
+@format_option("table", "json")
+def command(kind: str, family: str | None, priority: int | None, form: str) -> None:
+    """What there is, as a table or as JSON. Without an argument: the suites."""
+    rows = globals()[f"_{kind}"]()
+    if kind == "papers":
+        rows = [r for r in rows if family in (None, r["family"]) and priority in (None, r["priority"])]
+    if form == "json":
+        print_json(rows)
+        return
+    columns = list(rows[0]) if rows else []
+    print_table(f"{len(rows)} {kind}", columns, [[_shown(r[c]) for c in columns] for r in rows])
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _papers() -> list[dict[str, Any]]:
+    from benchmarks.spec.papers import catalogue, states
+
+    state = states()
+    return [
+        {
+            "id": p.id,
+            "title": p.title,
+            "family": p.family,
+            "scope": p.scope,
+            "priority": p.priority,
+            "state": state.get(p.id, "no suite"),
+        }
+        for p in catalogue()
+    ]
+
+
+def _suites() -> list[dict[str, Any]]:
+    from benchmarks.core.errors import UserError
+    from benchmarks.spec.loading import load_suite, suite_files
+    from benchmarks.spec.papers import states
+
+    found, state = [], states()
+    for name, path in suite_files().items():
+        try:
+            suite = load_suite(path).suite
+            row: dict[str, Any] = {"title": suite.paper.title, "version": suite.version, "tiers": list(suite.tiers)}
+            row |= {"methods": len(suite.methods), "datasets": list(suite.datasets), "claims": len(suite.claims)}
+        except UserError as e:
+            row = {
+                "title": f"unreadable: {e}",
+                "version": None,
+                "tiers": [],
+                "methods": None,
+                "datasets": [],
+                "claims": None,
+            }
+        found.append({"id": name, **row, "state": state[name]})
+    return found
+
+
+def _models() -> list[dict[str, Any]]:
+    from benchmarks.spec.registry import models, parameters
+
+    return [
+        {"name": n, "summary": e.summary, "can": sorted(e.can), "parameters": sorted(parameters(e.target))}
+        for n, e in sorted(models().items())
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from benchmarks.data.registry import load_entry, names
+
+    return [
+        {"name": e.name, "title": e.title, "kind": e.kind, "splits": [f"{k} {s.rows:,}" for k, s in e.splits.items()]}
+        for e in map(load_entry, names())
+    ]
+
+
+def _metrics() -> list[dict[str, Any]]:
+    from benchmarks.spec.registry import metrics
+
+    return [
+        {
+            "name": n,
+            "summary": e.summary,
+            "unit": e.unit,
+            "better": e.better,
+            "needs": [*e.needs, *e.data],
+            "settings": [f"{k}={v}" for k, v in e.settings.items()],
+        }
+        for n, e in sorted(metrics().items())
+    ]

@@ -1,0 +1,100 @@
+"""The command `latentbench`. Each command's module is imported when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from benchmarks import __version__
+from benchmarks.core.console import note
+from benchmarks.core.errors import LatentbenchError, UserError, did_you_mean
+
+#: name -> (module, one line of help). The order is that of a user's work.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("listing", "What there is: papers, suites, models, datasets, metrics."),
+    "show": ("show", "A paper's card: methods, data, metrics, claims, cost per tier."),
+    "validate": ("validate", "Check suites without running them."),
+    "run": ("run", "Run suites; what has a record is not run again."),
+    "status": ("status", "Runs done, failed, stale and to do."),
+    "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
+    "verdict": ("verdict", "Each claim of a paper with its verdict."),
+    "data": ("data", "Fetch, verify, list and describe datasets."),
+    "doctor": ("doctor", "Environment, devices, disk, credentials: what is missing and how to get it."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"benchmarks.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UserError(f"no command {args[0]!r}", fix=did_you_mean(args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+EPILOG = """\b
+Examples:
+  latentbench run quickstart                     a leaderboard and verdicts in minutes
+  latentbench show iwae                          what a suite holds, and what each tier costs
+  latentbench run iwae --tier cpu --seeds 3      rerun a paper, shortened, on this machine
+  latentbench verdict iwae                       which of its claims came out again
+  latentbench list papers --format json | jq .   for scripts
+"""
+
+
+@click.command(
+    cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="latentbench")
+def cli() -> None:
+    """Rerun the benchmarks of generative-model papers and learn, with statistics, whether their claims hold.
+
+    Exit codes: 0 fine, 1 some runs failed or a check did not hold, 2 wrong input, 130 interrupted.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: maps every ending to its exit code, and a user's mistake to one line."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli.main(args=args, prog_name="latentbench", standalone_mode=False)
+    except UserError as e:
+        note(f"error: {e}")
+        code = 2
+    except click.exceptions.Abort:
+        note("interrupted: what has finished is kept, the rest goes on when you run it again")
+        code = 130
+    except click.ClickException as e:
+        e.show()
+        code = e.exit_code
+    except KeyboardInterrupt:
+        note("interrupted: what has finished is kept, the rest goes on when you run it again")
+        code = 130
+    except BrokenPipeError:  # `latentbench … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except LatentbenchError as e:
+        note(f"error: {e}")
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(signum: int, frame: Any) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -1,0 +1,203 @@
+"""What `latentbench run` does: plan, check, run, show."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from benchmarks.core.console import Bar, Display, display, note
+from benchmarks.core.errors import UserError
+from benchmarks.core.paths import results_dir, shown
+from benchmarks.planning.plan import RunSpec, plan
+from benchmarks.spec.loading import LoadedSuite, load_suite
+from benchmarks.spec.suite import Tier
+from benchmarks.spec.validation import problems
+
+if TYPE_CHECKING:
+    from benchmarks.records.record import Record
+    from benchmarks.runner.one import Settings, Told
+    from benchmarks.runner.tracking import Mode
+
+
+@dataclass
+class Sweep:
+    """One call of `latentbench run`; the fields are its options."""
+
+    suites: Sequence[str]
+    tier: Tier | None = None
+    seeds: list[int] | None = None
+    methods: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    jobs: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    force: bool = False
+    wandb: Mode | None = None
+    no_weights: bool = False
+    quiet: bool = False
+    dry_run: bool = False
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def go(self) -> int:
+        """Run everything; the exit code."""
+        loaded = [load_suite(s) for s in self.suites]
+        faults = [fault for one in loaded for fault in problems(one)]
+        _refuse(faults)
+        plans = [
+            plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets) for one in loaded
+        ]
+        if not any(plans):
+            raise UserError(
+                "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
+            )
+        if self.dry_run:
+            for spec in (r for runs in plans for r in runs):
+                click.echo(f"{spec.suite}  {spec.cell}")
+            return 0
+        settings = self._settings()
+        from benchmarks.runner.preflight import check_models
+
+        _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
+        self._prepare(plans)
+        started = time.monotonic()
+        with display(quiet=self.quiet) as screen:
+            self._run([r for runs in plans for r in runs], settings, screen)
+        self._close(loaded, settings, time.monotonic() - started)
+        return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory", "lost")) else 0
+
+    def _tier(self, one: LoadedSuite) -> Tier:
+        return self.tier or one.suite.default_tier
+
+    def _settings(self) -> Settings:
+        from benchmarks.runner.one import Settings
+        from benchmarks.runner.tracking import default_mode
+
+        results = results_dir()
+        _writable(results)
+        return Settings(
+            results=results,
+            device=_device(self.device),
+            wandb=self.wandb or default_mode(),
+            weights=not self.no_weights,
+            force=self.force,
+        )
+
+    def _prepare(self, plans: list[list[RunSpec]]) -> None:
+        """Every dataset, once, before anything trains: what is missing shows now."""
+        from benchmarks.data.progress import silent, to_stderr
+        from benchmarks.data.store import open_dataset
+
+        for name in dict.fromkeys(r.data["source"] for runs in plans for r in runs):
+            open_dataset(name, silent if self.quiet else to_stderr)
+
+    def _run(self, runs: list[RunSpec], settings: Settings, screen: Display) -> None:
+        from benchmarks.runner.local import run_all
+
+        overall = screen.bar("runs", len(runs))
+        bars: dict[str, Bar] = {}
+        done = 0
+
+        def told(t: Told) -> None:
+            bar = bars.get(t.cell) or bars.setdefault(t.cell, screen.bar(t.cell))
+            rate = f"{t.phase}, {t.samples_per_second:,.0f} samples/s" if t.samples_per_second else t.phase
+            bar.update(t.step, t.steps or None, rate)
+
+        def finished(spec: RunSpec, record: Record | None, cached: bool, why: str | None) -> None:
+            nonlocal done
+            done += 1
+            if (bar := bars.pop(spec.cell, None)) is not None:
+                bar.close()
+            status = "lost" if record is None else "there already" if cached else record.status
+            self.counts[status] = self.counts.get(status, 0) + 1
+            overall.update(done, text=spec.cell)
+            if record is None or record.status != "finished":
+                text = why if record is None else record.error
+                note(f"{spec.suite} {spec.cell}: {status}: {text}")
+
+        run_all(runs, settings, self.jobs, told, finished)
+
+    def _close(self, loaded: list[LoadedSuite], settings: Settings, seconds: float) -> None:
+        words = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
+        total = sum(self.counts.values())
+        note(
+            f"{total} run{'s' if total != 1 else ''} in {seconds:.0f} s: {words}; records in {shown(settings.results)}"
+        )
+        from benchmarks.cli.render import print_leaderboard, print_verdicts
+        from benchmarks.results.gather import gather
+        from benchmarks.results.leaderboard import leaderboard
+        from benchmarks.results.verdicts import verdicts
+
+        smoke = False
+        for one in loaded:
+            tier = self._tier(one)
+            if tier == "smoke":
+                smoke = True
+                continue
+            gathered = gather(one, tier, settings.results)
+            rows = leaderboard(gathered)
+            if not self.quiet:
+                print_leaderboard(gathered, rows)
+                print_verdicts(verdicts(gathered))
+            _track_leaderboard(settings, one.suite.id, tier, rows)
+        if smoke and not self.quiet:
+            note("smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict")
+
+
+def _track_leaderboard(settings: Settings, suite: str, tier: str, rows: Sequence[object]) -> None:
+    """The leaderboard as a wandb table."""
+    from dataclasses import astuple
+
+    from benchmarks.results.leaderboard import COLUMNS
+    from benchmarks.runner.tracking import Tracker
+
+    tracker = Tracker(
+        settings.wandb,
+        settings.results / "wandb",
+        name=f"{suite}-{tier}-leaderboard",
+        group=suite,
+        job_type="leaderboard",
+        tags=[suite, tier, "leaderboard"],
+    )
+    tracker.table("leaderboard", COLUMNS, [list(astuple(r)) for r in rows])  # type: ignore[call-overload]
+    tracker.finish({})
+
+
+def _refuse(faults: list[UserError]) -> None:
+    for fault in faults[1:6]:
+        note(f"error: {fault}")
+    if faults:
+        raise faults[0]
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise UserError(
+            f"results cannot be written: {e.strerror}",
+            where=shown(folder),
+            fix="make it writable, or set LATENTBENCH_RESULTS to a folder that is",
+        ) from None
+
+
+def _device(wanted: str) -> Literal["cpu", "cuda"]:
+    if wanted == "cpu" or (wanted == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES") == ""):
+        return "cpu"
+    import torch
+
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UserError(
+            "no CUDA GPU can be used here",
+            where="--device cuda",
+            fix="use --device cpu, or see what `latentbench doctor` says of the GPU",
+        )
+    return "cuda" if there else "cpu"

@@ -1,0 +1,112 @@
+"""Where records lie, and which of them count for a suite as it stands.
+
+``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<run-id>.json`` what
+comes with the repository. A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
+the suite has today; where several do, the one of today's code and data comes first, then the newest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.core.errors import UserError
+from benchmarks.core.paths import results_dir, safe_name
+from benchmarks.planning.plan import RunSpec
+from benchmarks.records.record import Record, read_record
+
+
+def run_folder(spec: RunSpec, data_hash: str, results: Path | None = None) -> Path:
+    return (results or results_dir()) / "runs" / safe_name(spec.suite) / spec.run_id(data_hash)
+
+
+def record_paths(suite: str, results: Path | None = None) -> Iterator[Path]:
+    """Record files of a suite, those run here first."""
+    root = results or results_dir()
+    runs = root / "runs" / safe_name(suite)
+    if runs.is_dir():
+        for folder in sorted(runs.iterdir()):
+            file = folder / "record.json"
+            if file.is_file():
+                yield file
+    reference = root / "reference" / safe_name(suite)
+    if reference.is_dir():
+        yield from sorted(reference.glob("*.json"))
+
+
+def lock_path(spec: RunSpec, data_hash: str, results: Path) -> Path:
+    """The lock that a process holds while it does a run."""
+    return results / "locks" / safe_name(spec.suite) / f"{spec.run_id(data_hash)}.lock"
+
+
+def running(results: Path) -> dict[str, list[str]]:
+    """Runs that some process on this machine holds the lock of, by suite."""
+    from filelock import FileLock, Timeout
+
+    found: dict[str, list[str]] = {}
+    for path in (results / "locks").glob("*/*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            found.setdefault(path.parent.name, []).append(path.stem)
+        except OSError:
+            continue
+        else:
+            lock.release()
+    return found
+
+
+@dataclass
+class Shelf:
+    """A suite's records: those that count, by cell, and what was left out."""
+
+    found: dict[str, Record] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    stale_code: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
+    """Match the records on disk to the runs of a plan.
+
+    Returns:
+        A shelf whose `found` maps a run's cell to its record; `stale_code` lists cells whose record was made by other
+        code than today's, `outdated` the records that answer an earlier specification, `unreadable` the broken files.
+    """
+    shelf = Shelf()
+    by_cell = {r.cell: r for r in runs}
+    tiers = {r.tier for r in runs}
+    fresh: dict[str, bool] = {}
+    for suite in dict.fromkeys(r.suite for r in runs):
+        for path in record_paths(suite, results):
+            name = path.parent.name if path.name == "record.json" else path.stem
+            if not any(f"--{t}--" in name for t in tiers):
+                continue
+            try:
+                record = read_record(path)
+            except UserError as e:
+                shelf.unreadable.append(str(e))
+                continue
+            _place(shelf, by_cell, fresh, record, path)
+    shelf.stale_code = [cell for cell in shelf.found if not fresh[cell]]
+    return shelf
+
+
+def _place(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool], record: Record, path: Path) -> None:
+    run = by_cell.get("--".join((safe_name(record.method), safe_name(record.dataset), record.tier, f"s{record.seed}")))
+    if run is None:
+        return
+    if record.hashes.get("spec") != run.spec_hash:
+        shelf.outdated.append(record.run_id)
+        return
+    is_fresh = record.hashes.get("code") == run.code_hash
+    old = shelf.found.get(run.cell)
+    if old is None or _rank(record, is_fresh) > _rank(old, fresh[run.cell]):
+        shelf.found[run.cell], shelf.paths[run.cell], fresh[run.cell] = record, path, is_fresh
+
+
+def _rank(record: Record, is_fresh: bool) -> tuple[bool, bool, str]:
+    return is_fresh, record.status == "finished", record.provenance.ended

@@ -1,0 +1,45 @@
+"""How far a suite's runs have come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.planning.plan import plan
+from benchmarks.records.archive import collect, running
+from benchmarks.spec.loading import LoadedSuite
+from benchmarks.spec.suite import Tier
+
+
+@dataclass
+class SuiteStatus:
+    """Cells of one suite at one tier by what has become of them; a stale one is done as well."""
+
+    suite: str
+    tier: str
+    runs: int
+    done: int = 0
+    running: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    to_do: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+
+
+def suite_status(loaded: LoadedSuite, tier: Tier, results: Path) -> SuiteStatus:
+    """Match the plan to the records and locks on disk."""
+    runs = plan(loaded, tier)
+    shelf = collect(runs, results)
+    out = SuiteStatus(loaded.suite.id, tier, len(runs), stale=shelf.stale_code, outdated=shelf.outdated)
+    busy = running(results)
+    for run in runs:
+        record = shelf.found.get(run.cell)
+        if any(name.startswith(f"{run.cell}--") for name in busy.get(run.suite, ())):
+            out.running.append(run.cell)
+        elif record is None:
+            out.to_do.append(run.cell)
+        elif record.status == "finished":
+            out.done += 1
+        else:
+            out.failed.append(f"{run.cell}: {record.status}: {record.error}")
+    return out

@@ -1,0 +1,214 @@
+"""One experiment: from a settled specification to measured numbers. No files, no catalogue, no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.core.capabilities import Fittable, Trainable
+from benchmarks.core.errors import Diverged, UserError
+from benchmarks.core.imports import load
+from benchmarks.core.seeds import derive, generator
+from benchmarks.core.types import DataInfo, MetricValue
+from benchmarks.data.preprocess import Pipeline, build
+from benchmarks.data.store import open_dataset
+from benchmarks.evaluation.view import View, make_view
+from benchmarks.spec.protocol import Training
+from benchmarks.training.loop import Progress, Trained, total_steps, train
+from benchmarks.training.source import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lightning.fabric import Fabric
+
+    from benchmarks.planning.plan import RunSpec
+
+
+@dataclass
+class Outcome:
+    """What an experiment measured.
+
+    Attributes:
+        values: metric key -> value.
+        failures: metric key -> why it has no value.
+        trained: the training's curve and counts.
+        parameters: number of trainable parameters.
+        seconds: wall time by phase (data, training, evaluation).
+        model: the trained model, for whoever stores its weights.
+        outcomes: words for what happened besides numbers, e.g. ``posterior-collapse``.
+    """
+
+    values: dict[str, MetricValue] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    trained: Trained = field(default_factory=Trained)
+    parameters: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    model: Any = None
+    outcomes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A run's data: raw splits, fitted preprocessing, and what models are told of it."""
+
+    splits: Mapping[str, np.ndarray]
+    columns: Mapping[str, Mapping[str, np.ndarray]]
+    pipeline: Pipeline
+    info: DataInfo
+    entry: Any
+    oracle: Any
+
+
+def load_data(spec: RunSpec) -> Data:
+    """The splits that a specification names, cut to its limits, with preprocessing fitted on the training split."""
+    wanted = spec.data
+    dataset = open_dataset(wanted["source"])
+    scheme = wanted["split"] or dataset.protocol(wanted["protocol"])
+    splits, columns = {}, {}
+    for role in ("train", "valid", "test"):
+        if role not in scheme:
+            continue
+        table = dataset.split(scheme[role])
+        limit = wanted["limit"].get(role)
+        rows = slice(None, limit)
+        columns[role] = {k: v[rows] for k, v in table.items() if k != "x"}
+        splits[role] = table["x"][rows]
+    pipeline = build(wanted["preprocess"], dataset.column())
+    pipeline.fit(splits["train"])
+    info = pipeline.info(splits["train"], columns["train"])
+    return Data(splits, columns, pipeline, info, dataset.entry, dataset.oracle)
+
+
+def build_model(spec: RunSpec, info: DataInfo) -> Any:
+    """The model with its initial weights, drawn on the axis `init` of the seed.
+
+    Raises:
+        UserError: a parameter that the model does not take.
+    """
+    factory = load(spec.target)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(spec.seed, "init"))
+        try:
+            return factory(info, **spec.params)
+        except TypeError as e:
+            if "argument" not in str(e):
+                raise
+            raise UserError(
+                f"model {spec.model!r}: {e}", where=f"suite {spec.suite}, method {spec.method}", fix="mend its params"
+            ) from None
+
+
+def run_experiment(
+    spec: RunSpec,
+    fabric: Fabric,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    on_log: Callable[[dict[str, float]], None] = lambda _: None,
+    on_phase: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Train (or fit) and evaluate.
+
+    Raises:
+        UserError: the specification cannot be met.
+        Diverged: training left the finite numbers.
+    """
+    out = Outcome()
+    clock = time.monotonic()
+    on_phase("data")
+    data = load_data(spec)
+    training = Training.model_validate(spec.training)
+    model = build_model(spec, data.info)
+    device = fabric.device
+    clock = _lap(out.seconds, "data", clock)
+
+    on_phase("training")
+    if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
+        valid = _source(data, "valid", device) if "valid" in data.splits else None
+        if valid is None and (training.early_stopping or training.select == "best"):
+            raise UserError(
+                "early stopping and `select: best` need a validation split",
+                where=f"suite {spec.suite}, dataset {spec.dataset}",
+                fix="choose a protocol with one, or give `split: {valid: ...}`",
+            )
+        try:
+            total_steps(training, len(data.splits["train"]))
+        except ValueError as e:
+            raise UserError(str(e), where=f"suite {spec.suite}, method {spec.method}", fix="give `epochs`") from None
+        source = _source(data, "train", device)
+        out.trained = train(model, source, valid, training, fabric, spec.seed, on_progress=on_progress, on_log=on_log)
+    elif isinstance(model, Fittable):
+        noise = generator(spec.seed, "noise")
+        x, _ = data.pipeline.forward(data.splits["train"][:], noise)
+        model.fit(x, noise)
+        out.trained.samples = len(x)
+    else:
+        raise UserError(
+            f"model {spec.model!r} has neither `loss` nor `fit`", where=f"suite {spec.suite}", fix="add one"
+        )
+    out.parameters = (
+        sum(p.numel() for p in model.parameters() if p.requires_grad) if hasattr(model, "parameters") else 0
+    )
+    clock = _lap(out.seconds, "training", clock)
+
+    on_phase("evaluation")
+    if isinstance(model, torch.nn.Module):
+        model.to(device).eval()
+    view = _view(data, spec.seed, device)
+    for metric in spec.metrics:
+        on_phase(metric.key)
+        draws = generator(spec.seed, "evaluation", metric.key, device=str(device))
+        try:
+            with torch.no_grad():
+                value = load(metric.target)(model, view, metric.settings, draws)
+        except Diverged as e:
+            out.failures[metric.key] = str(e)
+            continue
+        if not math.isfinite(value.value):
+            out.failures[metric.key] = f"its value is {value.value}"
+            continue
+        out.values[metric.key] = value
+        out.outcomes += [o for o in value.details.get("outcomes", ()) if o not in out.outcomes]
+    _lap(out.seconds, "evaluation", clock)
+    out.model = model
+    return out
+
+
+def _source(data: Data, split: str, device: torch.device) -> Source:
+    columns = {k: torch.from_numpy(v[:].copy()) for k, v in data.columns[split].items()}
+    return Source(
+        torch.from_numpy(data.splits[split][:].copy()),
+        columns,
+        data.pipeline,
+        device,
+        data.info.dims,
+        augment=split == "train",
+    )
+
+
+def _view(data: Data, seed: int, device: torch.device) -> View:
+    def make(split: str, train: Any = None) -> View:
+        return make_view(
+            data.splits[split],
+            data.columns[split],
+            data.pipeline,
+            data.info,
+            data.entry,
+            data.oracle,
+            seed,
+            split,
+            device,
+            train,
+        )
+
+    return make("test", lambda: make("train"))
+
+
+def _lap(seconds: dict[str, float], phase: str, since: float) -> float:
+    now = time.monotonic()
+    seconds[phase] = now - since
+    return now

@@ -1,0 +1,68 @@
+"""The catalogue of papers, ``suites/papers.yaml``, and how far each one's suite has come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from benchmarks.core.errors import UserError
+from benchmarks.core.paths import results_dir, safe_name, shown, suites_dir
+from benchmarks.core.yamlfile import read_plain
+from benchmarks.spec.loading import load_suite, suite_files
+from benchmarks.spec.suite import Tier
+from benchmarks.spec.validation import problems
+
+State = Literal["no suite", "invalid", "validates", "runs (smoke)", "verdict at cpu", "verdict at paper"]
+_AFTER: tuple[tuple[Tier, State], ...] = (
+    ("paper", "verdict at paper"),
+    ("cpu", "verdict at cpu"),
+    ("smoke", "runs (smoke)"),
+)
+
+
+class PaperEntry(BaseModel):
+    """One paper of the catalogue; keys that are not needed here are kept out of the way."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    title: str
+    family: str
+    scope: Literal["core", "extended", "pretrained", "theory"]
+    priority: int
+    arxiv: str | None = None
+    year: int | None = None
+    claim: str | None = None
+    small: str | None = None
+
+
+def catalogue() -> list[PaperEntry]:
+    """All papers, in the catalogue's order."""
+    path = suites_dir() / "papers.yaml"
+    try:
+        return TypeAdapter(list[PaperEntry]).validate_python(read_plain(path))
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]
+        place = ".".join(str(p) for p in fault["loc"])
+        raise UserError(f"{place}: {fault['msg']}", where=shown(path), fix="restore it from git") from None
+
+
+def states(results: Path | None = None) -> dict[str, State]:
+    """How far each suite has come, by id; papers without one are absent."""
+    root = results or results_dir()
+    return {name: _state(name, path, root) for name, path in suite_files().items()}
+
+
+def _state(name: str, path: Path, root: Path) -> State:
+    runs, reference = root / "runs" / safe_name(name), root / "reference" / safe_name(name)
+    done = [p.name for p in runs.iterdir() if (p / "record.json").is_file()] if runs.is_dir() else []
+    done += [p.stem for p in reference.glob("*.json")] if reference.is_dir() else []
+    for tier, state in _AFTER:
+        if any(f"--{tier}--" in run for run in done):
+            return state
+    try:
+        return "invalid" if problems(load_suite(path)) else "validates"
+    except UserError:
+        return "invalid"
