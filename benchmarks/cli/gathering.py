@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.core.console import note
 from benchmarks.core.errors import UserError
-from benchmarks.results.gather import RANKED, Gathered, best_tier, gather
+from benchmarks.results.gather import RANKED, Gathered, best_tier, gather, has_records
 from benchmarks.spec.loading import load_suite, suite_files
 from benchmarks.spec.suite import Tier
 
@@ -21,6 +21,8 @@ def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
             if at is None or at not in loaded.suite.tiers:
                 if suites:
                     raise loaded.file.error(f"no tier {tier!r}", ("tiers",), "it has " + ", ".join(loaded.suite.tiers))
+                continue
+            if not suites and not has_records(loaded.suite.id, at):
                 continue
             out.append(gather(loaded, at))
         except UserError as e:

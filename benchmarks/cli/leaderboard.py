@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,8 +22,13 @@ from benchmarks.cli.options import examples, format_option, print_json, tier_opt
 @click.option("--dataset", help="Only this dataset (its name in the suite).")
 @click.option("--metric", help="Only this metric.")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
+@click.option(
+    "--write", type=click.Path(file_okay=False), help="Write csv, md, verdicts, metrics, curves into a folder."
+)
 @format_option("table", "md", "csv", "json")
-def command(suites: tuple[str, ...], dataset: str | None, metric: str | None, tier: Any, form: str) -> None:
+def command(
+    suites: tuple[str, ...], dataset: str | None, metric: str | None, tier: Any, write: str | None, form: str
+) -> None:
     """Methods by dataset and metric: mean and 95 % interval over seeds, the paper's number beside ours.
 
     ★ marks a method whose difference to every other one excludes zero, ≈ those that cannot be told apart. Rows of
@@ -32,7 +38,12 @@ def command(suites: tuple[str, ...], dataset: str | None, metric: str | None, ti
     from benchmarks.cli.render import markdown, print_leaderboard
     from benchmarks.core.errors import UserError
     from benchmarks.results.leaderboard import leaderboard, to_frame
+    from benchmarks.results.tables import write_tables
 
+    if write is not None:
+        everything = [] if tier == "smoke" else gathered(suites, tier)
+        write_tables(Path(write), everything, markdown([r for g in everything for r in leaderboard(g)]))
+        return
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
     found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in gathered(suites, tier)]

@@ -231,13 +231,22 @@ class Suite(Strict):
     training: Training = Training()
     overrides: list[Override] = []
     tiers: dict[Tier, TierSpec] = Field(min_length=1)
+    preferred_tier: Tier | None = Field(None, description="what `latentbench run` takes if no tier is asked for")
     reported: list[Reported] = []
     claims: list[Claim] = []
     protocol: list[ProtocolItem] = []
 
+    @model_validator(mode="after")
+    def _tier_exists(self) -> Self:
+        if self.preferred_tier is not None and self.preferred_tier not in self.tiers:
+            raise ValueError(f"preferred_tier {self.preferred_tier!r} is not among the tiers")
+        return self
+
     @property
     def default_tier(self) -> Tier:
-        """The tier of `latentbench run SUITE`: cpu; where a suite has none, its protocol is small enough in full."""
+        """The tier of `latentbench run SUITE`: the preferred one, else cpu, else what there is."""
+        if self.preferred_tier is not None:
+            return self.preferred_tier
         return next(t for t in ("cpu", "paper", "smoke") if t in self.tiers)
 
     def metric_name(self, key: str) -> str:

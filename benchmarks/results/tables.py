@@ -1,0 +1,65 @@
+"""The files that a pipeline tabulates: leaderboard, verdicts, metrics for DVC, learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.records.record import write_atomically
+from benchmarks.results.gather import Gathered
+from benchmarks.results.leaderboard import Row, leaderboard, to_frame
+from benchmarks.results.verdicts import ClaimVerdict, verdicts
+
+CURVE_COLUMNS = ["suite", "tier", "dataset", "method", "epoch", "loss"]
+
+
+def write_tables(folder: Path, gathered: Sequence[Gathered], markdown: str) -> None:
+    """Write leaderboard.csv, leaderboard.md, verdicts.json, metrics.json and curves.csv into `folder`."""
+    rows = [r for g in gathered for r in leaderboard(g)]
+    found = [v for g in gathered for v in verdicts(g)]
+    write_atomically(folder / "leaderboard.csv", to_frame(rows).to_csv(index=False))
+    write_atomically(folder / "leaderboard.md", markdown)
+    write_atomically(folder / "verdicts.json", _json([v.as_dict() for v in found]))
+    write_atomically(folder / "metrics.json", _json(metrics(rows, found)))
+    write_atomically(folder / "curves.csv", curves(gathered))
+
+
+def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any]:
+    """Nested numbers for `dvc metrics`: suite, dataset, metric, method -> mean; and verdicts counted by word."""
+    out: dict[str, Any] = {}
+    for r in rows:
+        if r.mean is not None:
+            out.setdefault(r.suite, {}).setdefault(r.dataset, {}).setdefault(r.metric, {})[r.method] = r.mean
+    for v in found:
+        counts = out.setdefault(v.suite, {}).setdefault("verdicts", {})
+        counts[v.verdict] = counts.get(v.verdict, 0) + 1
+    return out
+
+
+def curves(gathered: Sequence[Gathered]) -> str:
+    """Training losses as CSV: mean over the seeds of each method, at the steps that all of them logged."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for g in gathered:
+        sums: dict[tuple[str, str, float], list[float]] = {}
+        for cell, record in g.shelf.found.items():
+            path = g.shelf.paths[cell].parent / "curve.csv"
+            if record.status != "finished" or record.curve is None or not path.is_file():
+                continue
+            with path.open(newline="", encoding="utf-8") as f:
+                for line in csv.DictReader(f):
+                    if line.get("loss"):
+                        key = (record.dataset, record.method, round(float(line["epoch"]), 4))
+                        sums.setdefault(key, []).append(float(line["loss"]))
+        for (dataset, method, epoch), losses in sums.items():
+            writer.writerow([g.loaded.suite.id, g.tier, dataset, method, epoch, sum(losses) / len(losses)])
+    return text.getvalue()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
