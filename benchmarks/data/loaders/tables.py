@@ -1,0 +1,103 @@
+"""Tables of numbers: DEBD, UCI regression, MovieLens, Sachs, Tübingen pairs, CITE-seq, ETT."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.core.errors import UserError
+from benchmarks.data import archive
+from benchmarks.data.columns import Chunk, Ragged
+from benchmarks.data.loaders.common import bits, npy, npz, table
+
+Files = Mapping[str, Path]
+
+
+def load_debd(files: Files) -> Iterator[Chunk]:
+    """Binary density-estimation sets (Lowd & Davis 2010; Van Haaren & Davis 2012): lines of 0 and 1 with commas."""
+    for name, path in files.items():
+        split = name.split(".")[1]
+        raw = np.frombuffer(archive.read(path), np.uint8)
+        rows = len(archive.read(path).split())
+        digits = raw[raw > ord(",")] - ord("0")
+        if rows == 0 or digits.size % rows:
+            raise UserError("lines of different lengths", where=path)
+        yield Chunk(split, {"x": bits(digits, path).reshape(rows, -1)})
+
+
+def load_uci(files: Files) -> Iterator[Chunk]:
+    """UCI regression with the random splits of Hernández-Lobato & Adams (2015).
+
+    Split all: x (N, D), y (N, 1) float64. Split folds: a row a split, train and test row numbers of ``all``.
+    """
+    values, index = table(files["data.txt.gz"]), npz(files["splits.npz"])
+    x = np.ascontiguousarray(values[:, index["index_features"].astype(np.int64)])
+    y = np.ascontiguousarray(values[:, index["index_target"].astype(np.int64)])
+    yield Chunk("all", {"x": x, "y": y})
+    folds = range(int(index["n_splits"][0]))
+    parts = {part: Ragged.of([index[f"{part}_{k}"] for k in folds], np.int32) for part in ("train", "test")}
+    yield Chunk("folds", parts)
+
+
+def load_movielens(files: Files) -> Iterator[Chunk]:
+    """MovieLens-100k (Harper & Konstan 2015): ratings, the first official fold, items and users; ids from 0."""
+    for split, name in (("all", "u.data.gz"), ("u1_train", "u1.base.gz"), ("u1_test", "u1.test.gz")):
+        values = table(files[name], dtype=np.int64)
+        pair = values[:, :2] - 1
+        yield Chunk(split, {"x": pair, "rating": values[:, 2], "time": values[:, 3]})
+    items = [line.split("|") for line in archive.text(files["u.item.gz"], "latin-1").splitlines() if line]
+    genres = np.array([f[5:] for f in items], dtype=np.uint8)
+    yield Chunk("items", {"title": Ragged.of_text(f[1] for f in items), "genres": genres})
+    users = [line.split("|") for line in archive.text(files["u.user.gz"], "latin-1").splitlines() if line]
+    yield Chunk(
+        "users",
+        {
+            "age": np.array([f[1] for f in users], dtype=np.int64),
+            "female": np.array([f[2] == "F" for f in users], dtype=np.uint8),
+            "occupation": Ragged.of_text(f[3] for f in users),
+        },
+    )
+
+
+def _records(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(archive.text(path))))
+
+
+def load_sachs(files: Files) -> Iterator[Chunk]:
+    """Protein signalling (Sachs et al. 2005): measurements, variable names, and the consensus edges cause -> effect."""
+    records = _records(files["cyto_full_data.csv.gz"])
+    names = list(records[0])
+    yield Chunk("all", {"x": np.array([[r[n] for n in names] for r in records], dtype=np.float64)})
+    yield Chunk("variables", {"name": Ragged.of_text(names)})
+    edges = [(names.index(r["Cause"]), names.index(r["Effect"])) for r in _records(files["cyto_full_target.csv.gz"])]
+    yield Chunk("edges", {"edge": np.array(edges, dtype=np.int32)})
+
+
+def load_tuebingen(files: Files) -> Iterator[Chunk]:
+    """Cause-effect pairs (Mooij et al. 2016): a row a pair, x (samples, 2), forward 1 where the first is the cause."""
+    csv.field_size_limit(1 << 24)
+    pairs = _records(files["Tuebingen_pairs.csv.gz"])
+    target = {r["SampleID"]: float(r["Target"]) for r in _records(files["Tuebingen_targets.csv.gz"])}
+    rows = [np.column_stack([np.array(r[side].split(), dtype=np.float64) for side in "AB"]) for r in pairs]
+    forward = np.array([target[r["SampleID"]] > 0 for r in pairs], dtype=np.uint8)
+    number = np.array([r["SampleID"].removeprefix("pair") for r in pairs], dtype=np.int64)
+    yield Chunk("all", {"x": Ragged.of(rows, np.float64, (2,)), "forward": forward, "pair": number})
+
+
+def load_cells(files: Files) -> Iterator[Chunk]:
+    """CITE-seq as 50 principal components: a split a day."""
+    for name, path in files.items():
+        yield Chunk(f"day{name.removesuffix('.npy').rsplit('_', 1)[1]}", {"x": npy(path)})
+
+
+def load_ett(files: Files) -> Iterator[Chunk]:
+    """Electricity transformer temperature (Zhou et al. 2021): seven hourly series; time in seconds since 1970, UTC."""
+    rows = [line.split(",") for line in archive.text(next(iter(files.values()))).splitlines()[1:] if line]
+    stamps = [datetime.strptime(r[0], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp() for r in rows]
+    x = np.array([r[1:] for r in rows], dtype=np.float64)
+    yield Chunk("all", {"x": x, "time": np.array(stamps).astype(np.int64)})
