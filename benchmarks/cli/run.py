@@ -22,7 +22,9 @@ from benchmarks.cli.options import examples, parse_seeds, tier_option
 @click.option("--seeds", help="A number of seeds (3) or a list (4,7), instead of the suite's own.")
 @click.option("--method", "methods", multiple=True, help="Only these methods; a name or pattern, repeatable.")
 @click.option("--dataset", "datasets", multiple=True, help="Only these datasets; a name or pattern, repeatable.")
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Runs side by side.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), help="Runs side by side. Default: a core each, 8 at most; 1 on a GPU."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--force", is_flag=True, help="Run again what has a record.")
 @click.option(

@@ -35,7 +35,7 @@ class Sweep:
     seeds: list[int] | None = None
     methods: Sequence[str] = ()
     datasets: Sequence[str] = ()
-    jobs: int = 1
+    jobs: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     force: bool = False
     wandb: Mode | None = None
@@ -97,7 +97,7 @@ class Sweep:
             open_dataset(name, silent if self.quiet else to_stderr)
 
     def _run(self, runs: list[RunSpec], settings: Settings, screen: Display) -> None:
-        from benchmarks.runner.local import run_all
+        from benchmarks.runner.local import default_jobs, run_all
 
         overall = screen.bar("runs", len(runs))
         bars: dict[str, Bar] = {}
@@ -120,7 +120,7 @@ class Sweep:
                 text = why if record is None else record.error
                 note(f"{spec.suite} {spec.cell}: {status}: {text}")
 
-        run_all(runs, settings, self.jobs, told, finished)
+        run_all(runs, settings, self.jobs or default_jobs(settings.device, len(runs)), told, finished)
 
     def _close(self, loaded: list[LoadedSuite], settings: Settings, seconds: float) -> None:
         words = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))

@@ -18,7 +18,9 @@ Axis = Literal["init", "order", "noise", "preprocess", "evaluation", "data"]
 
 def derive(seed: int, axis: Axis, *context: str | int) -> int:
     """A 63-bit seed for `axis` of a run; `context` separates further streams (split, metric, block)."""
-    text = "/".join(str(part) for part in ("latentbench", seed, axis, *context))
+    # "/" in a name must not read as a separator
+    parts = [str(part).replace("%", "%25").replace("/", "%2F") for part in ("latentbench", seed, axis, *context)]
+    text = "/".join(parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -5,6 +5,7 @@ No tags, no aliases, no duplicate keys: a suite from a stranger can only be data
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ Path_ = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BYTES = 4_000_000
+MAX_DEPTH = 50
+#: Numbers lie below it: NaN and infinities have no place in JSON, and longer integers none in its readers.
+LARGEST = 1e308
 
 
 @dataclass
@@ -61,10 +65,11 @@ def read_yaml(path: Path) -> YamlFile:
         raise UserError(f"cannot be read: {e}", where=shown(path), fix="the file must be readable UTF-8 text") from None
     out = YamlFile(path, None)
     try:
+        _look_over(text, path)
         loader = Loader(text)
         try:
             node = loader.get_single_node()
-            out.data = _build(loader, node, (), out, set()) if node is not None else None
+            out.data = _build(loader, node, (), out) if node is not None else None
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as e:
@@ -73,9 +78,24 @@ def read_yaml(path: Path) -> YamlFile:
         raise UserError(f"not YAML: {e.problem}", where=shown(path), line=line, fix="mend the syntax there") from None
     except yaml.YAMLError as e:
         raise UserError(f"not YAML: {e}", where=shown(path), fix="the file must be plain UTF-8 YAML") from None
-    except RecursionError:
-        raise UserError("nested too deeply", where=shown(path), fix="a suite is a few levels deep") from None
     return out
+
+
+def _look_over(text: str, path: Path) -> None:
+    """Refuse aliases and deep nesting, event by event: libyaml would build the latter until the stack ends."""
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(
+                "YAML aliases are not used here", where=shown(path), line=line, fix="write it out, or use `matrix`"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise UserError("nested too deeply", where=shown(path), line=line, fix="a suite is a few levels deep")
 
 
 def read_plain(path: Path) -> Any:
@@ -90,62 +110,60 @@ def read_plain(path: Path) -> Any:
         return read_yaml(path).data
 
 
-def _build(loader: Any, node: yaml.Node, path: Path_, out: YamlFile, seen: set[int]) -> Any:
-    line = node.start_mark.line + 1
-    out.lines.setdefault(path, line)
-    if id(node) in seen:
-        raise UserError(
-            "YAML aliases are not used here", where=shown(out.path), line=line, fix="write it out, or use `matrix`"
-        )
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
+def _build(loader: Any, node: yaml.Node, path: Path_, out: YamlFile) -> Any:
+    out.lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = _scalar(loader, key_node, out)
-            key = key if isinstance(key, str) else str(key)
+            key = str(_scalar(loader, key_node, out))
             if key in mapping:
-                raise UserError(
-                    f"key {key!r} stands twice",
-                    where=shown(out.path),
-                    line=key_node.start_mark.line + 1,
-                    fix="keep one of the two",
-                )
+                raise _refusal(out, key_node, f"key {key!r} stands twice", "keep one of the two")
             out.lines[(*path, key)] = key_node.start_mark.line + 1
-            mapping[key] = _build(loader, value_node, (*path, key), out, seen)
+            mapping[key] = _build(loader, value_node, (*path, key), out)
         return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, item, (*path, i), out, seen) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+        return [_build(loader, item, (*path, i), out) for i, item in enumerate(node.value)]
     return _scalar(loader, node, out)
 
 
-_PLAIN = {"tag:yaml.org,2002:" + t for t in ("str", "int", "float", "bool", "null")}
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = {_TAG + t for t in ("str", "int", "float", "bool", "null")}
 
 
 def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
-    if node.tag == "tag:yaml.org,2002:timestamp":  # a date is text to us
-        return node.value
-    if node.tag not in _PLAIN or not isinstance(node, yaml.ScalarNode):
-        raise UserError(
+    if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN | {_TAG + "timestamp"}:
+        raise _refusal(
+            out,
+            node,
             f"YAML tag or key {node.tag} is not allowed",
-            where=shown(out.path),
-            line=node.start_mark.line + 1,
-            fix="only plain text, numbers, true, false, null, lists and mappings",
+            "only plain text, numbers, true, false, null, lists and mappings",
         )
-    if node.tag == "tag:yaml.org,2002:str":
-        # YAML 1.1 reads 1e-3 as text; every reader of a suite means the number
-        try:
-            return float(node.value) if node.style is None and "e" in node.value.lower() else node.value
-        except ValueError:
-            return node.value
+    text: str = node.value
+    if node.tag == _TAG + "timestamp":  # a date is text to us
+        return text
     try:
-        return loader.construct_object(node, deep=True)
-    except ValueError:
-        raise UserError(
-            f"{node.value!r} is not a value",
-            where=shown(out.path),
-            line=node.start_mark.line + 1,
-            fix="quote it if it is text",
-        ) from None
+        if node.tag == _TAG + "str":
+            value = _power_of_ten(text) if not node.style and _NUMBER.fullmatch(text) else text
+        else:
+            value = loader.construct_object(node, deep=True)
+    except (ValueError, LookupError):  # what PyYAML raises for `!!int x` and `!!bool x`
+        raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text") from None
+    if isinstance(value, int | float) and not abs(value) < LARGEST:
+        raise _refusal(out, node, f"{text[:40]!r} is no number that can be used", "write a finite one, or quote text")
+    return value
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _power_of_ten(text: str) -> int | float:
+    """YAML 1.1 reads 1e-3 and 1e5 as text; every reader of a suite means the numbers, the latter a whole one."""
+    value = float(text)
+    return int(value) if "." not in text and value.is_integer() else value
+
+
+def _refusal(out: YamlFile, node: yaml.Node, what: str, fix: str) -> UserError:
+    return UserError(what, where=shown(out.path), line=node.start_mark.line + 1, fix=fix)
 
 
 def parse(file: YamlFile, model: type[M], at: Path_ = (), data: Any = None) -> M:
@@ -154,28 +172,47 @@ def parse(file: YamlFile, model: type[M], at: Path_ = (), data: Any = None) -> M
     Raises:
         UserError: the first fault, with file, line and the nearest known key for an unknown one.
     """
+    data = file.data if data is None else data
     try:
-        return model.model_validate(file.data if data is None else data)
+        return model.model_validate(data)
     except ValidationError as e:
-        faults = e.errors(include_url=False)
-        # an unknown key is usually the cause of the other faults in the same place
-        fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-        raise _explain(file, model, at, fault) from None
+        fault = first_fault(e)
+        raise explain(file, model, at, fault, data) from None
 
 
-def _explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any) -> UserError:
-    loc = tuple(p for p in fault["loc"])
+def first_fault(error: ValidationError) -> Any:
+    """The fault to mend first: an unknown key is usually the cause of the others in the same place."""
+    faults = error.errors(include_url=False)
+    return next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+
+
+def explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any, data: Any) -> UserError:
+    """One fault of pydantic's in a user's words; `data`, which stands at path `at`, is what was validated."""
+    loc = _written(data, fault["loc"])
     place = ".".join(str(p) for p in (*at, *loc)) or "the file"
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(model, loc[:-1])
+        known = _keys_at(model, fault["loc"][:-1])
         return file.error(f"unknown key {place!r}", (*at, *loc), did_you_mean(str(loc[-1]), known) if known else None)
     if fault["type"] == "missing":
         return file.error(f"{place!r} is missing", (*at, *loc), "add it")
     message = fault["msg"].removeprefix("Value error, ")
     given = fault.get("input")
     shown_value = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
-    fix = (fault.get("ctx") or {}).get("fix")
-    return file.error(f"{place}: {message[0].lower() + message[1:]}{shown_value}", (*at, *loc), fix)
+    return file.error(f"{place}: {message[0].lower() + message[1:]}{shown_value}", (*at, *loc), "change the value")
+
+
+def _written(data: Any, loc: Path_) -> Path_:
+    """`loc` without the names of union members, which pydantic puts in and no file has."""
+    path: list[str | int] = []
+    for i, part in enumerate(loc):
+        if isinstance(data, dict) and part not in data and i + 1 < len(loc):
+            continue
+        path.append(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return tuple(path)
 
 
 def _keys_at(model: type[BaseModel], loc: Path_) -> list[str]:
@@ -184,6 +221,9 @@ def _keys_at(model: type[BaseModel], loc: Path_) -> list[str]:
 
     kinds: list[Any] = [model]
     for part in loc:
+        if members := [kind for kind in kinds if _is_member(kind, part)]:
+            kinds = members
+            continue
         step: list[Any] = []
         for kind in kinds:
             origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -199,6 +239,15 @@ def _keys_at(model: type[BaseModel], loc: Path_) -> list[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             keys += [info.alias or name for name, info in kind.model_fields.items()]
     return keys
+
+
+def _is_member(kind: Any, tag: str | int) -> bool:
+    """Whether a model is the one that a union calls `tag`, by the literal of its field `kind`."""
+    import typing
+
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)) or "kind" not in kind.model_fields:
+        return False
+    return tag in typing.get_args(kind.model_fields["kind"].annotation)
 
 
 def _flatten(kind: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from benchmarks.core.errors import UserError, did_you_mean
 from benchmarks.core.types import DataInfo
 from benchmarks.data.columns import AnyColumn, Indexed, Ragged
 from benchmarks.data.registry import Column
+from benchmarks.data.splits import sample_rows
 from benchmarks.data.steps import STEPS, Learner, State, Step
 
 Rows = np.ndarray | Tensor
@@ -242,7 +243,7 @@ def _initial(column: Column) -> State:
     if _is_image(column):
         shape = (1, *shape) if len(shape) == 2 else (shape[2], *shape[:2])
     if column.levels is None:
-        return State(shape, "real")
+        return State(shape, "unit" if column.top == 1 else "real", column.top)
     return State(shape, "binary" if column.levels == 2 else "discrete", float(column.levels - 1), column.levels)
 
 
@@ -268,9 +269,9 @@ def _row_shape(column: AnyColumn) -> tuple[int, ...]:
 
 
 def _chunks(x: AnyColumn) -> Iterator[np.ndarray]:
-    """Rows in order, by the chunk; of rendered rows at most `_SAMPLED`, evenly spaced."""
+    """Rows in order, by the chunk; of rendered rows a sample."""
     if isinstance(x, Indexed):
-        rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), _SAMPLED)).astype(np.int64))
+        rows = sample_rows(len(x), _SAMPLED)
         for start in range(0, len(rows), _CHUNK):
             yield x[rows[start : start + _CHUNK]]
         return

@@ -36,6 +36,7 @@ class Column(_Strict):
         dtype: as stored; images stay uint8.
         ragged: each row is a sequence of its own length (flat values and row offsets).
         levels: values are the integers ``0 .. levels - 1`` (256 for 8-bit pixels, 2 for bits).
+        top: real values lie in ``[0, top]`` (1 for intensities); None where no range is known.
         about: what it holds, its unit, and anything a reader must know.
     """
 
@@ -43,6 +44,7 @@ class Column(_Strict):
     dtype: DType
     ragged: bool = False
     levels: int | None = Field(default=None, ge=2)
+    top: float | None = Field(default=None, gt=0)
     about: str = ""
 
     @property
@@ -264,7 +266,6 @@ def resolve(function: str) -> Callable[..., Any]:
     Raises:
         UserError: no such module or attribute.
     """
-    module, _, attribute = function.partition(":")
     try:
         found: Callable[..., Any] = imports.load(function)
     except (ImportError, AttributeError) as e:

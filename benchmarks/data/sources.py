@@ -166,23 +166,29 @@ def _local(entry: Entry, file: File, progress: Progress, reasons: list[str]) -> 
 
 
 def _official(entry: Entry, file: File, progress: Progress, reasons: list[str]) -> Path:
-    """`file` downloaded and verified. Raises SourceError where no address gives it."""
+    """`file` downloaded and verified, by one process at a time. Raises SourceError where no address gives it."""
+    from filelock import FileLock
+
     path = cached(entry, file)
-    want = expected_hash(entry, file)
-    for url in file.urls:
-        try:
-            download(url, path, progress, size=file.bytes)
-        except SourceError as e:
-            reasons.append(str(e))
-            continue
-        got = sha256(path, progress)
-        if want is not None and got != want:
-            path.unlink()
-            reasons.append(f"wrong hash: {url} has sha256 {got[:16]}…, expected {want[:16]}…")
-            continue
-        if file.sha256 is None:
-            _record(path).write_text(f"{got}  {path.name}\n")
-        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        found = _local(entry, file, progress, [])  # another process may have fetched it meanwhile
+        if found is not None:
+            return found
+        for url in file.urls:
+            try:
+                download(url, path, progress, size=file.bytes)
+            except SourceError as e:
+                reasons.append(str(e))
+                continue
+            want, got = expected_hash(entry, file), sha256(path, progress)
+            if want is not None and got != want:
+                path.unlink()
+                reasons.append(f"wrong hash: {url} has sha256 {got[:16]}…, expected {want[:16]}…")
+                continue
+            if file.sha256 is None:
+                _record(path).write_text(f"{got}  {path.name}\n")
+            return path
     raise SourceError(f"no address gave {file.name}")
 
 

@@ -27,12 +27,14 @@ class State:
         support: kind of values, as in `DataInfo`.
         top: values lie in ``[0, top]`` (``[0, top)`` once dequantised); None where unbounded or shifted.
         levels: number of integer values, while discrete.
+        dequantised: values are continuous and lie below `top`.
     """
 
     shape: tuple[int, ...]
     support: Support
     top: float | None = None
     levels: int | None = None
+    dequantised: bool = False
 
     @property
     def dims(self) -> int:
@@ -180,7 +182,7 @@ class Dequantise(Step):
         self._levels = state.levels
         # below the next integer even where float32 rounds 255 + 0.99999997 up to 256
         self._limit = float(torch.nextafter(torch.tensor(float(state.levels)), torch.tensor(0.0)))
-        return replace(state, support="real", top=float(state.levels), levels=None)
+        return replace(state, support="real", top=float(state.levels), levels=None, dequantised=True)
 
     def forward(self, y: Tensor, generator: Generator | None) -> Tensor:
         return (y + _uniform(y, generator)).clamp_(max=self._limit)
@@ -209,7 +211,7 @@ class Logit(Step):
         return {"alpha": self.alpha, "symmetric": self.symmetric}
 
     def bind(self, state: State) -> State:
-        if state.top is None or state.levels is not None:
+        if state.top is None or not state.dequantised:
             raise UserError("logit needs dequantised values of a known range", fix="put dequantise before it")
         self._slope = (1 - (2 if self.symmetric else 1) * self.alpha) / state.top
         self._dims = state.dims

@@ -7,19 +7,27 @@ from typing import Any
 
 from torch import Generator
 
-from benchmarks.core.capabilities import Encoder
+from benchmarks.core.capabilities import Encoder, GaussianEncoder
 from benchmarks.core.errors import UserError
 from benchmarks.core.types import MetricValue
-from benchmarks.evaluation.posterior import codes
+from benchmarks.evaluation.posterior import codes, gaussians
 from benchmarks.evaluation.view import View
-from benchmarks.metrics import disentanglement
+from benchmarks.metrics.codes import information
 
 Settings = Mapping[str, Any]
 
 
 def mig(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mutual information gap of posterior means, `bins` equal-width bins (disentanglement_lib's convention)."""
-    return _value(disentanglement.mig(codes(model, view), factors(view), bins=int(settings["bins"])), len(view))
+    return MetricValue(information.mig(codes(model, view), factors(view), bins=int(settings["bins"])), None, len(view))
+
+
+def mig_gaussian(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """Mutual information gap under the full posterior q(z|x), entropies from `samples` draws (Chen et al. 2018)."""
+    means, log_variances = gaussians(model, view)
+    return information.mig_gaussian(
+        means, log_variances, factors(view), generator=generator, samples=int(settings["samples"])
+    )
 
 
 def factors(view: View) -> Any:
@@ -31,7 +39,3 @@ def factors(view: View) -> Any:
     if "factors" not in view.columns:
         raise UserError("this metric needs ground-truth factors", fix="use a dataset with a column `factors`")
     return view.columns["factors"][:]
-
-
-def _value(found: MetricValue | float, n: int) -> MetricValue:
-    return found if isinstance(found, MetricValue) else MetricValue(float(found), None, n)

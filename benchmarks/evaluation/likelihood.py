@@ -70,8 +70,7 @@ def likelihood_share(model: Any, view: View, settings: Settings, generator: Gene
         ours = likelihood.log_likelihood(log_prob(model, view), view.log_abs_det)
     else:
         ours = _bound(model, view, settings, generator).summary(view.log_abs_det)
-    raw = torch.as_tensor(view.raw[:]).double().flatten(1)
-    train = torch.as_tensor(view.train.raw[:]).double().flatten(1)
+    raw, train = (torch.from_numpy(v.raw[:].astype("float64")).flatten(1) for v in (view, view.train))
     mean, std = train.mean(0), train.std(0)
     floor = (-0.5 * ((raw - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(1).mean()
     optimum = float(view.oracle.log_prob(view.raw[:]).mean())

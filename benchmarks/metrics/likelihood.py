@@ -237,6 +237,23 @@ class ImportanceBound:
         return MetricValue(value.value, value.se, value.n, details)
 
 
+def importance_bound(log_weights: Values, log_abs_det: Values | None = None) -> MetricValue:
+    """The importance-weighted bound of weights that are at hand, nats; see `ImportanceBound`, which streams them.
+
+    Args:
+        log_weights: (K, N) log p(x_n, z_kn) - log q(z_kn | x_n).
+        log_abs_det: as for `log_likelihood`.
+    """
+    import torch
+
+    weights = torch.as_tensor(log_weights)
+    if weights.ndim != 2 or not weights.numel():
+        raise UserError(f"has shape {tuple(weights.shape)}", where="log_weights", fix="give (K, N)")
+    bound = ImportanceBound(weights.shape[1], device=weights.device)
+    bound.update(weights)
+    return bound.summary(log_abs_det)
+
+
 def _arange_like(sums: Tensor) -> Tensor:
     import torch
 

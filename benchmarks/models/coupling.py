@@ -18,10 +18,10 @@ from benchmarks.models import checks, densities, nets
 class CouplingFlow(nn.Module):
     """Coupling layers that change the even and the odd coordinates in turn, then a learned diagonal map.
 
-    One half b changes, given the other half a: b' = b * exp(s(a)) + t(a) (Real NVP eq. 7), with s a learned scale of
-    each coordinate times tanh of a network's output (their section 4.1), or b' = b + t(a) (NICE). The diagonal map is
-    the rescaling that NICE puts last (its section 3.3), without which additive couplings preserve volume. The prior is
-    a standard normal.
+    One half b changes, given the other half a: b' = b * exp(s(a)) + t(a) (Real NVP section 3.2), with s a learned scale
+    of each coordinate times tanh of a network's output (their section 4.1), or b' = b + t(a) (NICE). The diagonal map
+    is the rescaling that NICE puts last (its section 3.3), without which additive couplings preserve volume. The prior
+    is a standard normal.
 
     Args:
         info: the data: vectors of two or more real coordinates.

@@ -71,7 +71,7 @@ class FlowNorm(nn.Module):
     """Statistics for batch normalisation as a flow step (section 3.7).
 
     In training the minibatch's own, with their gradients; else running averages. A step's log-determinant is
-    -1/2 log(variance + eps) for each element (their eq. 15): exact where the statistics are fixed, so in evaluation.
+    -1/2 log(variance + eps) for each element as in the paper: exact where the statistics are fixed, so in evaluation.
     """
 
     mean: Tensor
@@ -97,7 +97,7 @@ class FlowNorm(nn.Module):
 
 
 class Coupling(nn.Module):
-    """y = x * exp(s) + t on some places, s and t a network's function of the others (eq. 7), then `FlowNorm`.
+    """y = x * exp(s) + t on some places, s and t a network's function of the others (section 3.2), then `FlowNorm`.
 
     s is a learned scale times tanh of the network's output; additive couplings have none. The network sees what it is
     given and its negative, each rectified, as in the authors' code.
@@ -108,6 +108,7 @@ class Coupling(nn.Module):
     def __init__(self, places: Tensor, n_given: int, n_changed: int, settings: Settings, start: float) -> None:
         super().__init__()
         self.register_buffer("places", places, persistent=False)
+        self.count = float(places.sum())
         self.first = nn.BatchNorm2d(n_given, eps=BN_EPS) if settings.batch_norm else nn.Identity()
         self.net = ResNet(2 * n_given, n_changed * (1 if settings.additive else 2), settings)
         self.scale = None if settings.additive else nn.Parameter(torch.tensor(start))
@@ -134,7 +135,7 @@ class Coupling(nn.Module):
         if self.norm is not None:
             mean, log_var = self.norm(y, self.places)
             y = (y - mean) * torch.exp(-0.5 * log_var)
-            log_det = log_det - 0.5 * self.places.sum() * log_var.sum()
+            log_det = log_det - 0.5 * self.count * log_var.sum()
         return y, log_det
 
     def restore(self, y: Tensor, given: Tensor) -> Tensor:

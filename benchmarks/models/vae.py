@@ -5,7 +5,7 @@ Higgins et al. 2017 (beta). With stochastic layers h_1 (bottom) .. h_L (top),
 
     q(h | x) = q(h_1 | x) q(h_2 | h_1) ... q(h_L | h_{L-1}),   p(x, h) = p(h_L) p(h_{L-1} | h_L) ... p(x | h_1),
 
-p(h_L) standard normal and every other conditional a diagonal Gaussian predicted by a network (IWAE eqs. 1 and 4).
+p(h_L) standard normal and every other conditional a diagonal Gaussian predicted by a network (IWAE section 2).
 """
 
 from __future__ import annotations
@@ -110,12 +110,18 @@ class HierarchicalVAE(nn.Module):
         with torch.no_grad():
             last.bias.copy_(bias)  # type: ignore[operator]
 
-    def _noise(self, k: int, n: int, generator: Generator, like: Tensor) -> Tensor:
-        shape = (k, n, sum(self.latent_dims))
-        return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+    def _noise(self, *shape: int, generator: Generator, like: Tensor) -> Tensor:
+        """Standard normal (*shape, sum of latent_dims): all noise of a step in one draw."""
+        width = sum(self.latent_dims)
+        return torch.randn((*shape, width), generator=generator, device=like.device, dtype=like.dtype)
+
+    def _training_noise(self, x: Tensor, generator: Generator) -> Tensor:
+        """For k draws a datum; one draw goes without that axis, which spares a small model's step some reductions."""
+        shape = (x.shape[0],) if self.k == 1 else (self.k, x.shape[0])
+        return self._noise(*shape, generator=generator, like=x)
 
     def _terms(self, x: Tensor, posterior: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x | h_1) and log q(h | x) - log p(h), each (k, N), at the draws made of `noise` (k, N, sum of dims)."""
+        """log p(x | h_1) and log q(h | x) - log p(h), each (..., N), at the draws of `noise` (..., N, sum of dims)."""
         mean, log_std = posterior
         noises = noise.split(self.latent_dims, -1)
         rate = densities.standard_normal(noise) - log_std.sum(-1)
@@ -131,9 +137,9 @@ class HierarchicalVAE(nn.Module):
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """The negative objective, with `rate` and `distortion` in nats per sample (means over the k samples)."""
         x = batch.x
-        noise = self._noise(self.k, x.shape[0], generator, x)
+        noise = self._training_noise(x, generator)  # first, so that what follows compiles into one graph
         log_px, rate = self._terms(x, self.q[0](x), noise)
-        if self.objective == "iwae":
+        if self.objective == "iwae" and self.k > 1:  # with one sample the bound is the ELBO
             loss = -densities.importance_weighted_bound(log_px - rate).mean()
             return {"loss": loss, "rate": rate.detach().mean(), "distortion": -log_px.detach().mean()}
         rate, distortion = rate.mean(), -log_px.mean()
@@ -141,9 +147,8 @@ class HierarchicalVAE(nn.Module):
 
     def elbo(self, x: Tensor, generator: Generator) -> Elbo:
         """One-sample estimate; the rate is log q(h|x) - log p(h) at that sample."""
-        noise = self._noise(1, x.shape[0], generator, x)
-        log_px, rate = self._terms(x, self.posterior(x), noise)
-        return Elbo(rate=rate[0], distortion=-log_px[0])
+        log_px, rate = self._terms(x, self.posterior(x), self._noise(x.shape[0], generator=generator, like=x))
+        return Elbo(rate=rate, distortion=-log_px)
 
     def posterior(self, x: Tensor) -> Gaussian:
         """Mean and log standard deviation of q(h_1 | x), each (N, latent_dims[0])."""
@@ -152,13 +157,13 @@ class HierarchicalVAE(nn.Module):
 
     def log_importance_weights(self, x: Tensor, posterior: Gaussian, k: int, generator: Generator) -> Tensor:
         """log p(x, h_i) - log q(h_i | x) for k fresh draws, (k, N) nats; memory grows with k * N * dims."""
-        log_px, rate = self._terms(x, posterior, self._noise(k, x.shape[0], generator, x))
+        log_px, rate = self._terms(x, posterior, self._noise(k, x.shape[0], generator=generator, like=x))
         return log_px - rate
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """(n, *shape) draws of x, every layer sampled."""
         like = next(self.parameters())
-        h, *noises = self._noise(1, n, generator, like)[0].split(self.latent_dims[::-1], -1)
+        h, *noises = self._noise(n, generator=generator, like=like).split(self.latent_dims[::-1], -1)
         for p, eps in zip(reversed(self.p), noises, strict=True):
             mean, log_std = p(h)
             h = torch.addcmul(mean, torch.exp(log_std), eps)
@@ -178,7 +183,7 @@ class HierarchicalVAE(nn.Module):
 
     def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
         """One draw of all layers from q(h | x), (N, sum of latent_dims), bottom first."""
-        noises = self._noise(1, x.shape[0], generator, x)[0].split(self.latent_dims, -1)
+        noises = self._noise(x.shape[0], generator=generator, like=x).split(self.latent_dims, -1)
         draws = []
         below = x
         for q, eps in zip(self.q, noises, strict=True):
@@ -252,7 +257,7 @@ class VAE(HierarchicalVAE):
         if self.kl == "sample":
             return super().loss(batch, generator)
         x = batch.x
-        noise = self._noise(self.k, x.shape[0], generator, x)
+        noise = self._training_noise(x, generator)
         log_px, rate = self._analytic_terms(x, self.q[0](x), noise)
         rate, distortion = rate.mean(), -log_px.mean()
         return {"loss": distortion + self.beta * rate, "rate": rate.detach(), "distortion": distortion.detach()}
@@ -264,9 +269,9 @@ class VAE(HierarchicalVAE):
 
     def elbo(self, x: Tensor, generator: Generator) -> Elbo:
         """One-sample distortion and the closed-form rate KL(q(z|x) || p(z))."""
-        noise = self._noise(1, x.shape[0], generator, x)
+        noise = self._noise(x.shape[0], generator=generator, like=x)
         log_px, rate = self._analytic_terms(x, self.posterior(x), noise)
-        return Elbo(rate=rate, distortion=-log_px[0])
+        return Elbo(rate=rate, distortion=-log_px)
 
     def encode_gaussian(self, x: Tensor) -> Gaussian:
         """Mean and log-variance of q(z|x), each (N, latent_dim)."""

@@ -22,6 +22,8 @@ CANNOT_CHANGE_A_RESULT = (
     "benchmarks.core.errors",
     "benchmarks.core.paths",
     "benchmarks.core.console",
+    "benchmarks.core.yamlfile",
+    "benchmarks.data.registry",
     "benchmarks.data.store",
 )
 
@@ -80,35 +82,39 @@ def _module(module: str, package: str) -> tuple[str, tuple[str, ...]]:
             imported.update(f"{base}.{a.name}" for a in node.names)
     ours = {m for m in imported if m == package or m.startswith(package + ".")}
     modules = tuple(sorted(m for m in ours if module_file(m) is not None))
-    text = hashlib.sha256("\n".join(_lines(tree)).encode()).hexdigest()
-    return text, modules
+    text: list[str] = []
+    _write(tree, text)
+    return hashlib.sha256("\n".join(text).encode()).hexdigest(), modules
 
 
-def _run_time(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below `node`, but for what stands under ``if TYPE_CHECKING``."""
-    yield node
-    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _run_time(child)
+def _run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of `tree`, but for what stands under ``if TYPE_CHECKING``."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            waiting += node.orelse
+        else:
+            waiting += ast.iter_child_nodes(node)
 
 
-def _lines(node: ast.AST) -> Iterator[str]:
+def _write(node: ast.AST, out: list[str]) -> None:
     """A syntax tree as text, the same for every Python version that reads it the same way."""
-    yield type(node).__name__
-    body = getattr(node, "body", None)
-    for name, value in ast.iter_fields(node):
+    out.append(type(node).__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
         if value is None or value == [] or name in ("type_comment", "kind", "type_params"):
             continue
-        if name == "body" and isinstance(body, list) and _has_docstring(node):
-            value = body[1:]
-        yield name
+        if name == "body" and _has_docstring(node):
+            value = value[1:]
+        out.append(name)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.AST):
-                yield from _lines(item)
+                _write(item, out)
             else:
-                yield repr(item)
-    yield ";"
+                out.append(repr(item))
+    out.append(";")
 
 
 def _has_docstring(node: ast.AST) -> bool:

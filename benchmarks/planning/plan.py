@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.core.errors import UserError, did_you_mean
 from benchmarks.core.paths import safe_name
+from benchmarks.core.yamlfile import Path_, explain, first_fault
 from benchmarks.data.registry import load_entry
 from benchmarks.planning.fingerprint import code_hash, digest
 from benchmarks.spec.loading import LoadedSuite
@@ -93,7 +94,7 @@ class RunSpec:
         """The run's identity, once the content hash of its dataset is known."""
         return digest([self.spec_hash, data_hash, self.code_hash])
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """Method, dataset, tier and seed as one readable name, unique within a suite."""
         return "--".join((safe_name(self.method), safe_name(self.dataset), self.tier, f"s{self.seed}"))
@@ -135,10 +136,11 @@ def plan(
     for dataset in suite.datasets:
         if dataset not in wanted_d or not any(fnmatchcase(dataset, g) for g in spec.datasets):
             continue
+        oracle = load_entry(suite.datasets[dataset].source or dataset).oracle
         for method in suite.methods:
             if method not in wanted_m or not any(fnmatchcase(method, g) for g in spec.methods):
                 continue
-            runs += _cell(loaded, tier, spec, method, dataset, spec.seeds if seeds is None else seeds)
+            runs += _cell(loaded, tier, spec, method, dataset, oracle, spec.seeds if seeds is None else seeds)
     return runs
 
 
@@ -160,7 +162,13 @@ def _select(table: Iterable[str], patterns: Iterable[str], what: str, loaded: Lo
 
 
 def _cell(
-    loaded: LoadedSuite, tier: Tier, spec: TierSpec, method: str, dataset: str, seeds: Sequence[int]
+    loaded: LoadedSuite,
+    tier: Tier,
+    spec: TierSpec,
+    method: str,
+    dataset: str,
+    oracle: str | None,
+    seeds: Sequence[int],
 ) -> list[RunSpec]:
     """The runs of one method on one dataset: everything but the seed is settled once."""
     suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
@@ -171,7 +179,7 @@ def _cell(
     tier_layers = [o for o in spec.overrides if o.matches(method, dataset)]
     for layer in (*suite_layers, Override(training=spec.training, metrics=spec.metrics), *tier_layers):
         params = merge(params, layer.params)
-        training = merge(training, layer.training)
+        training = lay(training, layer.training)
         preprocess = layer.preprocess if layer.preprocess is not None else preprocess
         limit = merge(limit, (layer.limit or Limit()).model_dump(exclude_none=True))
         for key, settings in layer.metrics.items():
@@ -189,7 +197,6 @@ def _cell(
         for key, v in suite.metrics.items()
         if v.applies(method, dataset)
     )
-    oracle = load_entry(d.source or dataset).oracle
     return [
         RunSpec(
             suite=suite.id,
@@ -217,25 +224,42 @@ def _metric(suite: Suite, key: str, changes: dict[str, Any]) -> MetricSpec:
     return MetricSpec(key, suite.metric_name(key), entry.version, entry.target, settings)
 
 
-def settle_training(loaded: LoadedSuite, changes: dict[str, Any], method: str, tier: str) -> dict[str, Any]:
+def settle_training(loaded: LoadedSuite, changes: dict[str, Any], method: str, tier: Tier) -> dict[str, Any]:
     """The suite's protocol with a method's and a tier's changes, checked as a whole."""
     from pydantic import ValidationError
 
-    base = loaded.suite.training.model_dump(exclude_unset=True)
-    for one, other in (("epochs", "steps"), ("steps", "epochs")):  # a tier may count the other way
-        if one in changes and other not in changes:
-            base.pop(other, None)
-    merged = merge(base, changes)
+    merged = lay(loaded.suite.training.model_dump(exclude_unset=True), changes)
     try:
         return Training.model_validate(merged).model_dump(mode="json")
     except ValidationError as e:
-        fault = e.errors()[0]
-        place = ".".join(str(p) for p in fault["loc"])
+        fault = first_fault(e)
+        place = next((at for at in _layers(loaded, method, tier) if (*at, *fault["loc"]) in loaded.file.lines), None)
+        if place is not None and fault["loc"]:
+            raise explain(loaded.file, Training, place, fault, merged) from None
         raise loaded.file.error(
-            f"training of {method!r} at tier {tier!r}: {place} {fault['msg'].removeprefix('Value error, ')}".rstrip(),
+            f"training of {method!r} at tier {tier!r}: {fault['msg'].removeprefix('Value error, ')}",
             ("tiers", tier),
             "mend `training` there or in the method",
         ) from None
+
+
+def _layers(loaded: LoadedSuite, method: str, tier: Tier) -> Iterator[Path_]:
+    """Where a setting of training may stand, the place that wins first."""
+    for i in reversed(range(len(loaded.suite.tiers[tier].overrides))):
+        yield ("tiers", tier, "overrides", i, "training")
+    yield ("tiers", tier, "training")
+    for i in reversed(range(len(loaded.suite.overrides))):
+        yield ("overrides", i, "training")
+    yield ("methods", method, "training")
+
+
+def lay(training: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`merge` for training: a length given in `changes` replaces one that is counted the other way."""
+    kept = dict(training)
+    for one, other in (("epochs", "steps"), ("steps", "epochs")):
+        if one in changes and other not in changes:
+            kept.pop(other, None)
+    return merge(kept, changes)
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

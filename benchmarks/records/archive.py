@@ -7,6 +7,7 @@ the suite has today; where several do, the one of today's code and data comes fi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +22,28 @@ def run_folder(spec: RunSpec, data_hash: str, results: Path | None = None) -> Pa
     return (results or results_dir()) / "runs" / safe_name(spec.suite) / spec.run_id(data_hash)
 
 
-def record_paths(suite: str, results: Path | None = None) -> Iterator[Path]:
-    """Record files of a suite, those run here first."""
+def record_files(suite: str, results: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Run identifiers and record files of a suite, those run here first.
+
+    There may be thousands of them, and strings cost a fraction of what `Path` objects do.
+    """
     root = results or results_dir()
-    runs = root / "runs" / safe_name(suite)
-    if runs.is_dir():
-        for folder in sorted(runs.iterdir()):
-            file = folder / "record.json"
-            if file.is_file():
-                yield file
-    reference = root / "reference" / safe_name(suite)
-    if reference.is_dir():
-        yield from sorted(reference.glob("*.json"))
+    runs, reference = f"{root}/runs/{safe_name(suite)}", f"{root}/reference/{safe_name(suite)}"
+    for name in _listed(runs):
+        file = f"{runs}/{name}/record.json"
+        if os.path.isfile(file):
+            yield name, file
+    for name in _listed(reference):
+        if name.endswith(".json"):
+            yield name.removesuffix(".json"), f"{reference}/{name}"
+
+
+def _listed(folder: str) -> list[str]:
+    """What is in a folder, sorted; nothing where there is none."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def lock_path(spec: RunSpec, data_hash: str, results: Path) -> Path:
@@ -81,10 +92,10 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
     tiers = {r.tier for r in runs}
     fresh: dict[str, bool] = {}
     for suite in dict.fromkeys(r.suite for r in runs):
-        for path in record_paths(suite, results):
-            name = path.parent.name if path.name == "record.json" else path.stem
+        for name, file in record_files(suite, results):
             if not any(f"--{t}--" in name for t in tiers):
                 continue
+            path = Path(file)
             try:
                 record = read_record(path)
             except UserError as e:

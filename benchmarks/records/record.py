@@ -28,7 +28,7 @@ class Measured(_Strict):
     name: str
     metric: str
     value: float | None = Field(None, allow_inf_nan=False)
-    se: float | None = None
+    se: float | None = Field(None, allow_inf_nan=False)
     n: int | None = None
     unit: str
     better: Literal["higher", "lower"]
@@ -125,9 +125,11 @@ def read_record(path: Path) -> Record:
         UserError: it is not a record of this format.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open(path, "rb") as f:
+            text = f.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
             raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="records are small; remove it")
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(text)
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
         place = ".".join(str(p) for p in fault["loc"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.planning.plan import RunSpec, plan
-from benchmarks.records.archive import Shelf, collect
+from benchmarks.records.archive import Shelf, collect, record_files
 from benchmarks.records.record import Record
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
@@ -26,14 +27,36 @@ class Gathered:
 
     def records(self, method: str, dataset: str) -> list[Record]:
         """Records of a method on a dataset, in the order of their seeds, failed ones included."""
-        return [r for r in self.shelf.found.values() if (r.method, r.dataset) == (method, dataset)]
+        return self._by_pair.get((method, dataset), [])
+
+    @cached_property
+    def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
+        found: dict[tuple[str, str], list[Record]] = {}
+        for record in sorted(self.shelf.found.values(), key=lambda r: r.seed):
+            found.setdefault((record.method, record.dataset), []).append(record)
+        return found
 
 
 def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gathered:
     """The records that count for a suite at a tier. Seeds beyond the tier's own count too."""
     runs = plan(loaded, tier)
-    seeds = {r.seed for r in runs} | _seeds_on_disk(loaded.suite.id, tier, results)
-    return Gathered(loaded, tier, runs, collect(plan(loaded, tier, seeds=sorted(seeds)), results))
+    further = _seeds_on_disk(loaded.suite.id, tier, results) - {r.seed for r in runs}
+    # one by one, for an exact method has one run, under whichever seed came first
+    more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
+    shelf = collect([*runs, *more], results)
+    _say_once(shelf, [r for r in (*runs, *more) if r.exact])
+    return Gathered(loaded, tier, runs, shelf)
+
+
+def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
+    """Keep one record of each exact method, which says the same under every seed; a finished one if there is one."""
+    kept: dict[tuple[str, str], str] = {}
+    for run in sorted(
+        (r for r in exact if r.cell in shelf.found), key=lambda r: shelf.found[r.cell].status != "finished"
+    ):
+        if kept.setdefault((run.method, run.dataset), run.cell) != run.cell:
+            del shelf.found[run.cell], shelf.paths[run.cell]
+    shelf.stale_code = [cell for cell in shelf.stale_code if cell in shelf.found]
 
 
 def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
@@ -44,20 +67,14 @@ def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
     return None
 
 
-def _names(suite: str, results: Path | None) -> list[str]:
-    from benchmarks.records.archive import record_paths
-
-    return [p.parent.name if p.name == "record.json" else p.stem for p in record_paths(suite, results)]
-
-
 def has_records(suite: str, tier: Tier, results: Path | None = None) -> bool:
     """Whether any record of this tier lies on disk, judged by its name."""
-    return any(f"--{tier}--" in name for name in _names(suite, results))
+    return any(f"--{tier}--" in name for name, _ in record_files(suite, results))
 
 
 def _seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
     found = set()
-    for name in _names(suite, results):
+    for name, _ in record_files(suite, results):
         parts = name.split("--")
         if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s" and parts[-2][1:].isdigit():
             found.add(int(parts[-2][1:]))

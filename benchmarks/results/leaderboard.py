@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from benchmarks.records.record import Measured, Record
 from benchmarks.results.gather import Gathered
-from benchmarks.stats.intervals import t_interval
+from benchmarks.stats.intervals import group_summary, t_interval
 from benchmarks.stats.samples import Sample, compare
 
 
@@ -64,7 +65,9 @@ class _Cell:
     outcomes: dict[str, int]
     exact: bool
 
+    @cached_property
     def sample(self) -> Sample:
+        """The values, once they are all there."""
         return Sample.of(dict(self.values), deterministic=True if self.exact else None)
 
 
@@ -117,9 +120,12 @@ def _cells(method: str, key: str, records: Sequence[Record]) -> list[_Cell]:
 
 def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> list[Row]:
     suite = gathered.loaded.suite
-    means = [float(np.mean(list(c.values.values()))) if c.values else math.nan for c in cells]
-    stds = [float(np.std(list(c.values.values()), ddof=1)) if len(c.values) > 1 else math.nan for c in cells]
-    lows, highs = t_interval([len(c.values) for c in cells], means, stds)
+    values = np.concatenate([c.sample.array() for c in cells])
+    counts, found, spread = group_summary(
+        values, np.repeat(np.arange(len(cells)), [c.sample.n for c in cells]), len(cells)
+    )
+    lows, highs = t_interval(counts, found, spread)
+    means, stds = found.tolist(), spread.tolist()
     marks = _marks(cells, means)
     sign = -1 if cells[0].measured.better == "higher" else 1
     order = sorted(range(len(cells)), key=lambda i: (math.isnan(means[i]), sign * means[i], cells[i].method))
@@ -161,7 +167,7 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
 def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
     """``best`` or ``tied`` for each cell, by the intervals of differences from the leading one."""
     marks = [""] * len(cells)
-    able = [i for i, c in enumerate(cells) if not c.sample().blind and c.values]
+    able = [i for i, c in enumerate(cells) if not c.sample.blind and c.values]
     if len(able) < 2 or len(able) < sum(1 for c in cells if c.values):
         return marks
     sign = -1 if cells[0].measured.better == "higher" else 1
@@ -169,7 +175,7 @@ def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
     tied = []
     for i in able:
         if i != top:
-            low, high = compare([cells[top].sample(), cells[i].sample()], [1.0, -1.0]).contrast.interval(0.95)
+            low, high = compare([cells[top].sample, cells[i].sample], [1.0, -1.0]).contrast.interval(0.95)
             if not (float(low) > 0 or float(high) < 0):
                 tied.append(i)
     for i in [top, *tied]:

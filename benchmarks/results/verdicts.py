@@ -99,9 +99,14 @@ def _interval(judgement: Judgement) -> tuple[float, float] | None:
 def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
     suite = gathered.loaded.suite
     entry = find_metric(suite.metric_name(claim.metric))
+    unit = "" if entry.unit == "1" else entry.unit
+
+    identity: str | None = None
 
     def sample(method: str) -> Sample:
-        return seeds_of(gathered, method, claim.dataset, claim.metric)
+        nonlocal identity
+        identity = identity or _identity(gathered, method, claim.dataset, claim.metric)
+        return seeds_of(gathered, method, claim.dataset, claim.metric, identity)
 
     match claim:
         case ValueClaim():
@@ -118,7 +123,7 @@ def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
                 reported_std=spread.std if spread else None,
                 reported_runs=reported.runs if reported else None,
                 name=_label(suite, claim.method),
-                unit=entry.unit,
+                unit=unit,
                 alpha=alpha,
             )
         case OrderClaim():
@@ -128,7 +133,7 @@ def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
                 entry.better,
                 claim.margin,
                 names=(_label(suite, claim.better), _label(suite, claim.worse)),
-                unit=entry.unit,
+                unit=unit,
                 alpha=alpha,
             )
         case TrendClaim():
@@ -136,8 +141,9 @@ def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
                 [sample(m) for m in claim.methods],
                 claim.direction,
                 shape=claim.form,
+                name=claim.metric,
                 labels=[_label(suite, m) for m in claim.methods],
-                unit=entry.unit,
+                unit=unit,
                 alpha=alpha,
             )
         case BoundClaim():
@@ -145,7 +151,7 @@ def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
             limit = claim.at_least if claim.at_least is not None else claim.at_most
             assert limit is not None  # the schema asks for one of the two
             return judge_bound(
-                sample(claim.method), limit, side, name=_label(suite, claim.method), unit=entry.unit, alpha=alpha
+                sample(claim.method), limit, side, name=_label(suite, claim.method), unit=unit, alpha=alpha
             )
 
 
@@ -153,18 +159,23 @@ def _label(suite: Suite, method: str) -> str:
     return suite.methods[method].label or method
 
 
-def seeds_of(gathered: Gathered, method: str, dataset: str, metric: str) -> Sample:
-    """A metric's values by seed, failed seeds counted. Values of different identities never mix: the first seed's
-    identity holds, and others count as failed."""
+def _identity(gathered: Gathered, method: str, dataset: str, metric: str) -> str | None:
+    """The identity under which a method's first seed was measured."""
+    found = (record.value(metric) for record in gathered.records(method, dataset))
+    return next((measured.identity for measured in found if measured is not None), None)
+
+
+def seeds_of(gathered: Gathered, method: str, dataset: str, metric: str, identity: str | None) -> Sample:
+    """A metric's values by seed, failed seeds counted. Only values of one identity count: those of another are of
+    another quantity, and stand with the failed."""
     values: dict[int, float] = {}
-    identity: str | None = None
     failed, exact = 0, False
+    counts = find_metric(gathered.loaded.suite.metric_name(metric)).counts
     for record in gathered.records(method, dataset):
         measured = record.value(metric)
         exact = exact or record.exact
-        if measured is None or measured.value is None or (identity is not None and measured.identity != identity):
+        if measured is None or measured.value is None or measured.identity != identity:
             failed += 1
-            continue
-        identity = measured.identity
-        values[record.seed] = measured.value
-    return Sample.of(dict(values), failed=failed, deterministic=True if exact else None)
+        else:
+            values[record.seed] = measured.value
+    return Sample.of(dict(values), failed=failed, deterministic=True if exact else False if counts else None)

@@ -16,6 +16,9 @@ from benchmarks.planning.plan import RunSpec
 from benchmarks.records.record import Record
 from benchmarks.runner.one import Settings, Told, perform
 
+#: Processes that are started unasked; each takes half a gigabyte or more.
+MOST_JOBS = 8
+
 OnDone = Callable[[RunSpec, Record | None, bool, str | None], None]
 """Called after each run: its specification, its record (None if the worker died), whether it was there already, why it
 has no record."""
@@ -27,6 +30,11 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def default_jobs(device: str, runs: int) -> int:
+    """Runs side by side where nobody says: a core each, which small models use best; on a GPU one at a time."""
+    return 1 if device == "cuda" else max(1, min(cores(), runs, MOST_JOBS))
 
 
 def threads_for(jobs: int) -> int:

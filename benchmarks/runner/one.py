@@ -188,7 +188,7 @@ def _record(
         hashes={"spec": spec.spec_hash, "data": data_hash, "code": spec.code_hash},
         exact=spec.exact,
         spec=spec.settled(),
-        metrics=[_measured(m, spec, data_hash, outcome) for m in spec.metrics] if outcome else [],
+        metrics=[_measured(m, spec, data_hash, outcome, error) for m in spec.metrics],
         curve="curve.csv" if trained and trained.curve else None,
         cost=Cost(
             wall_seconds=wall,
@@ -239,19 +239,22 @@ def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
     )[:12]
 
 
-def _measured(metric: MetricSpec, spec: RunSpec, data_hash: str, outcome: Outcome) -> Measured:
-    entry, value = metric.entry, outcome.values.get(metric.key)
+def _measured(
+    metric: MetricSpec, spec: RunSpec, data_hash: str, outcome: Outcome | None, error: str | None
+) -> Measured:
+    """A metric's value, or why it has none: a run that failed keeps its place in every table that asked for it."""
+    entry, value = metric.entry, outcome.values.get(metric.key) if outcome else None
     return Measured(
         name=metric.key,
         metric=metric.name,
-        value=value.value if value else None,
-        se=value.se if value else None,
+        value=float(value.value) if value else None,
+        se=_plain(value.se) if value else None,
         n=value.n if value else None,
         unit=entry.unit,
         better=entry.better,
         likelihood=entry.kind(metric.settings),
         identity=metric_identity(metric, spec, data_hash),
-        failure=outcome.failures.get(metric.key),
+        failure=outcome.failures.get(metric.key) if outcome else error,
         details=_plain(value.details) if value else {},
     )
 

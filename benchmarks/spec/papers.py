@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -56,13 +57,19 @@ def states(results: Path | None = None) -> dict[str, State]:
 
 
 def _state(name: str, path: Path, root: Path) -> State:
-    runs, reference = root / "runs" / safe_name(name), root / "reference" / safe_name(name)
-    done = [p.name for p in runs.iterdir() if (p / "record.json").is_file()] if runs.is_dir() else []
-    done += [p.stem for p in reference.glob("*.json")] if reference.is_dir() else []
+    files = {p.parent.name: p for p in (root / "runs" / safe_name(name)).glob("*/record.json")}
+    files |= {p.stem: p for p in (root / "reference" / safe_name(name)).glob("*.json")}
     for tier, state in _AFTER:
-        if any(f"--{tier}--" in run for run in done):
+        if any(f"--{tier}--" in run and _finished(file) for run, file in files.items()):
             return state
     try:
         return "invalid" if problems(load_suite(path)) else "validates"
     except UserError:
         return "invalid"
+
+
+def _finished(record: Path) -> bool:
+    try:
+        return bool(json.loads(record.read_bytes())["status"] == "finished")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Strict(BaseModel):
     """Unknown keys and silent conversions are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Stage(Strict):
@@ -42,12 +42,15 @@ class Schedule(Strict):
         return self
 
 
+Beta = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+
 class Optimizer(Strict):
     """A torch.optim optimiser; keys that it does not take are refused when it is built."""
 
     name: Literal["adam", "adamw", "adamax", "adagrad", "rmsprop", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] | None = None
+    betas: Annotated[tuple[Beta, Beta] | None, Field(strict=False)] = None  # YAML and JSON have lists only
     eps: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
     momentum: float | None = Field(None, ge=0, lt=1)
@@ -73,7 +76,7 @@ class Training(Strict):
     validate_every: int = Field(1, ge=1, description="epochs between validations, where they are needed")
     early_stopping: EarlyStopping | None = None
     select: Literal["last", "best"] = Field("last", description="which weights are evaluated: best on validation loss")
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = Field("32-true", description="of training")
     tf32: bool = False
 
     @model_validator(mode="after")

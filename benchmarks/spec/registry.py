@@ -51,6 +51,7 @@ class MetricEntry:
         data: what the dataset must offer beyond samples: ``factors``, ``labels``, ``oracle``.
         version: raised whenever the implementation changes a value.
         lowest: smallest admissible value of a numeric setting, by name.
+        counts: values are whole numbers, so equal ones over seeds do not show a method without randomness.
     """
 
     target: str
@@ -63,6 +64,7 @@ class MetricEntry:
     data: tuple[str, ...] = ()
     version: int = 1
     lowest: Mapping[str, float] = field(default_factory=dict)
+    counts: bool = False
 
     def kind(self, settings: Mapping[str, Any]) -> str:
         """The likelihood's kind as tables print it, e.g. ``importance-weighted, K=5000``; empty if it is none."""
@@ -86,6 +88,7 @@ def _metric(
     lowest: Mapping[str, float] | None = None,
     data: tuple[str, ...] = (),
     version: int = 1,
+    counts: bool = False,
 ) -> MetricEntry:
     return MetricEntry(
         f"benchmarks.evaluation.{target}",
@@ -98,6 +101,7 @@ def _metric(
         data,
         version,
         lowest or {},
+        counts,
     )
 
 
@@ -112,11 +116,28 @@ MODELS: dict[str, ModelEntry] = {
         "Trainable VariationalBound Sampler Encoder Decoder Reconstructor",
         "variational autoencoder with several stochastic layers; ELBO or IWAE objective",
     ),
+    "beta-tcvae": _model(
+        "tcvae:BetaTCVAE",
+        "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+        "VAE with weights on mutual information, total correlation and dimension-wise KL",
+    ),
+    "coupling-flow": _model(
+        "coupling:CouplingFlow",
+        "Trainable ExactLikelihood Sampler",
+        "affine (Real NVP) or additive (NICE) coupling flow of vectors",
+    ),
+    "real-nvp": _model(
+        "real_nvp:RealNVP", "Trainable ExactLikelihood Sampler", "multi-scale convolutional coupling flow of images"
+    ),
     "factorised": _model(
         "baselines:Factorised", "Fittable ExactLikelihood Sampler", "independent coordinates: the likelihood's floor"
     ),
     "gaussian": _model("baselines:Gaussian", "Fittable ExactLikelihood Sampler", "full-covariance Gaussian"),
-    "ppca": _model("baselines:PPCA", "Fittable ExactLikelihood Sampler", "probabilistic PCA in closed form"),
+    "ppca": _model(
+        "baselines:PPCA",
+        "Fittable ExactLikelihood Sampler Encoder Decoder Reconstructor GaussianEncoder",
+        "probabilistic PCA in closed form",
+    ),
     "gaussian-mixture": _model(
         "mixtures:GaussianMixture", "Fittable ExactLikelihood Sampler", "mixture of Gaussians by EM (scikit-learn)"
     ),
@@ -183,6 +204,7 @@ METRICS: dict[str, MetricEntry] = {
         "code dimensions whose posterior mean varies over the data",
         settings={"threshold": 0.01},
         lowest={"threshold": 0.0},
+        counts=True,
     ),
     "total_correlation": _metric(
         "posterior:total_correlation",
@@ -201,6 +223,16 @@ METRICS: dict[str, MetricEntry] = {
         "mutual information of datum and code under the aggregate posterior",
         settings={"samples": 10_000},
         lowest={"samples": 2},
+    ),
+    "mig_gaussian": _metric(
+        "disentanglement:mig_gaussian",
+        "GaussianEncoder",
+        "1",
+        "higher",
+        "mutual information gap under the full posterior (Chen et al. 2018)",
+        settings={"samples": 10_000},
+        lowest={"samples": 2},
+        data=("factors",),
     ),
     "mig": _metric(
         "disentanglement:mig",

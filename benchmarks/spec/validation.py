@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from benchmarks.core.errors import UserError, did_you_mean
+from benchmarks.core.paths import safe_name
 from benchmarks.core.yamlfile import Path_
 from benchmarks.data.registry import load_entry, names
 from benchmarks.spec.loading import LoadedSuite
@@ -18,6 +19,7 @@ from benchmarks.spec.suite import Claim, OrderClaim, Override, TrendClaim, Value
 def problems(loaded: LoadedSuite) -> list[UserError]:
     """Everything that is wrong with a suite whose form is right, each with file, line and the way to mend it."""
     return [
+        *_names(loaded),
         *_models(loaded),
         *_datasets(loaded),
         *_metrics(loaded),
@@ -25,6 +27,23 @@ def problems(loaded: LoadedSuite) -> list[UserError]:
         *_reported(loaded),
         *_claims(loaded),
     ]
+
+
+def _names(loaded: LoadedSuite) -> Iterator[UserError]:
+    """The names of method and dataset become the parts of a run's name, joined by ``--``, and must stay distinct."""
+    tables: list[tuple[str, Iterable[str]]] = [("methods", loaded.suite.methods), ("datasets", loaded.suite.datasets)]
+    for table, entries in tables:
+        seen: dict[str, str] = {}
+        for name in entries:
+            safe = safe_name(name)
+            if "--" in safe:
+                yield loaded.file.error(
+                    f"name {name!r} holds `--`, which parts names", (table, name), "one dash is free"
+                )
+            elif (other := seen.setdefault(safe, name)) != name:
+                yield loaded.file.error(
+                    f"names {other!r} and {name!r} are both {safe!r} in file names", (table, name), "rename one of them"
+                )
 
 
 def _models(loaded: LoadedSuite) -> Iterator[UserError]:

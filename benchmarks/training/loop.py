@@ -123,7 +123,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = wanted
         batch = train_set.batch(index, noise, step, step / last)
-        terms = module.loss(batch, noise)
+        with fabric.autocast():  # Fabric itself enters it for `forward` alone
+            terms = module.loss(batch, noise)
         loss = terms["loss"]
         optimizer.zero_grad()
         fabric.backward(loss)

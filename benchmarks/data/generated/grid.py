@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from benchmarks.data.splits import permutation
 
 _BLOCK = 4096
 
@@ -96,3 +98,32 @@ class RenderedColumn:
         if isinstance(self._chosen, range):
             return self._chosen.start + where * self._chosen.step
         return self._chosen[where]
+
+
+class Scene(Protocol):
+    """A grid of factor values with a picture for each."""
+
+    @property
+    def grid(self) -> Grid: ...
+    @property
+    def row_shape(self) -> tuple[int, ...]: ...
+    def render(self, factors: np.ndarray) -> np.ndarray:
+        """Factor values (N, K) int64 -> images (N, *row_shape) uint8."""
+        ...
+
+
+def rendered_columns(scene: Scene, rows: int) -> dict[str, RenderedColumn]:
+    """x and factors of the whole grid in its order, made when they are asked for; `rows` must be its size."""
+    grid = scene.grid
+    if rows != grid.size:
+        raise ValueError(f"the grid has {grid.size} images, not {rows}")
+    return {
+        "x": RenderedColumn(grid, scene.render, scene.row_shape, np.dtype(np.uint8)),
+        "factors": RenderedColumn(grid, lambda factors: factors, (len(grid.sizes),), np.dtype(np.int64)),
+    }
+
+
+def stored_columns(scene: Scene, rows: int, first: int) -> dict[str, np.ndarray]:
+    """x and factors of `rows` images, from place `first` of a fixed shuffling of the grid: so splits do not overlap."""
+    chosen = np.sort(permutation(scene.grid.size, 0)[first : first + rows])
+    return {name: column[chosen] for name, column in rendered_columns(scene, scene.grid.size).items()}

@@ -52,7 +52,7 @@ class _Planar:
     """A density on the plane whose entropy is integrated on a grid of `spacing` over `box` (x low, high, y low, high).
 
     The trapezoid rule on a smooth density that has died away at the border converges faster than any power of the
-    spacing; a quarter of the finest standard deviation is enough. The tests hold it against sampling.
+    spacing; a third of the finest standard deviation is enough. The tests hold it against sampling.
     """
 
     box: tuple[float, float, float, float]
@@ -97,7 +97,7 @@ class PlanarMixture(_Planar):
         self._terms = np.stack(
             [-0.5 * precision[:, 0, 0], -0.5 * precision[:, 1, 1], -precision[:, 0, 1], *shift.T, constant]
         )
-        self.spacing = math.sqrt(float(np.linalg.eigvalsh(self.covariances).min())) / 4
+        self.spacing = math.sqrt(float(np.linalg.eigvalsh(self.covariances).min())) / 3
         reach = 8 * math.sqrt(float(np.linalg.eigvalsh(self.covariances).max()))
         low, high = self.means.min(0) - reach, self.means.max(0) + reach
         self.box = (low[0], high[0], low[1], high[1])

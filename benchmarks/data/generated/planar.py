@@ -58,7 +58,7 @@ def two_moons(n: int, rng: np.random.Generator, scale: float, noise: float) -> M
 
 
 def two_moons_oracle(scale: float, noise: float) -> PlanarMixture:
-    node, weight = np.polynomial.legendre.leggauss(32 + int(4 * math.pi * scale / noise))
+    node, weight = np.polynomial.legendre.leggauss(32 + int(2 * math.pi * scale / noise))
     t = (node + 1) * np.pi / 2
     points = np.concatenate([np.column_stack(_moon(t, second, scale)) for second in (False, True)])
     return along_curve(points, np.tile(weight, 2), noise)
@@ -97,7 +97,7 @@ def two_spirals(n: int, rng: np.random.Generator, turns: float, radius: float, n
 
 
 def two_spirals_oracle(turns: float, radius: float, noise: float) -> PlanarMixture:
-    node, weight = np.polynomial.legendre.leggauss(32 + int(4 * math.pi * turns * radius / noise))
+    node, weight = np.polynomial.legendre.leggauss(32 + int(2 * math.pi * turns * radius / noise))
     t = (node + 1) / 2
     points = np.concatenate([np.column_stack(_spiral(t, second, turns, radius)) for second in (False, True)])
     return along_curve(points, np.tile(weight * t, 2), noise)  # t = sqrt(u) has density 2 t
@@ -111,7 +111,7 @@ def rings(n: int, rng: np.random.Generator, radii: list[float], noise: float) ->
 
 
 def rings_oracle(radii: list[float], noise: float) -> PlanarMixture:
-    nodes = [32 + int(2 * 2 * math.pi * r / noise) for r in radii]  # a periodic rule: two nodes a standard deviation
+    nodes = [32 + int(1.5 * 2 * math.pi * r / noise) for r in radii]  # periodic: 1.5 nodes a standard deviation do
     points = np.concatenate([_circle(k, r) for k, r in zip(nodes, radii)])
     return along_curve(points, np.concatenate([np.full(k, 1 / k) for k in nodes]), noise)
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data.generated.grid import Grid, RenderedColumn
-from benchmarks.data.splits import permutation
+from benchmarks.data.generated.grid import Grid, rendered_columns, stored_columns
 
 SHAPES = ("square", "ellipse", "heart")
 _FINE = 4  # samples a pixel and axis
@@ -36,6 +35,10 @@ class Sprites:
     orientations: int = 40
     positions: int = 32
     grid: Grid = field(init=False)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        return (self.side, self.side)
 
     def __post_init__(self) -> None:
         if not 1 <= self.positions <= self.side // 2:
@@ -89,26 +92,18 @@ def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def rendered(rows: int, side: int, scales: int, orientations: int, positions: int) -> dict[str, Any]:
-    """All images of the grid, in the order of the factors (y fastest), made when they are asked for."""
-    sprites = Sprites(side, scales, orientations, positions)
-    if rows != sprites.grid.size:
-        raise ValueError(f"the grid has {sprites.grid.size} images, not {rows}")
-    return {
-        "x": RenderedColumn(sprites.grid, sprites.render, (side, side), np.dtype(np.uint8)),
-        "factors": RenderedColumn(sprites.grid, lambda f: f, (5,), np.dtype(np.int64)),
-    }
+    """All images of the grid, made when they are asked for."""
+    return rendered_columns(Sprites(side, scales, orientations, positions), rows)
 
 
 def subset(
     rows: int,
-    rng: np.random.Generator,  # noqa: ARG001 - which images go where is fixed by `first`, not drawn
+    _rng: np.random.Generator,
     side: int,
     scales: int,
     orientations: int,
     positions: int,
     first: int,
 ) -> dict[str, np.ndarray]:
-    """`rows` images of the grid, from place `first` of a fixed shuffling on: so splits of one grid do not overlap."""
-    sprites = Sprites(side, scales, orientations, positions)
-    factors = sprites.grid.factors(np.sort(permutation(sprites.grid.size, 0)[first : first + rows]))
-    return {"x": sprites.render(factors), "factors": factors}
+    """`rows` images of the grid, from place `first` of its shuffling on."""
+    return stored_columns(Sprites(side, scales, orientations, positions), rows, first)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,12 +12,13 @@ import numpy as np
 from benchmarks.core.errors import UserError
 from benchmarks.data import archive
 from benchmarks.data.columns import Chunk
-from benchmarks.data.loaders.common import bits, matlab, npy, npz, upright
+from benchmarks.data.loaders.common import bits, image, matlab, npy, npz, upright
 from benchmarks.data.splits import partition
 from benchmarks.data.unpickle import arrays
 
 Files = Mapping[str, Path]
 _SIDE = 105
+_CHUNK = 2000
 
 
 def load_chardata(files: Files, shuffle_seed: int) -> Iterator[Chunk]:
@@ -32,36 +35,56 @@ def load_chardata(files: Files, shuffle_seed: int) -> Iterator[Chunk]:
         yield Chunk(split, {"x": upright(np.ascontiguousarray(rows, np.float32), 28, 28)})
 
 
-def _omniglot_rows(packed: np.ndarray, rows: np.ndarray | slice) -> np.ndarray:
-    """(N, 105, 105) uint8, 1 is ink."""
-    return np.unpackbits(packed[rows], axis=2)[:, :, :_SIDE]
+def _drawings(files: Files) -> tuple[np.ndarray, np.ndarray]:
+    """All drawings, background set first: rows packed to bits (N, 105, 14) uint8 with 1 for ink, and who, what, where.
+
+    From a packed numpy file with its index, or from the official zips of PNG files
+    ``<set>/<alphabet>/character<k>/<character id>_<drawer>.png``, sorted by path.
+    """
+    if "omniglot_index.npy" in files:
+        return npy(files["omniglot_105x105_packed.npy.xz"]), npy(files["omniglot_index.npy"])
+    fields = [(name, np.int64) for name in ("set", "alphabet", "character_id", "drawer")]
+    packed, index, alphabets = [], [], 0
+    for number, archived in enumerate(("images_background.zip", "images_evaluation.zip")):
+        path = files[archived]
+        images = dict(archive.members(path, wanted=lambda name: name.endswith(".png")))
+        names = sorted({name.split("/")[1] for name in images})
+        for name in sorted(images):
+            ink = image(io.BytesIO(images[name]), f"{path}:{name}") == 0
+            character, drawer = name.rsplit("/", 1)[1].removesuffix(".png").split("_")
+            packed.append(np.packbits(ink, axis=1))
+            index.append((number, alphabets + names.index(name.split("/")[1]), int(character), int(drawer)))
+        alphabets += len(names)
+    return np.stack(packed), np.array(index, dtype=fields)
 
 
-def _labels(index: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "alphabet": index["alphabet"].astype(np.int64),
-        "y": index["character_id"].astype(np.int64) - 1,  # counted from 1
-        "drawer": index["drawer"].astype(np.int64),
-    }
+def _rows(packed: np.ndarray, index: np.ndarray, rows: np.ndarray, side: int) -> Iterator[dict[str, np.ndarray]]:
+    """Columns of the drawings `rows`, some at a time; reduced where `side` is less than 105."""
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        x = np.unpackbits(packed[part], axis=2)[:, :, :_SIDE]
+        yield {
+            "x": x if side == _SIDE else shrink(x, side),
+            "alphabet": index["alphabet"][part].astype(np.int64),
+            "y": index["character_id"][part].astype(np.int64) - 1,  # counted from 1
+            "drawer": index["drawer"][part].astype(np.int64),
+        }
 
 
-def load_omniglot(files: Files, chunk: int = 2000) -> Iterator[Chunk]:
+def load_omniglot(files: Files) -> Iterator[Chunk]:
     """All drawings at 105x105, in the official two sets: background and evaluation."""
-    packed, index = npy(files["omniglot_105x105_packed.npy.xz"]), npy(files["omniglot_index.npy"])
+    packed, index = _drawings(files)
     for number, split in enumerate(("background", "evaluation")):
-        rows = np.flatnonzero(index["set"] == number)
-        for start in range(0, len(rows), chunk):
-            part = rows[start : start + chunk]
-            yield Chunk(split, {"x": _omniglot_rows(packed, part), **_labels(index[part])})
+        for columns in _rows(packed, index, np.flatnonzero(index["set"] == number), _SIDE):
+            yield Chunk(split, columns)
 
 
-def load_omniglot28(files: Files, sizes: Mapping[str, int], split_seed: int, chunk: int = 2000) -> Iterator[Chunk]:
+def load_omniglot28(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """The drawings reduced to 28x28 grey by the mean ink of the area under each pixel, partitioned by hashed row."""
-    packed, index = npy(files["omniglot_105x105_packed.npy.xz"]), npy(files["omniglot_index.npy"])
+    packed, index = _drawings(files)
     for split, rows in partition(len(index), sizes, split_seed).items():
-        for start in range(0, len(rows), chunk):
-            part = rows[start : start + chunk]
-            yield Chunk(split, {"x": shrink(_omniglot_rows(packed, part), 28), **_labels(index[part])})
+        for columns in _rows(packed, index, rows, 28):
+            yield Chunk(split, columns)
 
 
 def shrink(bitmaps: np.ndarray, side: int) -> np.ndarray:
@@ -70,13 +93,14 @@ def shrink(bitmaps: np.ndarray, side: int) -> np.ndarray:
     Exact: pixel i covers [i, i + 1) * S / side of the input, cut pixels in proportion; means round half to even.
     """
     size = bitmaps.shape[1]
-    edges = np.arange(side + 1) * size / side
-    lower = np.arange(size)
-    overlap = np.minimum(edges[1:, None], lower + 1) - np.maximum(edges[:-1, None], lower)
-    weight = np.clip(overlap, 0, None) * side / size  # (side, S), rows sum to 1
-    # in float64 the only inexactness is the last digit, so rounding does not depend on the order of summation
-    mean = np.einsum("ij,njk,lk->nil", weight, bitmaps.astype(np.float64), weight, optimize=True)
-    return np.rint(np.round(mean * 255, 6)).astype(np.uint8)
+    fine = side // math.gcd(size, side)  # in parts of 1/fine input pixel all overlaps are whole numbers
+    edges = np.arange(side + 1) * (size * fine // side)
+    lower = np.arange(size) * fine
+    overlap = np.minimum(edges[1:, None], lower + fine) - np.maximum(edges[:-1, None], lower)
+    weight = np.clip(overlap, 0, None).astype(np.float32)  # (side, S); sums of whole numbers are exact
+    across = (bitmaps.reshape(-1, size).astype(np.float32) @ weight.T).reshape(len(bitmaps), size, side)
+    area = np.matmul(weight, across)
+    return np.rint(area.astype(np.float64) * (255 / edges[1] ** 2)).astype(np.uint8)
 
 
 def load_silhouettes(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:

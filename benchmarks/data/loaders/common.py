@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,16 @@ def npz(path: Path, *names: str) -> dict[str, np.ndarray]:
 
 
 def image(path: Path | io.BytesIO, where: Path | str) -> np.ndarray:
-    """Pixels of an image file, (H, W) or (H, W, C) uint8. Raises UserError where it is damaged."""
+    """Pixels of an image file: (H, W) uint8 if it is grey or black and white, else (H, W, 3).
+
+    Raises:
+        UserError: truncated, or not an image.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB") if opened.mode not in ("L", "RGB") else opened, dtype=np.uint8)
+            return np.asarray(opened.convert("L" if opened.mode in ("1", "L") else "RGB"), dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
         raise UserError(f"truncated or damaged image: {e}", where=where) from e
 
@@ -68,6 +73,11 @@ def tiles(sheet: np.ndarray, height: int, width: int) -> np.ndarray:
     rows, columns = sheet.shape[0] // height, sheet.shape[1] // width
     cut = sheet[: rows * height, : columns * width].reshape(rows, height, columns, width, -1)
     return cut.transpose(0, 2, 1, 3, 4).reshape(rows * columns, height, width, -1)
+
+
+def find(files: Mapping[str, Path], name: str) -> Path:
+    """The file `name`, plain or gzipped. Raises KeyError where it is neither."""
+    return files[name] if name in files else files[f"{name}.gz"]
 
 
 def table(path: Path, delimiter: str | None = None, skip: int = 0, dtype: Any = np.float64) -> np.ndarray:

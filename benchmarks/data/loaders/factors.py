@@ -5,6 +5,7 @@ x (N, H, W[, C]) uint8 and factors (N, K) int64, in the order of the full grid w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,10 +112,10 @@ def read_norb(path: Path) -> np.ndarray:
     if magic not in _NORB_TYPES or not 1 <= rank <= 8:
         raise UserError("not a NORB matrix of bytes or integers", where=path)
     shape = tuple(int(v) for v in np.frombuffer(raw, "<i4", rank, 8))
-    values = np.frombuffer(raw, _NORB_TYPES[magic], offset=8 + 4 * max(rank, 3))
-    if values.size != int(np.prod(shape)):
-        raise UserError(f"{values.size} values where shape {shape} is declared", where=path)
-    return values.reshape(shape)
+    dtype, start = _NORB_TYPES[magic], 8 + 4 * max(rank, 3)
+    if len(raw) - start != math.prod(shape) * dtype.itemsize:
+        raise UserError(f"{len(raw) - start} bytes of data do not fit the declared shape {shape}", where=path)
+    return np.frombuffer(raw, dtype, offset=start).reshape(shape)
 
 
 def load_smallnorb(files: Files) -> Iterator[Chunk]:

@@ -91,7 +91,7 @@ def load_tu(files: Files) -> Iterator[Chunk]:
     """
 
     def part(kind: str) -> Path:
-        return next(path for name, path in files.items() if name.endswith(f"_{kind}.txt.gz"))
+        return next(path for name, path in files.items() if name.removesuffix(".gz").endswith(f"_{kind}.txt"))
 
     pairs = table(part("A"), ",", dtype=np.int64) - 1
     graph = table(part("graph_indicator"), dtype=np.int64)[:, 0] - 1

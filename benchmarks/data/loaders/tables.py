@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.core.errors import UserError
 from benchmarks.data import archive
 from benchmarks.data.columns import Chunk, Ragged
-from benchmarks.data.loaders.common import bits, npy, npz, table
+from benchmarks.data.loaders.common import bits, find, npy, npz, table
 
 Files = Mapping[str, Path]
 
@@ -35,7 +35,7 @@ def load_uci(files: Files) -> Iterator[Chunk]:
 
     Split all: x (N, D), y (N, 1) float64. Split folds: a row a split, train and test row numbers of ``all``.
     """
-    values, index = table(files["data.txt.gz"]), npz(files["splits.npz"])
+    values, index = table(find(files, "data.txt")), npz(files["splits.npz"])
     x = np.ascontiguousarray(values[:, index["index_features"].astype(np.int64)])
     y = np.ascontiguousarray(values[:, index["index_target"].astype(np.int64)])
     yield Chunk("all", {"x": x, "y": y})
@@ -46,14 +46,13 @@ def load_uci(files: Files) -> Iterator[Chunk]:
 
 def load_movielens(files: Files) -> Iterator[Chunk]:
     """MovieLens-100k (Harper & Konstan 2015): ratings, the first official fold, items and users; ids from 0."""
-    for split, name in (("all", "u.data.gz"), ("u1_train", "u1.base.gz"), ("u1_test", "u1.test.gz")):
-        values = table(files[name], dtype=np.int64)
-        pair = values[:, :2] - 1
-        yield Chunk(split, {"x": pair, "rating": values[:, 2], "time": values[:, 3]})
-    items = [line.split("|") for line in archive.text(files["u.item.gz"], "latin-1").splitlines() if line]
+    for split, name in (("all", "u.data"), ("u1_train", "u1.base"), ("u1_test", "u1.test")):
+        values = np.array([line.split() for line in _movielens_lines(files, name)], dtype=np.int64)
+        yield Chunk(split, {"x": values[:, :2] - 1, "rating": values[:, 2], "time": values[:, 3]})
+    items = [line.split("|") for line in _movielens_lines(files, "u.item")]
     genres = np.array([f[5:] for f in items], dtype=np.uint8)
     yield Chunk("items", {"title": Ragged.of_text(f[1] for f in items), "genres": genres})
-    users = [line.split("|") for line in archive.text(files["u.user.gz"], "latin-1").splitlines() if line]
+    users = [line.split("|") for line in _movielens_lines(files, "u.user")]
     yield Chunk(
         "users",
         {
@@ -64,25 +63,38 @@ def load_movielens(files: Files) -> Iterator[Chunk]:
     )
 
 
+def _movielens_lines(files: Files, name: str) -> list[str]:
+    """Lines of a file of the official zip, or of the file itself."""
+    if "ml-100k.zip" in files:
+        path = files["ml-100k.zip"]
+        found = [raw for _, raw in archive.members(path, wanted=f"ml-100k/{name}".__eq__)]
+        if not found:
+            raise UserError(f"the archive has no {name}", where=path)
+        text = found[0].decode("latin-1")
+    else:
+        text = archive.text(find(files, name), "latin-1")
+    return [line for line in text.split("\n") if line]
+
+
 def _records(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(archive.text(path))))
 
 
 def load_sachs(files: Files) -> Iterator[Chunk]:
     """Protein signalling (Sachs et al. 2005): measurements, variable names, and the consensus edges cause -> effect."""
-    records = _records(files["cyto_full_data.csv.gz"])
+    records = _records(find(files, "cyto_full_data.csv"))
     names = list(records[0])
     yield Chunk("all", {"x": np.array([[r[n] for n in names] for r in records], dtype=np.float64)})
     yield Chunk("variables", {"name": Ragged.of_text(names)})
-    edges = [(names.index(r["Cause"]), names.index(r["Effect"])) for r in _records(files["cyto_full_target.csv.gz"])]
+    edges = [(names.index(r["Cause"]), names.index(r["Effect"])) for r in _records(find(files, "cyto_full_target.csv"))]
     yield Chunk("edges", {"edge": np.array(edges, dtype=np.int32)})
 
 
 def load_tuebingen(files: Files) -> Iterator[Chunk]:
     """Cause-effect pairs (Mooij et al. 2016): a row a pair, x (samples, 2), forward 1 where the first is the cause."""
     csv.field_size_limit(1 << 24)
-    pairs = _records(files["Tuebingen_pairs.csv.gz"])
-    target = {r["SampleID"]: float(r["Target"]) for r in _records(files["Tuebingen_targets.csv.gz"])}
+    pairs = _records(find(files, "Tuebingen_pairs.csv"))
+    target = {r["SampleID"]: float(r["Target"]) for r in _records(find(files, "Tuebingen_targets.csv"))}
     rows = [np.column_stack([np.array(r[side].split(), dtype=np.float64) for side in "AB"]) for r in pairs]
     forward = np.array([target[r["SampleID"]] > 0 for r in pairs], dtype=np.uint8)
     number = np.array([r["SampleID"].removeprefix("pair") for r in pairs], dtype=np.int64)

@@ -22,18 +22,37 @@ def _numbered(lines: Iterable[list[str]], number: dict[str, int]) -> Ragged:
     )
 
 
-def load_lines(files: Files, end: bool) -> Iterator[Chunk]:
+def load_lines(files: Files, end: bool, members: Mapping[str, str] | None = None) -> Iterator[Chunk]:
     """A row a line: numbers of its words (split at blanks), closed by ``<eos>`` where `end` is set.
 
-    Words are numbered in the order they first appear, over the files in the order given; file ``<split>.*`` or
-    ``<set>.<split>.*`` is split ``<split>``. Split vocabulary holds the words.
+    Words are numbered in the order they first appear, over the splits in the order given. File ``<split>.*`` or
+    ``<set>.<split>.*`` is split ``<split>``, else ``all``; with `members` (split -> name in the archive) there is one
+    archive instead. Split vocabulary holds the words.
     """
     number: dict[str, int] = {}
-    for name, path in files.items():
-        split = next((p for p in name.split(".") if p in ("train", "valid", "test")), "all")
-        lines = [line.split() + ([END] if end else []) for line in archive.text(path).splitlines()]
+    for split, text in (_texts if members is None else _archived)(files, members or {}):
+        lines = [line.split() + ([END] if end else []) for line in text.splitlines()]
         yield Chunk(split, {"x": _numbered(lines, number)})
     yield Chunk("vocabulary", {"text": Ragged.of_text(number)})
+
+
+def _texts(files: Files, _members: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, path in files.items():
+        split = next((part for part in name.split(".") if part in ("train", "valid", "test")), "all")
+        yield split, archive.text(path)
+
+
+def _archived(files: Files, members: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    path = next(iter(files.values()))
+    wanted = set(members.values())
+    found = {
+        name.removeprefix("./"): raw
+        for name, raw in archive.members(path, wanted=lambda n: n.removeprefix("./") in wanted)
+    }
+    for split, name in members.items():
+        if name not in found:
+            raise UserError(f"the archive has no {name}", where=path)
+        yield split, found[name].decode()
 
 
 def load_characters(files: Files, alphabet: str | None = None) -> Iterator[Chunk]:

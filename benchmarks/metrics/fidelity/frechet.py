@@ -71,7 +71,7 @@ def frechet_distance_from_moments(mean1: Values, cov1: Values, mean2: Values, co
     eigenvalues of the product or a matrix square root, and never complex. A is a Cholesky factor or, where Σ₁ is
     singular, its square root on its range.
     """
-    c1, c2 = matrix(cov1, "cov1"), matrix(cov2, "cov2")
+    c1, c2 = np.array(matrix(cov1, "cov1"), order="C"), np.array(matrix(cov2, "cov2"), order="C")
     m1, m2 = np.atleast_1d(np.asarray(mean1, dtype=np.float64)), np.atleast_1d(np.asarray(mean2, dtype=np.float64))
     if c1.shape != (len(m1), len(m1)) or c2.shape != c1.shape or m2.shape != m1.shape:
         raise UserError(f"means {m1.shape}, {m2.shape}; covariances {c1.shape}, {c2.shape}", where="moments")
@@ -80,18 +80,25 @@ def frechet_distance_from_moments(mean1: Values, cov1: Values, mean2: Values, co
 
 def _root_trace(factor: Floats, covariance: Floats) -> float:
     """tr (Σ₁ Σ₂)^½ from a factor A of Σ₁ = A A' and Σ₂."""
+    import torch
+
     if not factor.size:
         return 0.0
-    return float(np.sqrt(np.linalg.eigvalsh(factor.T @ covariance @ factor).clip(min=0)).sum())
+    a, c = torch.from_numpy(factor), torch.from_numpy(covariance)
+    return float(torch.linalg.eigvalsh(a.T @ c @ a).clamp_min(0).sqrt().sum())
 
 
 def _factor(covariance: Floats) -> Floats:
-    try:
-        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(covariance)
-        keep = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
-        return vectors[:, keep] * np.sqrt(values[keep])
+    """A with A A' = Σ. torch's LAPACK is twice as fast as numpy's where its packages are built with MKL."""
+    import torch
+
+    c = torch.from_numpy(covariance)
+    factor, failed = torch.linalg.cholesky_ex(c)
+    if not int(failed):
+        return factor.numpy()
+    values, vectors = torch.linalg.eigh(c)
+    keep = values > values[-1].clamp_min(0) * len(values) * torch.finfo(c.dtype).eps
+    return (vectors[:, keep] * values[keep].sqrt()).numpy()
 
 
 def _distance(shift: Floats, traces: float, roots: float) -> float:
