@@ -50,6 +50,7 @@ def bits_per_dim_iw(model: VariationalBound, view: View, settings: Settings, gen
 
 def elbo(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Evidence lower bound of the raw data, nats a sample, averaged over `samples` draws; with rate and distortion."""
+    require_normalised(model)
     rates, distortions = [], []
     for rows in view.blocks(ROWS):
         draws = [model.elbo(view.x[rows], generator) for _ in range(int(settings["samples"]))]
@@ -79,6 +80,21 @@ def likelihood_share(model: Any, view: View, settings: Settings, generator: Gene
     return MetricValue(share.value, share.se, share.n, details)
 
 
+def require_normalised(model: Any) -> None:
+    """Refuse a decoder whose `log_prob` is no log-density, such as the cross-entropy of a Bernoulli with grey values.
+
+    Raises:
+        UserError: the number would not be a likelihood.
+    """
+    head = getattr(model, "likelihood", None)
+    if not getattr(head, "normalised", True):
+        raise UserError(
+            f"the head {type(head).__name__} on these data gives no normalised likelihood",
+            where="likelihood metrics",
+            fix="binarise the data, or choose a head for real or discrete values",
+        )
+
+
 def log_prob(model: ExactLikelihood, view: View) -> Tensor:
     """(N,) nats in model space, in blocks."""
     return torch.cat([model.log_prob(view.x[rows]) for rows in view.blocks(512)])
@@ -86,6 +102,7 @@ def log_prob(model: ExactLikelihood, view: View) -> Tensor:
 
 def _bound(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> likelihood.ImportanceBound:
     """The bound of every row, streamed over rows and samples; each row is encoded once."""
+    require_normalised(model)
     encoded = [(view.x[rows], model.posterior(view.x[rows])) for rows in view.blocks(ROWS)]
 
     def draw(k: int) -> Tensor:
