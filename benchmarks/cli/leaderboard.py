@@ -46,7 +46,11 @@ def command(
         return
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
-    found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in gathered(suites, tier)]
+    shown = gathered(suites, tier)
+    _known("--dataset", dataset, {d for g in shown for d in g.loaded.suite.datasets})
+    named = {(key, g.loaded.suite.metric_name(key)) for g in shown for key in g.loaded.suite.metrics}
+    _known("--metric", metric, {name for pair in named for name in pair})
+    found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in shown]
     rows = [r for _, part in found for r in part]
     if form == "csv":
         click.echo(to_frame(rows).to_csv(index=False), nl=False)
@@ -57,3 +61,11 @@ def command(
     else:
         for g, part in found:
             print_leaderboard(g, part)
+
+
+def _known(option: str, name: str | None, table: set[str]) -> None:
+    """A filter that no suite knows is misspelt."""
+    from benchmarks.core.errors import UserError, did_you_mean
+
+    if name is not None and table and name not in table:
+        raise UserError(f"no suite shown here has {name!r}", where=option, fix=did_you_mean(name, table))

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
     "verdict": ("verdict", "Each claim of a paper with its verdict."),
     "data": ("data", "Fetch, verify, list and describe datasets."),
+    "metric": ("metric", "Compute a metric on arrays in .npz or .parquet files."),
     "doctor": ("doctor", "Environment, devices, disk, credentials: what is missing and how to get it."),
 }
 

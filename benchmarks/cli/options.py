@@ -44,34 +44,54 @@ def print_json(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()
 ) -> None:
-    """A table on stdout; cells are text, never markup."""
+    """A table on stdout; cells are text, never markup. It folds on a terminal; elsewhere each row is one line."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     console = out()
     cells = [[c if isinstance(c, Text) else Text(printable("" if c is None else str(c))) for c in r] for r in rows]
+    if not console.is_terminal:
+        click.echo(_plain(title, columns, [[c.plain for c in row] for row in cells], right))
+        return
     table = Table(
         title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
-    widths = _widths(columns, cells, console.width)
-    for name, width in zip(columns, widths, strict=True):
+    for name, width in zip(columns, _widths(columns, cells, console.width), strict=True):
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=width)
     for row in cells:
         table.add_row(*row)
     console.print(table)
 
 
+def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    """Aligned lines for files and other programs: no frame, nothing folded, some thirty times as fast as rich's."""
+    from rich.cells import cell_len
+
+    table = [list(columns), *([" ".join(c.split("\n")) for c in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    lines = [printable(title)] if title else []
+    for row in table:
+        pads = [" " * (width - cell_len(c)) for c, width in zip(row, widths, strict=True)]
+        parts = (pad + c if name in right else c + pad for c, pad, name in zip(row, pads, columns, strict=True))
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[Text]], room: int) -> list[int] | list[None]:
-    """Widths of a table in which at most the widest column has to fold; None throughout where that is not enough.
+    """Widths of columns of which at most the widest has to fold; None throughout where that is not enough.
 
     rich comes to the same by measuring every cell, which takes half its time on hundreds of rows.
     """
-    widths = [max([len(name), *(row[i].cell_len for row in rows)]) for i, name in enumerate(columns)]
+    widths = [max([len(name), *(_longest(row[i]) for row in rows)]) for i, name in enumerate(columns)]
     widest = widths.index(max(widths))
     left = room - 3 * len(widths) - 1 - (sum(widths) - widths[widest])  # each column has three cells of frame and space
     widths[widest] = min(widths[widest], left)
     return widths if left >= _READABLE else [None] * len(widths)
+
+
+def _longest(cell: Text) -> int:
+    return max((line.cell_len for line in cell.split()), default=0) if "\n" in cell.plain else cell.cell_len
 
 
 def parse_seeds(text: str | None) -> list[int] | None:

@@ -1,6 +1,9 @@
 """Coupling flows for vectors: Real NVP (affine) and NICE (additive).
 
 Dinh et al. 2015, "NICE" (arXiv 1410.8516); Dinh et al. 2017, "Real NVP" (1605.08803). Images have `real_nvp`.
+
+Own code, because seeds of a flow must stack under `torch.func.vmap`, which zuko's couplings (`nonzero` on their mask in
+every call) do not; the tests hold it against zuko's with the same weights.
 """
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""`latentbench metric`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.cli.options import examples, format_option, print_json, print_table
+from benchmarks.core.errors import UserError
+
+
+@click.command(
+    epilog=examples(
+        "metric mig codes.npz",
+        "metric frechet_distance real.parquet fake.parquet",
+        "metric kid features.npz -o subsets=50 -o seed=1 --format json",
+        "metric --list",
+    )
+)
+@click.argument("name", required=False)
+@click.argument("files", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--option", "-o", "options", multiple=True, help="NAME=VALUE of the metric, repeatable.")
+@click.option("--list", "listing", is_flag=True, help="Every metric with the arrays that it needs.")
+@format_option("table", "json")
+def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...], listing: bool, form: str) -> None:
+    """Compute a metric on arrays in .npz or .parquet files, for people who only want the number.
+
+    Arrays are found by name: those of an .npz file, columns of a .parquet file, or a whole .parquet file of that name.
+    """
+    from benchmarks.metrics.catalog import METRICS, compute
+
+    if listing or name is None:
+        rows = [
+            {
+                "name": e.name,
+                "arrays": [*e.arrays, *(f"{a}?" for a in e.optional)],
+                "unit": e.unit,
+                "better": e.direction,
+                "reference": e.reference,
+            }
+            for e in METRICS.values()
+            if e.from_file
+        ]
+        if form == "json":
+            print_json(rows)
+        else:
+            print_table(
+                f"{len(rows)} metrics of arrays",
+                ["name", "arrays", "unit", "better", "reference"],
+                [[r["name"], ", ".join(r["arrays"]), r["unit"], r["better"], r["reference"]] for r in rows],
+            )
+        return
+    pairs = [o.partition("=") for o in options]
+    for pair in pairs:
+        if not pair[1]:
+            raise UserError(f"{pair[0]!r} is no NAME=VALUE", where="--option", fix="e.g. -o bins=20")
+    found = compute(name, [str(f) for f in files], {key: value for key, _, value in pairs})
+    if form == "json":
+        print_json(
+            {"metric": found.entry.name, "numbers": found.numbers, "options": found.options, "identity": found.identity}
+        )
+        return
+    print_table(
+        f"{found.entry.name}, {found.entry.unit}, {found.entry.direction} is better  ({found.identity})",
+        ["", "value"],
+        [[k, v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else v] for k, v in found.numbers.items()],
+        right=("value",),
+    )
