@@ -25,3 +25,13 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed as ratios within one run: `nox -s bench -- --only loop --compare results/bench/<earlier>.json`."""
+    install(session)
+    session.install("-c", "constraints.txt", "absl-py", "cloudpickle", "imageio", "six", "tqdm")
+    # the peers' own requirements name TensorFlow, torchvision and a backport of dataclasses, none of which is used
+    session.install("--no-deps", "disentanglement_lib==1.5", "pythae==0.1.2", "torch-fidelity==0.4.0")
+    session.run("python", "-m", "bench", *session.posargs)

@@ -1,0 +1,31 @@
+"""Runs on a CUDA device: every shipped suite's smoke tier, and agreement with the CPU where nothing is random."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.planning.plan import RunSpec, plan
+from benchmarks.runner.one import Settings, perform
+from benchmarks.spec.loading import load_suite
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+QUICKSTART = plan(load_suite("quickstart"), "smoke") if torch.cuda.is_available() else []
+
+
+@pytest.mark.parametrize("spec", QUICKSTART, ids=lambda s: s.cell)
+def test_every_run_of_the_quickstart_finishes(spec: RunSpec, tmp_path):
+    record, _ = perform(spec, Settings(tmp_path, device="cuda"))
+    assert record.status == "finished", record.error
+    assert record.provenance.device == "cuda"
+    assert (record.cost.peak_memory_bytes or 0) > 0
+
+
+def test_exact_likelihoods_agree_with_the_cpu(tmp_path):
+    (spec,) = plan(load_suite("quickstart"), "smoke", methods=["ppca"], datasets=["linear-gaussian"])
+    on_cpu, _ = perform(spec, Settings(tmp_path / "cpu", device="cpu"))
+    on_cuda, _ = perform(spec, Settings(tmp_path / "cuda", device="cuda"))
+    a, b = on_cpu.value("nll"), on_cuda.value("nll")
+    assert a is not None and b is not None
+    assert b.value == pytest.approx(a.value, abs=1e-5)
