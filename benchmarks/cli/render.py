@@ -134,7 +134,7 @@ def markdown(rows: Sequence[Row]) -> str:
         for r in table:
             interval = "" if r.ci_low is None else f"{number(r.ci_low, digits)} to {number(r.ci_high, digits)}"
             sign = "" if r.difference is None else f"{r.difference:+.{digits}f}"
-            label = r.label.replace("|", "\\|").replace("<", "&lt;")
+            label = printable(r.label).replace("|", "\\|").replace("<", "&lt;")
             cells = [
                 MARKS[r.mark],
                 label,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.cli.options import examples, format_option, print_json, print_table
+from benchmarks.core.console import printable
 
 if TYPE_CHECKING:
     from benchmarks.spec.loading import LoadedSuite
@@ -30,14 +31,14 @@ def command(suite: str, form: str) -> None:
 def _card(loaded: LoadedSuite) -> None:
     suite, paper = loaded.suite, loaded.suite.paper
     authors = ", ".join(paper.authors[:4]) + (" et al." if len(paper.authors) > 4 else "")
-    click.secho(f"{paper.title}", bold=True)
-    click.echo(f"{authors}, {paper.year}" + (f", {paper.venue}" if paper.venue else ""))
-    click.echo(f"suite {suite.id}, version {suite.version}" + (f", arXiv {paper.arxiv}" if paper.arxiv else ""))
+    click.secho(printable(paper.title), bold=True)
+    lines = [f"{authors}, {paper.year}" + (f", {paper.venue}" if paper.venue else "")]
+    lines.append(f"suite {suite.id}, version {suite.version}" + (f", arXiv {paper.arxiv}" if paper.arxiv else ""))
     if paper.code:
-        click.echo(f"authors' code: {paper.code.url} (licence: {paper.code.licence})")
+        lines.append(f"authors' code: {paper.code.url} (licence: {paper.code.licence})")
     if suite.summary:
-        click.echo("\n" + " ".join(suite.summary.split()))
-    click.echo()
+        lines += ["", " ".join(suite.summary.split())]
+    click.echo(printable("\n".join([*lines, ""])))
     print_table(
         "methods",
         ["method", "label", "model", "parameters"],

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from benchmarks.cli.options import examples, format_option, print_json, print_table, tier_option
+from benchmarks.core.console import printable
 
 
 @click.command(
@@ -60,4 +61,4 @@ def command(suites: tuple[str, ...], tier: Any, form: str) -> None:
         for s in found:
             for word in ("running", "failed", "stale", "to_do"):
                 for cell in getattr(s, word):
-                    click.echo(f"{word.replace('_', ' ')}: {s.suite} {cell}")
+                    click.echo(printable(f"{word.replace('_', ' ')}: {s.suite} {cell}"))

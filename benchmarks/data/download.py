@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -52,7 +53,8 @@ def download(
             if e.code < 500 or attempt + 1 == _ATTEMPTS:
                 raise SourceError(f"{url}: HTTP {e.code} {e.reason}") from e
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, _BrokenError) as e:
-            if attempt + 1 == _ATTEMPTS:
+            nowhere = isinstance(getattr(e, "reason", None), socket.gaierror)  # no network, or no such host: no use
+            if nowhere or attempt + 1 == _ATTEMPTS:
                 kept = f"; {part.stat().st_size} bytes are kept and the next call resumes" if part.is_file() else ""
                 raise SourceError(f"{url}: {getattr(e, 'reason', None) or e or type(e).__name__}{kept}") from e
         time.sleep(pause * 2**attempt)

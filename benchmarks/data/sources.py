@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +200,7 @@ def _from_hub_id(hub: Hub, progress: Progress) -> Any:
     Raises:
         SourceError: no network, no such repository or revision, or not readable.
     """
+    _reach_hub(hub)
     import datasets
 
     progress(f"Hugging Face hub: {hub.id}")
@@ -208,3 +211,20 @@ def _from_hub_id(hub: Hub, progress: Progress) -> Any:
         raise SourceError(f"Hugging Face hub {hub.id}@{hub.revision}: {type(e).__name__}: {str(e)[:200]}") from e
     finally:
         datasets.enable_progress_bars()
+
+
+def _reach_hub(hub: Hub) -> None:
+    """Ask the hub for anything at all: its own client would try for half a minute where there is no network.
+
+    Raises:
+        SourceError: no answer.
+    """
+    if Path(hub.id).is_dir() or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        return  # a local copy, or the hub's own cache
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # an answer all the same
+    except (OSError, ValueError) as e:
+        raise SourceError(f"Hugging Face hub {endpoint}: {getattr(e, 'reason', e)}") from e

@@ -30,7 +30,7 @@ class AIS:
 
 
 def temperatures(steps: int, sharpness: float = 4.0) -> list[float]:
-    """0 = β₀ < … < β_steps = 1 on a sigmoid from -sharpness to sharpness (Wu et al. 2017, section 4.1)."""
+    """0 = β₀ < … < β_steps = 1 on a sigmoid from -sharpness to sharpness (Wu et al. 2017)."""
     if steps < 1 or not sharpness > 0:
         raise UserError(f"steps = {steps}, sharpness = {sharpness}", where="temperatures", fix="give positive ones")
     curve = torch.sigmoid(torch.linspace(-sharpness, sharpness, steps + 1, dtype=torch.float64))

@@ -52,7 +52,7 @@ def bits_per_dim(log_prob: Values, dims: int, log_abs_det: Values | None = None)
     """Negative log-likelihood in bits a dimension, with the preprocessing's Jacobian; lower is better.
 
     -(log p_model(y) + log |dy/dx|) / (dims ln 2), with x in raw units (pixels 0 … 256): an exact figure for data of 256
-    levels, whatever the model's own scale (Theis et al. 2016, section 3.1; Papamakarios et al. 2017, appendix E).
+    levels, whatever the model's own scale (Theis et al. 2016, section 3.1; Papamakarios et al. 2017).
 
     Args:
         log_prob: (N,) nats.

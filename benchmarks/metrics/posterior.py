@@ -27,7 +27,7 @@ LOG_2PI = math.log(2 * math.pi)
 def active_units(means: Values, threshold: float = 0.01) -> MetricValue:
     """Number of code dimensions whose posterior mean varies over the data: Var_x(E_q[u|x]) > threshold.
 
-    Burda et al. 2016, section 4.1 (threshold 0.01). Higher is better, 0 … D.
+    Burda et al. 2016 (threshold 0.01). Higher is better, 0 … D.
 
     Args:
         means: (N, D) posterior means, N > 1.
@@ -51,7 +51,7 @@ def gaussian_rate(means: Values, log_variances: Values) -> np.ndarray:
 def posterior_collapse(means: Values, log_variances: Values, epsilon: float = 0.01, delta: float = 0.01) -> MetricValue:
     """Share of code dimensions that have collapsed onto the prior; lower is better, 0 … 1.
 
-    A dimension is (ε, δ)-collapsed when P_x(KL(q(z_j|x) || p(z_j)) < ε) >= 1 - δ (Lucas et al. 2019, definition 1).
+    A dimension is (ε, δ)-collapsed when P_x(KL(q(z_j|x) || p(z_j)) < ε) >= 1 - δ (Lucas et al. 2019).
 
     Returns:
         The share; details `collapsed` (count), `rate` (mean nats of each dimension), `fully` (1.0 when all collapsed).
@@ -90,7 +90,7 @@ def aggregate_posterior(
 
     `mixture` (the default) takes q(z) as what it is on these data, the mixture of all N posteriors, and is exact but
     for the choice of z: the mutual information is at most log N. `mws` and `mss` are the minibatch estimators of Chen
-    et al. 2018 (minibatch-weighted, and stratified, appendix C), biased, kept because training uses them and papers
+    et al. 2018 (minibatch-weighted, and stratified), biased, kept because training uses them and papers
     report them; they see `batch` posteriors at a time.
 
     Args:

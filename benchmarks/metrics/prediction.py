@@ -59,7 +59,7 @@ def brier_score(probabilities: Values, labels: Values) -> MetricValue:
 def expected_calibration_error(
     probabilities: Values, labels: Values, *, bins: int = 15, equal: Literal["width", "mass"] = "width"
 ) -> float:
-    """Mean |accuracy - confidence| over bins of confidence, 0 … 1, lower is better (Guo et al. 2017, eq. 5).
+    """Mean |accuracy - confidence| over bins of confidence, 0 … 1, lower is better (Guo et al. 2017).
 
     Bins of equal width, closed on the right; of equal mass it is another metric. Biased upwards for few samples.
 

@@ -166,7 +166,7 @@ class RateDistortion:
 
 
 def rate_distortion_curve(rates: Values, distortions: Values) -> RateDistortion:
-    """Drop points for which another has neither more rate nor more distortion (Alemi et al. 2018, section 2).
+    """Drop points for which another has neither more rate nor more distortion (Alemi et al. 2018).
 
     Args:
         rates, distortions: (N,), a point a model, in any units, lower is better.

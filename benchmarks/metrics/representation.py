@@ -133,7 +133,7 @@ def silhouette(codes: Values, labels: Values) -> float:
 def cka(first: Values, second: Values, *, debiased: bool = False) -> float:
     """Linear centred kernel alignment of two representations of the same samples, higher is more alike.
 
-    ‖X'Y‖² / (‖X'X‖ ‖Y'Y‖) of centred X (N, D1), Y (N, D2) (Kornblith et al. 2019, eq. 3): 0 … 1, invariant to rotation
+    ‖X'Y‖² / (‖X'X‖ ‖Y'Y‖) of centred X (N, D1), Y (N, D2) (Kornblith et al. 2019): 0 … 1, invariant to rotation
     and scale. `debiased` uses the unbiased HSIC of Song et al. 2012 (needs N > 3): about 0 for unrelated
     representations however wide they are, and may be negative. N x N products are avoided where D is smaller.
     """
@@ -150,7 +150,7 @@ def cka(first: Values, second: Values, *, debiased: bool = False) -> float:
 
 
 def _hsic(x: Floats, y: Floats) -> float:
-    """Unbiased HSIC of linear kernels times n(n-3), from products of D columns (Song et al. 2012, eq. 5)."""
+    """Unbiased HSIC of linear kernels times n(n-3), from products of D columns (Song et al. 2012)."""
     n = len(x)
     norms_x, norms_y = np.square(x).sum(axis=1), np.square(y).sum(axis=1)
     trace = np.square(x.T @ y).sum() - norms_x @ norms_y
@@ -170,7 +170,7 @@ def canonical_correlations(first: Values, second: Values) -> Floats:
 def svcca(first: Values, second: Values, *, variance: float = 0.99) -> float:
     """Mean canonical correlation after keeping the leading directions with `variance` of each side, 0 … 1.
 
-    Raghu et al. 2017, section 2.
+    Raghu et al. 2017.
     """
     if not 0 < variance <= 1:
         raise UserError(f"is {variance}", where="variance", fix="give a share in (0, 1]")

@@ -89,7 +89,7 @@ def sid(predicted: Values, true: Values) -> int:
     """Structural intervention distance of two DAGs, 0 … D (D - 1), lower is better (Peters & Bühlmann 2015).
 
     Number of ordered pairs (i, j) for which adjusting for i's parents in the predicted graph gives the wrong effect of
-    an intervention on i on j in the true one, by the graphical criterion of their proposition 6. Not symmetric.
+    an intervention on i on j in the true one, by their graphical criterion. Not symmetric.
 
     Raises:
         UserError: a graph has a cycle.
@@ -198,7 +198,7 @@ def ndcg(scores: Values, relevance: Values, *, k: int = 100) -> MetricValue:
 def recall_at_k(scores: Values, relevance: Values, *, k: int = 20) -> MetricValue:
     """Relevant items among the first k, over min(k, relevant items), 0 … 1, higher is better.
 
-    Liang et al. 2018, eq. 9. Arguments as for `ndcg`; any positive relevance counts as one.
+    Liang et al. 2018. Arguments as for `ndcg`; any positive relevance counts as one.
     """
     s, r = _rankings(scores, relevance)
     hits = (_top(s, r, k) > 0).sum(axis=1)

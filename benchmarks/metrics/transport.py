@@ -22,7 +22,7 @@ def bw2_uvp(samples: Values, mean: Values, covariance: Values) -> float:
     """Bures-Wasserstein unexplained variance percentage, lower is better, 0 at equal first two moments.
 
     100 BW₂²(P̂, Q) / (½ Var Q) with BW₂² half the squared 2-Wasserstein distance of Gaussians with the moments of the
-    samples and of the target (Korotin et al. 2021; Gushchin et al. 2023, section 5); Var Q is the
+    samples and of the target (Korotin et al. 2021; Gushchin et al. 2023); Var Q is the
     trace of the covariance.
 
     Args:
@@ -77,7 +77,7 @@ def gaussian_entropic_cost(mean1: Values, cov1: Values, mean2: Values, cov2: Val
 
 
 def gaussian_sinkhorn_divergence(mean1: Values, cov1: Values, mean2: Values, cov2: Values, epsilon: float) -> float:
-    """Debiased entropic cost between two Gaussians, at least 0, 0 for equal ones (Janati et al. 2020, section 3)."""
+    """Debiased entropic cost between two Gaussians, at least 0, 0 for equal ones (Janati et al. 2020)."""
     cross = gaussian_entropic_cost(mean1, cov1, mean2, cov2, epsilon)
     own = gaussian_entropic_cost(mean1, cov1, mean1, cov1, epsilon)
     other = gaussian_entropic_cost(mean2, cov2, mean2, cov2, epsilon)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,24 @@ def curves(gathered: Sequence[Gathered]) -> str:
         sums: dict[tuple[str, str, float], list[float]] = {}
         for cell, record in g.shelf.found.items():
             path = g.shelf.paths[cell].parent / "curve.csv"
-            if record.status != "finished" or record.curve is None or not path.is_file():
-                continue
-            with path.open(newline="", encoding="utf-8") as f:
-                for line in csv.DictReader(f):
-                    if line.get("loss"):
-                        key = (record.dataset, record.method, round(float(line["epoch"]), 4))
-                        sums.setdefault(key, []).append(float(line["loss"]))
+            if record.status == "finished" and record.curve is not None and path.is_file():
+                for epoch, loss in _curve(path):
+                    sums.setdefault((record.dataset, record.method, epoch), []).append(loss)
         for (dataset, method, epoch), losses in sums.items():
             writer.writerow([g.loaded.suite.id, g.tier, dataset, method, epoch, sum(losses) / len(losses)])
     return text.getvalue()
+
+
+def _curve(path: Path) -> Iterator[tuple[float, float]]:
+    """Epochs and training losses of a learning curve; a line that is none is passed over."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as f:
+        for line in csv.DictReader(f):
+            try:
+                epoch, loss = float(line["epoch"]), float(line["loss"])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if math.isfinite(epoch) and math.isfinite(loss):
+                yield round(epoch, 4), loss
 
 
 def _json(value: Any) -> str:

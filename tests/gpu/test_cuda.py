@@ -27,5 +27,6 @@ def test_exact_likelihoods_agree_with_the_cpu(tmp_path):
     on_cpu, _ = perform(spec, Settings(tmp_path / "cpu", device="cpu"))
     on_cuda, _ = perform(spec, Settings(tmp_path / "cuda", device="cuda"))
     a, b = on_cpu.value("nll"), on_cuda.value("nll")
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     assert b.value == pytest.approx(a.value, abs=1e-5)

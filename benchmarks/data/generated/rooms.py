@@ -211,3 +211,9 @@ def subset(
 ) -> dict[str, np.ndarray]:
     """`rows` images of the grid, from place `first` of its shuffling on."""
     return stored_columns(Rooms(side, hues, scales, orientations), rows, first)
+
+
+def forget() -> None:
+    """Drop what was computed so far, as in a fresh process."""
+    _light.cache_clear()
+    _empty_room.cache_clear()

@@ -107,3 +107,8 @@ def subset(
 ) -> dict[str, np.ndarray]:
     """`rows` images of the grid, from place `first` of its shuffling on."""
     return stored_columns(Sprites(side, scales, orientations, positions), rows, first)
+
+
+def forget() -> None:
+    """Drop the drawings kept so far, as in a fresh process."""
+    _drawings.cache_clear()

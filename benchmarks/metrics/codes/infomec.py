@@ -38,7 +38,7 @@ def infomec(
     factor_bins: int | None = None,
     seed: int = 0,
 ) -> InfoMEC:
-    """InfoM, InfoE and InfoC (Hsu et al. 2023, section 4), with the conventions of the authors' code.
+    """InfoM, InfoE and InfoC (Hsu et al. 2023), with the conventions of the authors' code.
 
     Mutual information of single codes with single factors, over the factor's entropy, gives the two sparsity ratios.
     Continuous codes: the nearest-neighbour estimate (scikit-learn's `mutual_info_classif`, 10 neighbours) on

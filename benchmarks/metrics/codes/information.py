@@ -77,8 +77,8 @@ def mig(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | No
     """Mutual information gap, 0 … 1, higher is better: disentanglement_lib's convention.
 
     Codes (posterior means) are cut into `bins` equal-width bins over each code's range; the plug-in mutual information
-    with each factor gives the gap between the two best codes, in units of the factor's entropy (Chen et al. 2018,
-    eq. 6; Locatello et al. 2019, appendix C). The estimate depends on the bins: another number is another metric, and
+    with each factor gives the gap between the two best codes, in units of the factor's entropy (Chen et al. 2018;
+    Locatello et al. 2019). The estimate depends on the bins: another number is another metric, and
     `mig_gaussian` is a third. With one code the runner-up counts as zero. Own code, because one histogram for all pairs
     is some fifty times faster than a call of scikit-learn a pair; the values are the same.
 
@@ -96,7 +96,7 @@ def mig(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | No
 
 
 def modularity(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | None = None) -> float:
-    """Modularity of Ridgeway & Mozer 2018 (eq. 2 with the score averaged over codes), 0 … 1, higher is better.
+    """Modularity of Ridgeway & Mozer 2018, averaged over codes, 0 … 1, higher is better.
 
     A code is modular when it informs of one factor only. A code that informs of none scores 0, as in
     disentanglement_lib (and unlike the paper, which leaves it open). Needs two factors.
@@ -112,7 +112,7 @@ def modularity(codes: Values, factors: Values, *, bins: int = 20, factor_bins: i
 
 
 def mutual_information_score(codes: Values, *, bins: int = 20) -> float:
-    """Mean mutual information between different codes, nats, lower is better (Locatello et al. 2019, appendix)."""
+    """Mean mutual information between different codes, nats, lower is better (Locatello et al. 2019)."""
     z = check_codes(codes)
     d = z.shape[1]
     if d < 2:
@@ -130,7 +130,7 @@ def mig_gaussian(
     generator: Generator,
     samples: int = 10_000,
 ) -> MetricValue:
-    """Mutual information gap from the full posterior q(z|x), as Chen et al. 2018 (section 4.1, appendix B) compute it.
+    """Mutual information gap from the full posterior q(z|x), as Chen et al. 2018 compute it.
 
     I(z_j; v_k) = H(z_j) - H(z_j | v_k), with q(z_j) and q(z_j | v_k) the mixtures of the posteriors of all data and of
     those with that value of v_k, and entropies by Monte Carlo: codes drawn from the mixture, `samples` of them at most

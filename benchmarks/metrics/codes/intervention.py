@@ -25,7 +25,7 @@ def factor_vae_score(
     threshold: float = 0.05,
     factor_bins: int | None = None,
 ) -> float:
-    """FactorVAE score (Kim & Mnih 2018, section 4), 0 … 1, higher is better; chance is about 1/K.
+    """FactorVAE score (Kim & Mnih 2018), 0 … 1, higher is better; chance is about 1/K.
 
     In a batch one random factor is held fixed; the code whose variance, relative to its variance over the data, is
     smallest votes for it. The score is the accuracy of a majority vote learnt on `train` batches, over `test` new ones.
@@ -71,7 +71,7 @@ def beta_vae_score(
     test: int = 5_000,
     factor_bins: int | None = None,
 ) -> float:
-    """BetaVAE score (Higgins et al. 2017, section 3), 0 … 1, higher is better; chance is 1/K.
+    """BetaVAE score (Higgins et al. 2017), 0 … 1, higher is better; chance is 1/K.
 
     A batch of pairs shares, within each pair, the value of one random factor; from the mean absolute difference of
     codes a logistic regression (scikit-learn's defaults, as in disentanglement_lib) tells which. Accuracy on new
@@ -108,7 +108,7 @@ def _chunks(n: int) -> list[int]:
 
 
 def irs(codes: Values, factors: Values, *, quantile: float = 0.99, bins: int = 20) -> float:
-    """Interventional robustness score (Suter et al. 2019, section 4), 0 … 1, higher is better.
+    """Interventional robustness score (Suter et al. 2019), 0 … 1, higher is better.
 
     How little a code strays, within a group of equal factor value, from the group's mean, relative to how far it
     strays over all data; best factor for each code, averaged with the codes' range as weight. disentanglement_lib's

@@ -16,7 +16,7 @@ Correlation = Literal["pearson", "spearman"]
 
 
 def mcc(codes: Values, factors: Values, *, correlation: Correlation = "pearson") -> float:
-    """Mean correlation coefficient, 0 … 1, higher is better (Hyvärinen & Morioka 2016, section 6).
+    """Mean correlation coefficient, 0 … 1, higher is better (Hyvärinen & Morioka 2016).
 
     Mean absolute correlation of each factor with its code, under the best one-to-one assignment (scipy's Hungarian
     algorithm). With more factors than codes the factors left over count as 0; a constant column correlates with none.
@@ -75,7 +75,7 @@ def udr(
     threshold: float = 0.01,
     seed: int = 0,
 ) -> tuple[MetricValue, ...]:
-    """Unsupervised disentanglement ranking of models trained alike (Duan et al. 2020, section 4), higher is better.
+    """Unsupervised disentanglement ranking of models trained alike (Duan et al. 2020), higher is better.
 
     Codes that disentangle agree, over seeds, up to permutation and sign: a model's score is the median, over the other
     models, of how nearly one-to-one the two codes' similarity matrix is. disentanglement_lib's conventions.

@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
 
 
 def random_network(channels: int, *, seed: int = 0) -> Extractor:
-    """An untrained convolutional network (Naeem et al. 2020, section 3.3: no bias towards any data set).
+    """An untrained convolutional network (Naeem et al. 2020: no bias towards any data set).
 
     He-normal weights from a generator of its own: the same features on every machine for the same `seed`.
     """

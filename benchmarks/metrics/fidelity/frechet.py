@@ -13,7 +13,7 @@ from benchmarks.metrics.fidelity.inputs import Values, check_features
 class FeatureMoments:
     """Mean and covariance of features, fed in batches, in memory of D² numbers; parts made apart can be merged.
 
-    Deviations from the running mean are summed in float64 (Chan, Golub & LeVeque 1983, eq. 2.1), so that a large mean
+    Deviations from the running mean are summed in float64 (Chan, Golub & LeVeque 1983), so that a large mean
     does not swallow a small variance.
     """
 
@@ -148,7 +148,7 @@ def frechet_distance_infinite(
     points: int = 15,
     rng: np.random.Generator | None = None,
 ) -> MetricValue:
-    """Fréchet distance extrapolated to infinitely many generated samples (Chong & Forsyth 2020, section 4).
+    """Fréchet distance extrapolated to infinitely many generated samples (Chong & Forsyth 2020).
 
     The distance at `points` subset sizes from `smallest` to M is regressed on 1/size; the intercept is the estimate.
     Subsets are drawn at random (the paper's Sobol sequences need the generator). The bias that the finite real set

@@ -20,7 +20,7 @@ def kid(
     subset_size: int = 1000,
     rng: np.random.Generator | np.random.RandomState | None = None,
 ) -> MetricValue:
-    """Kernel distance (Bińkowski et al. 2018, section 4), lower is better, 0 for equal distributions (may be negative).
+    """Kernel distance (Bińkowski et al. 2018), lower is better, 0 for equal distributions (may be negative).
 
     Unbiased squared MMD with the kernel (x·y / D + 1)³, averaged over random subsets. With a
     `numpy.random.RandomState(2020)` the subsets are torch-fidelity's, and so is the value. Both sets smaller than

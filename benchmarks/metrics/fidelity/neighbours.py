@@ -48,7 +48,7 @@ def precision_recall(real: Values, fake: Values, *, k: int = 3) -> PrecisionReca
 
 
 def density_coverage(real: Values, fake: Values, *, k: int = 5) -> DensityCoverage:
-    """Density and coverage (Naeem et al. 2020, eq. 3 and 5).
+    """Density and coverage (Naeem et al. 2020).
 
     Density: number of real balls (to the k-th nearest real neighbour) that a generated feature lies in, over k, mean.
     Coverage: share of real balls that hold a generated feature; 1 - 2^-k is expected of equal distributions and sizes.
@@ -116,7 +116,7 @@ def nearest_training_ratio(fake: Values, train: Values, test: Values) -> MetricV
 
 
 def authenticity(fake: Values, train: Values) -> MetricValue:
-    """Share of generated samples that are not copies, 0 … 1, higher is better (Alaa et al. 2022, section 4).
+    """Share of generated samples that are not copies, 0 … 1, higher is better (Alaa et al. 2022).
 
     A sample is a copy when it is nearer to its nearest training sample than that one is to its own nearest.
     """
@@ -130,7 +130,7 @@ def authenticity(fake: Values, train: Values) -> MetricValue:
 def copying_statistic(
     fake: Values, train: Values, test: Values, *, cells: int = 3, smallest: int = 20, seed: int = 0
 ) -> MetricValue:
-    """C_T, a test of data copying (Meehan et al. 2020, section 4): well below 0 for copying, 0 for none.
+    """C_T, a test of data copying (Meehan et al. 2020): well below 0 for copying, 0 for none.
 
     In each cell of a k-means partition of the training set, a Mann-Whitney test (scipy's statistic, normal
     approximation, ties at half) of whether generated samples are nearer to the cell's training samples than test

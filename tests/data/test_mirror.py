@@ -1,0 +1,165 @@
+"""The real data of the mirror come through their loaders as declared, and known facts about them hold."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from benchmarks.data.api import verify
+from benchmarks.data.progress import silent
+from benchmarks.data.registry import read_entry
+from benchmarks.data.store import open_dataset
+
+from .conftest import REGISTRY
+
+SLOW = {"omniglot-105"}  # the same loader as omniglot-28, at fourteen times the size
+
+
+def with_mirror():
+    for path in sorted(REGISTRY.glob("*.yaml")):
+        entry = read_entry(path)
+        if any(file.mirror for form in entry.forms for file in form.files) and entry.name not in SLOW:
+            yield entry.name
+
+
+@pytest.mark.parametrize("name", list(with_mirror()))
+def test_prepared_from_the_mirror(registry, mirror, name):
+    """Every hash, row count, shape, dtype and range that the entry declares is checked on the way."""
+    dataset = open_dataset(name, silent)
+    assert dataset.content_hash == dataset.entry.content_hash
+    for split, declared in dataset.entry.splits.items():
+        for column in dataset.split(split).values():
+            assert len(column) == declared.rows
+    for expressions in dataset.entry.protocols.values():
+        for expression in expressions.values():
+            assert dataset.split(expression)
+    FACTS.get(name, lambda _: None)(dataset)
+
+
+def mnist(dataset):
+    assert dataset.split("train")["x"].mean() == pytest.approx(33.318421, abs=1e-6)
+    assert np.bincount(dataset.split("test")["y"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert all(check.ok for check in verify("mnist"))
+
+
+def cifar10(dataset):
+    """Rebuilds the official data_batch_1.bin, of known md5."""
+    part = dataset.split("train[:10000]")
+    rows = np.concatenate(
+        [part["y"][:, None].astype(np.uint8), part["x"].transpose(0, 3, 1, 2).reshape(10000, -1)], axis=1
+    )
+    assert hashlib.md5(rows.tobytes(), usedforsecurity=False).hexdigest() == "5dd7e06a14cb22eb9f671a540d1b7c25"
+    assert np.bincount(dataset.split("train")["y"]).tolist() == [5000] * 10
+
+
+def omniglot(dataset):
+    whole = dataset.split("train+valid+test")
+    assert len(np.unique(whole["y"])) == 1623
+    assert whole["x"].mean() / 255 == pytest.approx(0.080516, abs=2e-4)  # the ink fraction survives area means
+    assert (np.bincount(whole["drawer"])[1:] == 1623).all()
+
+
+def ptb(dataset):
+    """Published sizes: 929,589 training words with the ends of lines, 82,430 test words."""
+    assert len(dataset.split("train")["x"].values) == 929_589
+    assert len(dataset.split("test")["x"].values) == 82_430
+    words = dataset.split("vocabulary")["text"].texts()
+    assert {"<unk>", "<eos>", "N"} <= set(words)
+    line = " ".join(words[k] for k in dataset.split("valid")["x"][0])
+    assert line == "consumers may want to move their telephones a little closer to the tv set <eos>"
+
+
+def shakespeare(dataset):
+    letters = dataset.split("vocabulary")["text"].texts()
+    assert "".join(letters[k] for k in dataset.split("all[:14]")["x"]) == "First Citizen:"
+
+
+def cora(dataset):
+    nodes = dataset.split("nodes")
+    assert int((nodes["x"] != 0).sum()) == 49_216
+    assert np.bincount(nodes["y"]).tolist() == [351, 217, 418, 818, 426, 298, 180]
+    assert np.bincount(dataset.split("nodes@folds.train.0")["y"]).tolist() == [20] * 7
+    edge = dataset.split("edges")["edge"]
+    assert (edge[:, 0] < edge[:, 1]).all()
+
+
+def music(dataset):
+    rolls = dataset.split("train")["x"]
+    assert rolls.lengths.sum() == 13_807
+    assert rolls.values.sum() / 13_807 == pytest.approx(3.8983, abs=1e-4)
+
+
+def digits_spoken(dataset):
+    assert abs(dataset.split("train+test")["x"].values.astype(np.int64)).mean() == pytest.approx(955.5867, abs=1e-4)
+    assert np.bincount(dataset.split("test")["y"]).tolist() == [30] * 10
+
+
+def cars(dataset):
+    rows = dataset.split("train")
+    assert len(np.unique(rows["factors"], axis=0)) == 183 * 24 * 4
+
+
+def movielens(dataset):
+    whole, parts = dataset.split("all"), dataset.split("u1_train+u1_test")
+    key = lambda t: sorted(map(tuple, np.column_stack([t["x"], t["rating"], t["time"]]).tolist()))  # noqa: E731
+    assert key(whole) == key(parts)
+    assert whole["rating"].mean() == pytest.approx(3.52986)
+    assert dataset.split("items")["title"].text(0) == "Toy Story (1995)"
+
+
+def uci(dataset):
+    assert dataset.split("all")["y"].mean() == pytest.approx(22.532806, abs=1e-6)
+    for k in range(20):
+        fold = dataset.protocol(f"fold-{k}")
+        assert sum(len(dataset.split(e)["y"]) for e in fold.values()) == 506
+
+
+def arc(dataset):
+    for split in ("training", "evaluation"):
+        rows = dataset.split(split)
+        assert (rows["input"].lengths == rows["input_shape"].prod(axis=1)).all()
+        assert (rows["output"].lengths == rows["output_shape"].prod(axis=1)).all()
+        assert rows["input_shape"].max() <= 30
+        assert len(np.unique(rows["task"])) == 400
+
+
+def enzymes(dataset):
+    rows = dataset.split("all")
+    assert rows["node_labels"].lengths.sum() == 19_580
+    assert 2 * rows["edges"].lengths.sum() == 74_564
+    assert np.bincount(rows["y"]).tolist() == [100] * 6
+
+
+def pairs(dataset):
+    rows = dataset.split("all")
+    assert rows["x"].item_shape == (2,)
+    assert rows["x"].lengths.min() > 30
+    assert rows["forward"].all(), "the entry warns of this: in this file the cause always comes first"
+
+
+def sachs(dataset):
+    names = dataset.split("variables")["name"].texts()
+    edges = {(names[a], names[b]) for a, b in dataset.split("edges")["edge"]}
+    assert len(edges) == 18
+    assert ("PIP2", "PKC") in edges
+
+
+FACTS = {
+    "mnist": mnist,
+    "cifar10-test1k": cifar10,
+    "omniglot-28": omniglot,
+    "ptb": ptb,
+    "tinyshakespeare": shakespeare,
+    "cora": cora,
+    "jsb-chorales": music,
+    "fsdd": digits_spoken,
+    "cars3d": cars,
+    "movielens-100k": movielens,
+    "uci-boston": uci,
+    "arc-agi-1": arc,
+    "tu-enzymes": enzymes,
+    "tuebingen-pairs-99": pairs,
+    "sachs": sachs,
+}
