@@ -7,7 +7,7 @@ nox.options.default_venv_backend = "venv"
 
 
 def install(session: nox.Session, *extras: str) -> None:
-    session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]")
+    session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]" if extras else ".")
 
 
 @nox.session

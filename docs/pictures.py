@@ -1,4 +1,4 @@
-"""Draw the README's pictures: what the terminal shows, as SVG. ``python docs/pictures.py`` after ``latentbench run quickstart``."""
+"""Draw the README's pictures, what the terminal shows, as SVG; after ``latentbench run quickstart``."""
 
 from __future__ import annotations
 

@@ -60,11 +60,11 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
     for _, group in groupby(rows, key=lambda r: (r.dataset, r.metric, r.identity)):
         table = list(group)
         reported = any(r.reported is not None for r in table)
-        troubled = any(r.failed or r.outcomes for r in table)
+        troubled = any(r.failed or r.outcomes or r.missing or r.stale for r in table)
         digits = digits_for(table)
         columns = ["", "method", table[0].metric, "95% CI", "n"]
         columns += ["paper", "ours - paper"] if reported else []
-        columns += ["failed, outcomes"] if troubled else []
+        columns += ["mind"] if troubled else []
         print_table(
             heading(table[0]) + f"  ({table[0].identity})",
             columns,
@@ -83,7 +83,8 @@ def _cells(row: Row, digits: int, reported: bool, troubled: bool) -> list[Any]:
         sign = "" if row.difference is None else f"{row.difference:+.{digits}f}"
         cells += [number(row.reported, digits), sign]
     if troubled:
-        cells.append((f"{row.failed} failed; " if row.failed else "") + row.outcomes)
+        counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
+        cells.append("; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, [row.outcomes])]))
     return cells
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.core.errors import UserError
 from benchmarks.core.types import MetricValue
 from benchmarks.metrics.arrays import Floats, Ints, integers, matrix, ranks_of_values, same_columns, same_rows
+from benchmarks.metrics.correlation import centred_pair, orthonormal_basis
 
 Values = Any  # array, list or tensor
 
@@ -137,7 +138,7 @@ def cka(first: Values, second: Values, *, debiased: bool = False) -> float:
     and scale. `debiased` uses the unbiased HSIC of Song et al. 2012 (needs N > 3): about 0 for unrelated
     representations however wide they are, and may be negative. N x N products are avoided where D is smaller.
     """
-    x, y = _centred_pair(first, second)
+    x, y = centred_pair(first, second)
     if debiased:
         n = len(x)
         if n < 4:
@@ -158,15 +159,6 @@ def _hsic(x: Floats, y: Floats) -> float:
     return float(trace + sums_x.sum() * sums_y.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (sums_x @ sums_y))
 
 
-def canonical_correlations(first: Values, second: Values) -> Floats:
-    """Canonical correlations of two representations, descending, (min(rank1, rank2),), each 0 … 1.
-
-    Singular values of the product of orthonormal bases of the two column spaces (Björck & Golub 1973).
-    """
-    x, y = _centred_pair(first, second)
-    return np.clip(np.linalg.svd(_basis(x).T @ _basis(y), compute_uv=False), 0, 1)
-
-
 def svcca(first: Values, second: Values, *, variance: float = 0.99) -> float:
     """Mean canonical correlation after keeping the leading directions with `variance` of each side, 0 … 1.
 
@@ -174,28 +166,9 @@ def svcca(first: Values, second: Values, *, variance: float = 0.99) -> float:
     """
     if not 0 < variance <= 1:
         raise UserError(f"is {variance}", where="variance", fix="give a share in (0, 1]")
-    x, y = _centred_pair(first, second)
-    correlations = np.linalg.svd(_basis(x, variance).T @ _basis(y, variance), compute_uv=False)
+    x, y = centred_pair(first, second)
+    correlations = np.linalg.svd(orthonormal_basis(x, variance).T @ orthonormal_basis(y, variance), compute_uv=False)
     return float(np.clip(correlations, 0, 1).mean())
-
-
-def _basis(x: Floats, variance: float = 1.0) -> Floats:
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    rank = int((s > s[0] * max(x.shape) * np.finfo(np.float64).eps).sum())
-    if variance < 1:
-        share = np.cumsum(s**2) / np.sum(s**2)
-        rank = min(rank, int(np.searchsorted(share, variance * (1 - 1e-12)) + 1))
-    return u[:, :rank]
-
-
-def _centred_pair(first: Values, second: Values) -> tuple[Floats, Floats]:
-    x, y = matrix(first, "first", min_rows=2), matrix(second, "second", min_rows=2)
-    same_rows(first=x, second=y)
-    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
-    for name, array in (("first", x), ("second", y)):
-        if not array.any():
-            raise UserError("is constant", where=name, fix="it has no direction to compare: a collapsed representation")
-    return x, y
 
 
 def mean_correlation(

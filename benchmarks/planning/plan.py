@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.core.errors import UserError, did_you_mean
 from benchmarks.core.paths import safe_name
 from benchmarks.core.yamlfile import Path_, explain, first_fault
-from benchmarks.data.registry import load_entry
+from benchmarks.data.registry import Entry, load_entry
 from benchmarks.planning.fingerprint import code_hash, digest
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.protocol import Training
@@ -20,6 +20,8 @@ from benchmarks.spec.suite import Limit, Override, Suite, Tier, TierSpec
 
 #: What every run executes, whatever its model and metrics.
 ENGINE = ("benchmarks.runner.experiment",)
+#: What a split may be for.
+ROLES = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class MetricSpec:
 class RunSpec:
     """One method, one dataset, one tier, one seed, with everything that the run needs to know.
 
-    `data` has source, split, preprocess and limit; `training` is a whole `benchmarks.spec.suite.Training`, dumped.
+    `data` has source, split (role -> expression), stored (how rows are kept), preprocess, limit; `training` is a whole
+    `benchmarks.spec.protocol.Training`, dumped.
     """
 
     suite: str
@@ -173,11 +176,16 @@ def _cell(
     """The runs of one method on one dataset: everything but the seed is settled once."""
     suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
     model = find_model(m.model)
-    params, training, preprocess, limit = dict(m.params), merge({}, m.training), d.preprocess, spec.limit.model_dump()
+    params, training, preprocess = dict(m.params), merge({}, m.training), d.preprocess
+    limit: dict[str, Any] = {}
     metric_settings: dict[str, dict[str, Any]] = {}
     suite_layers = [o for o in suite.overrides if o.matches(method, dataset)]
     tier_layers = [o for o in spec.overrides if o.matches(method, dataset)]
-    for layer in (*suite_layers, Override(training=spec.training, metrics=spec.metrics), *tier_layers):
+    for layer in (
+        *suite_layers,
+        Override(training=spec.training, metrics=spec.metrics, limit=spec.limit),
+        *tier_layers,
+    ):
         params = merge(params, layer.params)
         training = lay(training, layer.training)
         preprocess = layer.preprocess if layer.preprocess is not None else preprocess
@@ -185,10 +193,11 @@ def _cell(
         for key, settings in layer.metrics.items():
             metric_settings[key] = merge(metric_settings.get(key, {}), settings)
     settled = settle_training(loaded, training, method, tier)
+    entry = load_entry(d.source or dataset)
     data = {
         "source": d.source or dataset,
-        "protocol": d.protocol,
-        "split": dict(d.split) if d.split else None,
+        "split": dict(d.split) if d.split else {k: v for k, v in entry.protocol(d.protocol).items() if k in ROLES},
+        "stored": _stored(entry),
         "preprocess": preprocess,
         "limit": {k: v for k, v in limit.items() if v is not None},
     }
@@ -216,6 +225,12 @@ def _cell(
         )
         for seed in (seeds[:1] if m.exact else seeds)
     ]
+
+
+def _stored(entry: Entry) -> dict[str, Any]:
+    """The declaration of the samples' column, which decides how preprocessing reads them."""
+    column = entry.columns_of(next(iter(entry.splits))).get("x")
+    return {} if column is None else column.model_dump(mode="json", include={"shape", "dtype", "levels", "top"})
 
 
 def _metric(suite: Suite, key: str, changes: dict[str, Any]) -> MetricSpec:

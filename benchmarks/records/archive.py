@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import results_dir, safe_name
+from benchmarks.data.store import content_hash_if_known
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.record import Record, read_record
 
@@ -77,6 +78,7 @@ class Shelf:
     paths: dict[str, Path] = field(default_factory=dict)
     stale_code: list[str] = field(default_factory=list)
     outdated: list[str] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -85,9 +87,11 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
 
     Returns:
         A shelf whose `found` maps a run's cell to its record; `stale_code` lists cells whose record was made by other
-        code than today's, `outdated` the records that answer an earlier specification, `unreadable` the broken files.
+        code than today's, `outdated` the records of an earlier specification or of other data, `superseded` the cells
+        whose stale record gave way to seeds of today's code, `unreadable` the broken files.
     """
     shelf = Shelf()
+    data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
     by_cell = {r.cell: r for r in runs}
     tiers = {r.tier for r in runs}
     fresh: dict[str, bool] = {}
@@ -101,16 +105,35 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             except UserError as e:
                 shelf.unreadable.append(str(e))
                 continue
-            _place(shelf, by_cell, fresh, record, path)
+            _place(shelf, by_cell, fresh, data, record, path)
+    _part(shelf, by_cell, fresh)
     shelf.stale_code = [cell for cell in shelf.found if not fresh[cell]]
     return shelf
 
 
-def _place(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool], record: Record, path: Path) -> None:
+def _part(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> None:
+    """Numbers of today's code and of another's never share a mean: where a method has some of today's, only those."""
+    today = {(r.suite, r.tier, r.method, r.dataset) for cell, r in by_cell.items() if fresh.get(cell)}
+    for cell in list(shelf.found):
+        run = by_cell[cell]
+        if not fresh[cell] and (run.suite, run.tier, run.method, run.dataset) in today:
+            shelf.superseded.append(cell)
+            del shelf.found[cell], shelf.paths[cell]
+
+
+def _place(
+    shelf: Shelf,
+    by_cell: dict[str, RunSpec],
+    fresh: dict[str, bool],
+    data: dict[str, str | None],
+    record: Record,
+    path: Path,
+) -> None:
     run = by_cell.get("--".join((safe_name(record.method), safe_name(record.dataset), record.tier, f"s{record.seed}")))
     if run is None:
         return
-    if record.hashes.get("spec") != run.spec_hash:
+    known = data[run.data["source"]]
+    if record.hashes.get("spec") != run.spec_hash or (known is not None and record.hashes.get("data") != known):
         shelf.outdated.append(record.run_id)
         return
     is_fresh = record.hashes.get("code") == run.code_hash

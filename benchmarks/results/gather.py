@@ -29,6 +29,19 @@ class Gathered:
         """Records of a method on a dataset, in the order of their seeds, failed ones included."""
         return self._by_pair.get((method, dataset), [])
 
+    def stale(self, method: str, dataset: str) -> int:
+        """How many of them were made by other code than today's."""
+        cells = set(self.shelf.stale_code)
+        return sum(
+            1 for cell, r in self.shelf.found.items() if cell in cells and (r.method, r.dataset) == (method, dataset)
+        )
+
+    def missing(self, method: str, dataset: str) -> int:
+        """How many planned seeds have no record that counts."""
+        return sum(
+            1 for r in self.runs if (r.method, r.dataset) == (method, dataset) and r.cell not in self.shelf.found
+        )
+
     @cached_property
     def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
         found: dict[tuple[str, str], list[Record]] = {}
@@ -62,7 +75,8 @@ def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
 def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
     """The most faithful tier with records that count, smoke never."""
     for tier in RANKED:
-        if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
+        there = tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results)
+        if there and gather(loaded, tier, results).shelf.found:
             return tier
     return None
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.records.record import Measured, Record
 from benchmarks.results.gather import Gathered
+from benchmarks.spec.registry import find_metric
 from benchmarks.stats.intervals import group_summary, t_interval
 from benchmarks.stats.samples import Sample, compare
 
@@ -25,7 +26,8 @@ class Row:
     """One line of a leaderboard; the order of the fields is the order of the CSV's columns.
 
     `mark` is ``best`` where the 95 % interval of the difference to every other method excludes zero, ``tied`` where
-    it does not exclude it for some, empty otherwise and where seeds are too few to tell.
+    it does not exclude it for some, empty otherwise and where seeds are too few to tell. `missing` counts planned seeds
+    without a record, `stale` records that other code than today's made.
     """
 
     suite: str
@@ -51,6 +53,8 @@ class Row:
     failed: int
     outcomes: str
     mark: str
+    missing: int
+    stale: int
 
 
 COLUMNS = [f.name for f in fields(Row)]
@@ -64,11 +68,12 @@ class _Cell:
     failed: int
     outcomes: dict[str, int]
     exact: bool
+    counts: bool = False
 
     @cached_property
     def sample(self) -> Sample:
         """The values, once they are all there."""
-        return Sample.of(dict(self.values), deterministic=True if self.exact else None)
+        return Sample.of(dict(self.values), deterministic=True if self.exact else False if self.counts else None)
 
 
 def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str | None = None) -> list[Row]:
@@ -100,7 +105,9 @@ def _cells(method: str, key: str, records: Sequence[Record]) -> list[_Cell]:
         measured = next((m for m in record.metrics if m.name == key), None)
         if measured is None:
             continue
-        cell = cells.setdefault(measured.identity, _Cell(method, measured, {}, 0, {}, record.exact))
+        cell = cells.setdefault(
+            measured.identity, _Cell(method, measured, {}, 0, {}, record.exact, find_metric(measured.metric).counts)
+        )
         if record.status == "finished" and measured.value is not None:
             cell.values[record.seed] = measured.value
         else:
@@ -159,6 +166,8 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
                 failed=cell.failed,
                 outcomes=", ".join(f"{k} x{v}" for k, v in sorted(cell.outcomes.items())),
                 mark=marks[i],
+                missing=gathered.missing(cell.method, dataset),
+                stale=gathered.stale(cell.method, dataset),
             )
         )
     return rows

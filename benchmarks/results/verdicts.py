@@ -19,7 +19,8 @@ class ClaimVerdict:
     """One claim of a suite at a tier, and what its seeds say.
 
     `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `information`
-    is true for a value claim below tier `paper`: it is shown and not judged.
+    is true for a value claim below tier `paper`: it is shown and not judged. `missing` counts the planned seeds without
+    a record, `stale` the records that other code than today's made, over all methods of the claim.
     """
 
     suite: str
@@ -39,6 +40,8 @@ class ClaimVerdict:
     dataset: str
     unit: str
     information: bool = False
+    missing: int = 0
+    stale: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON object."""
@@ -66,6 +69,13 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
                 else f"not asked at tier {tier}"
             )
             text = f"{reason}: {text}"
+        methods = dict.fromkeys(methods_of(claim))
+        missing = sum(gathered.missing(m, claim.dataset) for m in methods)
+        stale = sum(gathered.stale(m, claim.dataset) for m in methods)
+        if judgement.n and missing:
+            text += f"; {missing} planned run{'s have' if missing > 1 else ' has'} no record"
+        if stale:
+            text += f"; {stale} record{'s were' if stale > 1 else ' was'} made by other code than today's"
         out.append(
             ClaimVerdict(
                 suite=suite.id,
@@ -85,6 +95,8 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
                 dataset=claim.dataset,
                 unit=find_metric(suite.metric_name(claim.metric)).unit,
                 information=information,
+                missing=missing,
+                stale=stale,
             )
         )
     return out
@@ -153,6 +165,17 @@ def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
             return judge_bound(
                 sample(claim.method), limit, side, name=_label(suite, claim.method), unit=unit, alpha=alpha
             )
+
+
+def methods_of(claim: Claim) -> list[str]:
+    """The methods that a claim is about."""
+    match claim:
+        case OrderClaim():
+            return [claim.better, claim.worse]
+        case TrendClaim():
+            return list(claim.methods)
+        case _:
+            return [claim.method]
 
 
 def _label(suite: Suite, method: str) -> str:

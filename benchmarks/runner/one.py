@@ -232,7 +232,8 @@ def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
             "version": metric.version,
             "settings": metric.settings,
             "data": data_hash,
-            "split": {k: spec.data[k] for k in ("protocol", "split")},
+            "split": spec.data["split"].get("test"),
+            "stored": spec.data["stored"],
             "rows": spec.data["limit"].get("test"),
             "measure": [s for s in steps if s["name"] in CHANGE_THE_VARIABLE],
         }

@@ -3,11 +3,12 @@ trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from benchmarks.core.errors import UserError
 from benchmarks.core.imports import load
 from benchmarks.core.types import DataInfo
+from benchmarks.data.preprocess import build
 from benchmarks.planning.plan import RunSpec
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.protocol import Training
@@ -26,6 +27,8 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
             found.setdefault(str(fault), fault)
             continue
         at: tuple[str, ...] = ("methods", run.method)
+        for fault in _measurable(loaded, run, info.support):
+            found.setdefault(str(fault), fault)
         try:
             model = load(run.target)(info, **run.params)
         except UserError as e:
@@ -38,6 +41,13 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
             fault = loaded.file.error(f"method {run.method!r}: {e}", (*at, "params"), "mend its parameters")
             found.setdefault(str(fault), fault)
             continue
+        if run.exact and (hasattr(model, "loss") or build(run.data["preprocess"]).stochastic):
+            fault = loaded.file.error(
+                f"method {run.method!r} on {run.dataset!r} is not `exact`: training or preprocessing draws noise",
+                (*at, "exact"),
+                "remove `exact: true`",
+            )
+            found.setdefault(str(fault), fault)
         if hasattr(model, "loss"):
             training = Training.model_validate(run.training)
             if training.epochs is None and training.steps is None and not training.schedule.stages:
@@ -50,16 +60,27 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
     return list(found.values())
 
 
+def _measurable(loaded: LoadedSuite, run: RunSpec, support: str) -> Iterator[UserError]:
+    """A density of values on a lattice can be made as high as one likes, so no likelihood is measured there."""
+    steps = {s["name"] for s in build(run.data["preprocess"]).identity["steps"]}
+    lattice = run.data["stored"].get("levels") is not None and not steps & {"dequantise", "binarise"}
+    measured = [m.key for m in run.metrics if m.entry.likelihood]
+    if lattice and support in ("real", "unit") and measured:
+        yield loaded.file.error(
+            f"metric {measured[0]!r} on dataset {run.dataset!r}: a density of undequantised integers is no likelihood",
+            ("datasets", run.dataset, "preprocess"),
+            "put `dequantise` or `binarise` first, or keep the integers as they are",
+        )
+
+
 def declared_info(run: RunSpec) -> DataInfo:
     """What the registry and the preprocessing say of a run's data, without the data: the mean is a blank."""
     import torch
 
-    from benchmarks.data.preprocess import build
     from benchmarks.data.registry import load_entry
 
     entry = load_entry(run.data["source"])
-    scheme = run.data["split"] or entry.protocol(run.data["protocol"])
-    first = scheme["train"].split("[")[0].split("+")[0]
+    first = run.data["split"]["train"].split("[")[0].split("+")[0]
     columns = entry.columns_of(first if first in entry.splits else next(iter(entry.splits)))
     state = build(run.data["preprocess"], columns["x"]).state
     return DataInfo(

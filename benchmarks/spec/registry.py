@@ -211,7 +211,7 @@ METRICS: dict[str, MetricEntry] = {
         "GaussianEncoder",
         "nats",
         "lower",
-        "total correlation of the aggregate posterior",
+        "total correlation of the aggregate posterior; overrated where the rate nears the log of the number of rows",
         settings={"samples": 10_000},
         lowest={"samples": 2},
     ),

@@ -62,6 +62,7 @@ class Dataset(Strict):
     protocol: str | None = Field(None, description="a split scheme of the registry entry")
     split: dict[Literal["train", "valid", "test"], str] | None = None
     preprocess: list[Any] = []
+    overlap: bool = Field(False, description="the paper itself measures on rows that it trains on")
     note: str | None = None
 
     @model_validator(mode="after")

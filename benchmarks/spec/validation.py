@@ -11,6 +11,7 @@ from benchmarks.core.errors import UserError, did_you_mean
 from benchmarks.core.paths import safe_name
 from benchmarks.core.yamlfile import Path_
 from benchmarks.data.registry import load_entry, names
+from benchmarks.data.splits import parse
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
 from benchmarks.spec.suite import Claim, OrderClaim, Override, TrendClaim, ValueClaim
@@ -85,6 +86,22 @@ def _datasets(loaded: LoadedSuite) -> Iterator[UserError]:
                     at,
                     f"give `protocol` ({', '.join(entry.protocols) or 'none declared'}) or `split`",
                 )
+        try:
+            rows = {k: s.rows for k, s in entry.splits.items()}
+            parts = {role: parse(expression, rows) for role, expression in scheme.items() if role in ("train", "test")}
+        except UserError as e:
+            yield loaded.file.error(e.what, (*at, "split"), e.fix)
+            continue
+        if not dataset.overlap and any(
+            a.name == b.name and a.listed is None and b.listed is None and a.start < b.stop and b.start < a.stop
+            for a in parts.get("train", [])
+            for b in parts.get("test", [])
+        ):
+            yield loaded.file.error(
+                f"dataset {name!r} is tested on rows that it is trained on",
+                (*at, "split"),
+                "choose another split, or say `overlap: true` where the paper does the same",
+            )
 
 
 def _entry(loaded: LoadedSuite, key: str) -> MetricEntry | None:

@@ -72,6 +72,11 @@ class Sample:
         """Whether the spread cannot be known: fewer than two values of a method not declared deterministic."""
         return self.n < 2 and not (self.n == 1 and self.deterministic is True)
 
+    @property
+    def constant(self) -> bool:
+        """Whether it counts as a number without randomness: declared so, or undeclared and the same for every seed."""
+        return self.deterministic is True or (self.deterministic is None and len(set(self.values.values())) <= 1)
+
     def array(self) -> NDArray[np.float64]:
         """(n,) the values, in the order given."""
         return np.fromiter(self.values.values(), dtype=np.float64, count=self.n)
@@ -100,7 +105,7 @@ class Comparison:
         contrast: unvectorised.
         paired: whether seeds were paired.
         counts: seeds used, one number a sample.
-        exact: whether identical values count as deterministic (no sample says otherwise).
+        exact: whether no side varies, so that the comparison is between numbers without randomness.
     """
 
     contrast: Contrast
@@ -120,7 +125,7 @@ def compare(samples: Sequence[Sample], weights: Sequence[float]) -> Comparison:
 
     No sample may be blind or empty.
     """
-    exact = all(s.deterministic is not False for s in samples)
+    exact = all(s.constant for s in samples)
     seeds = shared_seeds(samples) if len(samples) > 1 else []
     if seeds:
         contrast = weighted([[s.values[k] for k in seeds] for s in samples], weights, paired=True)

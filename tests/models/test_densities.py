@@ -103,7 +103,7 @@ def test_log_mean_exp():
 
 @pytest.mark.parametrize("spread", [0.1, 5.0, 60.0])
 def test_importance_weighted_bound(spread: float):
-    """Its value is the log-mean-exp; its gradient the normalised weights (Burda et al. eq. 13), none denormal."""
+    """Its value is the log-mean-exp; its gradient the normalised weights (Burda et al. section 3), none denormal."""
     (w,) = normals(3, (50, 20))
     w = (spread * w).float().requires_grad_()
     bound = densities.importance_weighted_bound(w)

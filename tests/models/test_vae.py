@@ -71,7 +71,7 @@ class TestObjectives:
         torch.testing.assert_close(out["rate"], (log_px - log_w).mean())
 
     def test_iwae(self, layers: int, k: int):
-        """L_k, IWAE eq. 8, and its gradient, eq. 14: the normalised weights times those of the log weights."""
+        """L_k, IWAE eq. 8, and its gradient: the normalised weights times those of the log weights."""
         model = make(layers, k=k, objective="iwae")
         log_w, _ = log_weights(model, X, k, seed=3)
         loss = model.loss(BATCH, gen(3))["loss"]

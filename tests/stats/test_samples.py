@@ -76,3 +76,10 @@ def test_the_smallest_side_counts_unless_it_is_a_known_number():
     many = Sample.of([1.0, 2.0, 3.0, 4.0])
     assert compare([many, Sample.of([1.0, 2.0])], [1.0, -1.0]).n == 2
     assert compare([many, Sample.of([1.0], deterministic=True)], [1.0, -1.0]).n == 4
+
+
+def test_methods_that_vary_in_step_are_no_numbers_without_randomness():
+    """Equal differences of two varying methods are a coincidence or a coarse metric, not a proof."""
+    a, b = Sample.of({0: 1.0, 1: 3.0}), Sample.of({0: 2.0, 1: 4.0})
+    assert not compare([a, b], [1.0, -1.0]).exact
+    assert compare([Sample.of({0: 1.0, 1: 1.0}), Sample.of({0: 2.0, 1: 2.0})], [1.0, -1.0]).exact

@@ -40,7 +40,7 @@ def mcc_affine(codes: Values, factors: Values) -> float:
     The "weak" MCC of identifiability up to an affine map (Khemakhem et al. 2020). Directions without variance are left
     out of their side.
     """
-    from benchmarks.metrics.representation import canonical_correlations
+    from benchmarks.metrics.correlation import canonical_correlations
 
     z, v = check_codes(codes), matrix(factors, "factors")
     same_rows(codes=z, factors=v)

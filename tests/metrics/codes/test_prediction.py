@@ -28,21 +28,21 @@ def test_disentanglement_of_an_importance_matrix_in_closed_form():
 
 @pytest.mark.parametrize("model", ["boosted", "forest"])
 def test_dci_controls(grid, noise, model):
-    small, rows = grid[:450], noise[:450]
+    small, rows = grid[:300] // 2, noise[:300]
     perfect = ds.dci(small, small, model=model)
     assert (perfect.disentanglement, perfect.completeness) == pytest.approx((1, 1), abs=0.02)
     assert perfect.informativeness == 1.0
     blind = ds.dci(rows, small, model=model)
-    assert blind.informativeness < 0.35
+    assert blind.informativeness < 0.6
     assert blind.disentanglement < 0.2
 
 
 def test_dci_is_scikit_learn_s_boosted_trees_whatever_the_jobs(grid, noise):
-    z = grid[:300] + 0.5 * noise[:300]
-    ours = ds.dci(z, grid[:300])
-    model = GradientBoostingClassifier(random_state=0).fit(z[:200], grid[:200, 1])
+    z, v = grid[:150] + 0.5 * noise[:150], grid[:150, :2] // 2
+    ours = ds.dci(z, v)
+    model = GradientBoostingClassifier(random_state=0).fit(z[:100], v[:100, 1])
     np.testing.assert_array_equal(ours.importance[:, 1], model.feature_importances_)
-    np.testing.assert_array_equal(ds.dci(z, grid[:300], jobs=2).importance, ours.importance)
+    np.testing.assert_array_equal(ds.dci(z, v, jobs=2).importance, ours.importance)
 
 
 def test_given_test_rows_are_the_last_third(grid, noise):

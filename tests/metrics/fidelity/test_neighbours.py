@@ -57,7 +57,7 @@ def test_controls():
 
 def test_coverage_of_equal_distributions_has_its_expectation():
     values = [sm.density_coverage(points(200, s), points(200, s + 1000)) for s in range(20)]
-    # each ball with 5 real neighbours holds none of the fakes with probability about 2^-5 (Naeem et al., lemma 2)
+    # each ball with 5 real neighbours holds none of the fakes with probability about 2^-5 (Naeem et al. 2020)
     assert np.mean([v.coverage for v in values]) == pytest.approx(1 - 2**-5, abs=0.01)
     assert np.mean([v.density for v in values]) == pytest.approx(1, abs=0.03)
 

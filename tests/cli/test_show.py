@@ -1,0 +1,71 @@
+"""`latentbench show`: a suite's card."""
+
+from __future__ import annotations
+
+import json
+
+from tests.project import write_made_up
+from tests.spec.suites import TEXT
+
+
+def test_the_card_tells_what_the_suite_holds(project):
+    project.write("small", TEXT)
+    answer = project("show", "small")
+    assert (answer.code, answer.err) == (0, "")
+    for words in (
+        "A small suite",
+        "A. Nobody, 2026",
+        "suite small, version 3",
+        "vae-k5",
+        "standardise",
+        "wide-beats-floor",
+    ):
+        assert words in answer.out
+    assert "factorised" in answer.out
+    assert "(baseline)" in answer.out
+
+
+def test_json_is_the_suite_with_its_cost(project):
+    project.write("small", TEXT)
+    found = json.loads(project("show", "small", "--format", "json").out)
+    assert (found["id"], found["version"]) == ("small", 3)
+    assert list(found["methods"]) == ["wide", "vae-k1", "vae-k5", "floor"]
+    assert [(c["tier"], c["runs"]) for c in found["cost"]] == [("smoke", 4), ("cpu", 8)]
+
+
+def test_cost_is_measured_where_it_can_be(project):
+    changes = {"tiers.cpu.cost": "an hour, we think"}
+
+    def text() -> str:
+        found = json.loads(project("show", "small", "--format", "json").out)["cost"]
+        return next(c["text"] for c in found if c["tier"] == "cpu")
+
+    runs = project.plan("cpu", changes)
+    assert text() == "an hour, we think"
+    write_made_up(runs[0], {"nll": 1.0})  # a second each
+    assert text() == "9 s (from 1 measured runs)"
+    for run in runs:
+        write_made_up(run, {"nll": 1.0})
+    assert text() == "9 s (measured)"
+
+
+def test_a_suite_that_is_not_there(project):
+    answer = project("show", "absent")
+    assert answer.code == 2
+    assert len(answer.errors) == 1
+
+
+def test_words_of_a_stranger_do_not_steer_the_terminal(project):
+    evil = "a\u001b[2J\u0007b"
+    project.suite(
+        {
+            "paper": {"title": evil, "authors": [evil], "year": 2026, "venue": evil},
+            "summary": evil,
+            "methods.wide.label": evil,
+            "datasets.line.note": evil,
+            "tiers.cpu.cost": evil,
+        }
+    )
+    out = project("show", "small").out
+    assert "\u001b" not in out
+    assert "\u0007" not in out

@@ -1,0 +1,172 @@
+"""`leaderboard`, `verdict` and `status` as people and scripts read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from tests.project import write_made_up
+
+ORDER = {"id": "order", "kind": "order", "better": "wide", "worse": "narrow", "text": "t", "where": "Table 1"}
+CHANGES = {
+    "claims": [ORDER | {"metric": "nll", "dataset": "line"}],
+    "reported": [
+        {
+            "method": "wide",
+            "dataset": "line",
+            "metric": "nll",
+            "value": 0.9,
+            "unit": "nats",
+            "table": "1",
+            "source": "s",
+        }
+    ],
+    "tiers.cpu.deviations": ["fewer epochs than the paper's"],
+}
+VALUES = {"wide": [1.0, 1.2, 1.1], "narrow": [2.0, 2.3, 2.1]}
+
+
+@pytest.fixture
+def filled(project):
+    for method, numbers in VALUES.items():
+        for spec, number in zip(project.plan("cpu", CHANGES, methods=[method]), numbers):
+            write_made_up(spec, {"nll": number})
+    return project
+
+
+def test_csv_begins_with_the_fixed_columns(filled):
+    answer = filled("leaderboard", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    fixed = "suite,version,tier,dataset,method,metric,identity,unit,better,n,mean,std,ci_low,ci_high,reported,"
+    assert answer.out.startswith(fixed + "reported_source,")
+    assert [(r["method"], float(r["mean"]), r["reported"], r["better"]) for r in rows] == [
+        ("wide", pytest.approx(1.1), "0.9", "lower"),
+        ("narrow", pytest.approx(2.1333333), "", "lower"),
+    ]
+
+
+def test_json_is_the_same(filled):
+    rows = json.loads(filled("leaderboard", "small", "--format", "json").out)
+    assert [r["method"] for r in rows] == ["wide", "narrow"]
+    assert rows[0]["mark"] == "best"
+    assert rows[0]["difference"] == pytest.approx(0.2)
+    assert rows[0]["version"] == 3
+
+
+def test_the_table_says_what_a_reader_must_know(filled):
+    answer = filled("leaderboard", "small")
+    assert answer.code == 0
+    for words in ("version 3, tier cpu", "nll on line [exact], nats, lower is better", "★", "1.10", "0.90", "+0.20"):
+        assert words in answer.out
+    assert "departs from the paper: fewer epochs than the paper's" in answer.err
+
+
+def test_markdown(filled):
+    out = filled("leaderboard", "--format", "md").out
+    assert "### small v3 (cpu): nll on line [exact], nats, lower is better" in out
+    assert "| ★ | the wide one | 1.100 | 0.852 to 1.348 | 3 | 0.900 | +0.200 |" in out
+
+
+def test_labels_cannot_break_a_table(project):
+    changes = {"methods.wide.label": "a | b <script>"}
+    write_made_up(project.plan("cpu", changes)[0], {"nll": 1.0})
+    out = project("leaderboard", "--format", "md").out
+    assert "a \\| b &lt;script>" in out
+
+
+def test_verdicts_as_json(filled):
+    answer = filled("verdict", "--format", "json")
+    (found,) = json.loads(answer.out)
+    fixed = ["suite", "claim", "kind", "tier", "verdict", "estimate", "interval", "n", "needed_n", "text"]
+    assert set(fixed) <= set(found)
+    assert (found["claim"], found["verdict"], found["n"]) == ("order", "reproduced", 3)
+    assert found["interval"][0] < found["estimate"] < found["interval"][1]
+
+
+def test_verdicts_as_a_table(filled):
+    out = filled("verdict", "small").out
+    assert "verdicts: small, version 3, tier cpu (Holm-corrected, alpha 0.05)" in out
+    assert "reproduced" in out
+    assert "[Table 1]" in out
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "verdict"])
+def test_smoke_counts_for_nothing(filled, command):
+    answer = filled(command, "small", "--tier", "smoke")
+    assert answer.code == 2
+    assert "--tier: " in answer.errors[0]
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "verdict", "status"])
+def test_unknown_suites(filled, command):
+    answer = filled(command, "smal")
+    assert answer.code == 2
+    assert "unknown suite 'smal' (did you mean 'small'?)" in answer.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "hint"),
+    [("--dataset", "lime", "line"), ("--metric", "nil", "nll"), ("--metric", "bit_per_dim", "bits_per_dim")],
+)
+def test_a_filter_that_no_suite_knows(filled, option, name, hint):
+    answer = filled("leaderboard", option, name)
+    assert answer.code == 2
+    assert f"{option}: " in answer.errors[0]
+    assert name in answer.errors[0]
+    assert hint in answer.errors[0]
+
+
+def test_filters(filled):
+    assert json.loads(filled("leaderboard", "--metric", "bits_per_dim", "--format", "json").out) == []
+    assert len(json.loads(filled("leaderboard", "--dataset", "line", "--format", "json").out)) == 2
+
+
+def test_a_suite_without_records(project):
+    project.suite(CHANGES)
+    answer = project("leaderboard", "small")
+    assert answer.code == 0
+    assert "no records yet; `latentbench run small --tier cpu` makes them" in answer.out
+    assert "not-run" in project("verdict", "small").out
+
+
+def test_a_broken_suite_hides_no_other(filled):
+    filled.write("broken", "id: [")
+    answer = filled("leaderboard", "--format", "json")
+    assert answer.code == 0
+    assert len(json.loads(answer.out)) == 2
+
+
+def test_broken_and_outdated_records_are_left_out_and_told(filled):
+    specs = filled.plan("cpu", CHANGES, methods=["wide"])
+    write_made_up(specs[0], {"nll": 0.0}, asked="f" * 64)
+    write_made_up(specs[1], {"nll": 0.0}, code="e" * 64, ended="2031-01-01T00:00:00+00:00").write_text("{")
+    answer = filled("leaderboard", "small")
+    assert "1.10" in answer.out
+    assert "1 records answer an earlier specification" in answer.err
+    assert "left out: " in answer.err
+
+
+def test_hostile_words_in_records_do_not_steer_the_terminal(project):
+    spec = project.plan("cpu", {"methods.wide.label": "\u001b[31mred\u0007"})[0]
+    write_made_up(spec, {"nll": 1.0}, outcomes=["[bold]\u001b]0;title\u0007"])
+    for form in ("table", "md", "json"):
+        out = project("leaderboard", "small", "--format", form).out
+        assert "\u001b" not in out
+        assert "\u0007" not in out
+    assert "[bold]" in project("leaderboard", "small").out, "nor are they markup"
+    broken = project.plan("cpu", {"methods.wide.label": "x"})[1]
+    path = write_made_up(broken, {"nll": None}, status="failed")
+    path.write_text(path.read_text().replace('"error": "made up"', '"error": "\\u001b[2J"'))
+    assert "\u001b" not in project("status", "small", "--tier", "cpu").out
+
+
+def test_status(filled):
+    found = {s["tier"]: s for s in json.loads(filled("status", "small", "--format", "json").out)}
+    assert (found["cpu"]["done"], found["cpu"]["runs"], len(found["cpu"]["to_do"])) == (6, 9, 3)
+    assert found["paper"]["done"] == 0
+    answer = filled("status", "small", "--tier", "cpu")
+    assert "to do: small floor--line--cpu--s0" in answer.out
+    assert "smoke" not in answer.out

@@ -1,0 +1,64 @@
+"""A project of a test's own: suites in a temporary folder, data prepared once for all, a plug-in with toy models."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from benchmarks.spec import registry
+from tests.project import REPOSITORY, TOYS, Project, toy_entries
+
+settings.register_profile("latentbench", settings(), deadline=None, database=None)  # timing is the benchmarks' matter
+settings.load_profile("latentbench")
+
+
+@pytest.fixture(scope="session")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder for the whole session: what one test prepares, the next finds."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "registry").mkdir()
+    shutil.copy(REPOSITORY / "data/registry/digits.yaml", folder / "registry")
+    for name, text in toy_entries().items():
+        (folder / "registry" / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plug-in of `tests/toys` is installed, here and in subprocesses."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    path = [str(TOYS), str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    registry.models.cache_clear()
+    registry.metrics.cache_clear()
+    yield
+    registry.models.cache_clear()
+    registry.metrics.cache_clear()
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, shared_data: Path, toys: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Project]:
+    """An empty project with the toy plug-in, and the command line at hand."""
+    for name in ("LATENTBENCH_MIRROR", "WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "suites").mkdir()
+    monkeypatch.setenv("LATENTBENCH_ROOT", str(tmp_path))
+    monkeypatch.setenv("LATENTBENCH_DATA", str(shared_data))
+    monkeypatch.setenv("LATENTBENCH_RESULTS", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield Project(tmp_path, capfd)
+    gc.enable()  # reading commands turn it off for their short life
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)  # and runs turn this on
+    signal.signal(signal.SIGTERM, handler)

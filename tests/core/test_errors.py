@@ -1,0 +1,35 @@
+"""How a user's mistake is worded."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.core.errors import UserError, did_you_mean
+
+
+def test_where_what_and_fix():
+    assert str(UserError("is wrong", where=Path("a/b.yaml"), line=3, fix="mend it")) == "a/b.yaml:3: is wrong (mend it)"
+    assert str(UserError("is wrong", where="--seeds")) == "--seeds: is wrong"
+    assert str(UserError("is wrong", line=3)) == "is wrong"
+
+
+@given(st.text(), st.text(), st.text())
+def test_it_is_always_one_line(what, where, fix):
+    assert len(str(UserError(what, where=where, fix=fix)).splitlines()) <= 1
+
+
+def test_it_survives_the_way_home_from_a_worker():
+    error = UserError("is wrong", where="a.yaml", line=3, fix="mend it")
+    back = pickle.loads(pickle.dumps(error))
+    assert (str(back), back.what, back.line, back.fix) == (str(error), "is wrong", 3, "mend it")
+
+
+def test_did_you_mean_names_the_nearest():
+    assert did_you_mean("mnits", ["mnist", "celeba", "digits"]) == "did you mean 'mnist'?"
+    assert did_you_mean("mnits", ["omniglot", "mnist"]) == "did you mean 'mnist' or 'omniglot'?", "the nearest first"
+    assert did_you_mean("zzz", ["a", "b"]) == "known: a, b"
+    assert "50 are known" in did_you_mean("zzz", [f"name-{i}" for i in range(50)])

@@ -1,0 +1,148 @@
+"""Which of the records on disk count for a suite as it stands."""
+
+from __future__ import annotations
+
+import pytest
+from filelock import FileLock
+
+from benchmarks.data.progress import silent
+from benchmarks.data.store import open_dataset
+from benchmarks.records.archive import collect, lock_path, running
+from tests.project import write_made_up
+
+
+@pytest.fixture
+def runs(project):
+    return project.plan("cpu")
+
+
+def test_a_record_is_found_by_the_cell_that_it_answers(project, runs):
+    path = write_made_up(runs[0], {"nll": 1.0})
+    shelf = collect(runs)
+    assert list(shelf.found) == [runs[0].cell]
+    assert shelf.paths[runs[0].cell] == path
+    assert (shelf.stale_code, shelf.outdated, shelf.unreadable) == ([], [], [])
+
+
+def test_nothing_on_disk_is_an_empty_shelf(project, runs):
+    assert collect(runs).found == {}
+
+
+def value(shelf, run) -> float:
+    return shelf.found[run.cell].metrics[0].value
+
+
+def test_todays_code_goes_before_older_code_however_new(project, runs):
+    write_made_up(runs[0], {"nll": 1.0}, code="f" * 64, ended="2030-01-01T00:00:00+00:00")
+    assert value(collect(runs), runs[0]) == 1.0
+    assert collect(runs).stale_code == [runs[0].cell], "it counts, and is named"
+    write_made_up(runs[0], {"nll": 2.0}, ended="2020-01-01T00:00:00+00:00")
+    assert value(collect(runs), runs[0]) == 2.0
+    assert collect(runs).stale_code == []
+
+
+def test_a_failure_of_todays_code_is_not_hidden_by_an_older_success(project, runs):
+    write_made_up(runs[0], {"nll": 1.0}, code="f" * 64)
+    write_made_up(runs[0], {"nll": None}, status="failed")
+    assert collect(runs).found[runs[0].cell].status == "failed"
+
+
+def test_among_equals_a_finished_one_goes_first_then_the_newest(project, runs):
+    write_made_up(runs[0], {"nll": 1.0}, code="f" * 64, ended="2021-01-01T00:00:00+00:00")
+    write_made_up(runs[0], {"nll": 2.0}, code="e" * 64, ended="2022-01-01T00:00:00+00:00")
+    write_made_up(runs[0], {"nll": None}, code="d" * 64, ended="2023-01-01T00:00:00+00:00", status="failed")
+    assert value(collect(runs), runs[0]) == 2.0
+
+
+def test_records_of_another_specification_never_count(project, runs):
+    write_made_up(runs[0], {"nll": 1.0}, asked="f" * 64)
+    shelf = collect(runs)
+    assert shelf.found == {}
+    assert len(shelf.outdated) == 1
+    write_made_up(runs[0], {"nll": 2.0}, code="f" * 64)
+    shelf = collect(runs)
+    assert value(shelf, runs[0]) == 2.0, "stale goes before outdated"
+    assert len(shelf.outdated) == 1
+
+
+def test_a_change_of_the_suite_outdates_what_it_touches(project, runs):
+    for run in runs:
+        write_made_up(run, {"nll": 1.0})
+    after = project.plan("cpu", {"methods.wide.params.spread": 2.5})
+    shelf = collect(after)
+    assert {cell.split("--")[0] for cell in shelf.found} == {"narrow", "floor"}
+    assert len(shelf.outdated) == 3
+    assert all(name.startswith("wide--") for name in shelf.outdated)
+
+
+def test_broken_files_are_left_out_and_named(project, runs):
+    good, bad = write_made_up(runs[0], {"nll": 1.0}), write_made_up(runs[1], {"nll": 1.0})
+    bad.write_text("{")
+    shelf = collect(runs)
+    assert list(shelf.found) == [runs[0].cell]
+    assert shelf.paths[runs[0].cell] == good
+    assert len(shelf.unreadable) == 1
+    assert bad.parent.name in shelf.unreadable[0]
+
+
+def test_other_things_in_the_folder_do_no_harm(project, runs):
+    folder = write_made_up(runs[0], {"nll": 1.0}).parent.parent
+    (folder / "stray.txt").write_text("x")
+    (folder / "empty--cpu--folder").mkdir()
+    (folder / "a--b--cpu--s0--x" / "record.json").mkdir(parents=True)
+    assert list(collect(runs).found) == [runs[0].cell]
+    assert collect(runs).unreadable == []
+
+
+def test_other_tiers_are_left_alone(project, runs):
+    broken = write_made_up(project.plan("smoke")[0], {"nll": 1.0})
+    broken.write_text("{")
+    shelf = collect(runs)
+    assert (shelf.found, shelf.unreadable) == ({}, [])
+
+
+def test_a_record_under_a_false_name_counts_for_what_it_says(project, runs):
+    """The name of a folder can be copied by mistake; the record says whose it is."""
+    path = write_made_up(runs[0], {"nll": 1.0})
+    path.parent.rename(path.parent.with_name("narrow--line--cpu--s7--0000000000"))
+    assert list(collect(runs).found) == [runs[0].cell]
+
+
+def test_records_that_come_with_the_repository_count_after_those_run_here(project, runs):
+    path = write_made_up(runs[0], {"nll": 1.0}, folder=project.root / "elsewhere")
+    reference = project.results / "reference/small" / f"{path.parent.name}.json"
+    reference.parent.mkdir(parents=True)
+    path.rename(reference)
+    assert value(collect(runs), runs[0]) == 1.0
+    write_made_up(runs[0], {"nll": 2.0})
+    assert value(collect(runs), runs[0]) == 2.0
+
+
+def test_running_tells_whose_lock_is_held(project, runs):
+    lock = lock_path(runs[0], "0" * 64, project.results)
+    assert running(project.results) == {}
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        assert running(project.results) == {"small": [lock.stem]}
+    assert running(project.results) == {}
+
+
+def test_records_of_other_data_never_count(project, runs):
+    open_dataset("line", silent)  # once it is here, its content is known
+    write_made_up(runs[0], {"nll": 1.0}, data_hash="1" * 64)
+    shelf = collect(runs)
+    assert shelf.found == {}
+    assert len(shelf.outdated) == 1
+
+
+def test_todays_code_and_another_never_share_a_mean(project, runs):
+    """Seeds of one method: where some are of today's code, the others give way and are named."""
+    same = [r for r in runs if (r.method, r.dataset) == (runs[0].method, runs[0].dataset)]
+    write_made_up(same[0], {"nll": 1.0}, code="f" * 64)
+    write_made_up(same[1], {"nll": 2.0}, code="f" * 64)
+    assert len(collect(runs).found) == 2, "all stale: they count, and are named"
+    write_made_up(same[1], {"nll": 3.0})
+    shelf = collect(runs)
+    assert list(shelf.found) == [same[1].cell]
+    assert shelf.superseded == [same[0].cell]
+    assert value(shelf, same[1]) == 3.0

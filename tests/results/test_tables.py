@@ -1,0 +1,72 @@
+"""The files that the pipeline writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from tests.project import write_made_up
+
+BOUND = {"id": "b", "kind": "bound", "method": "wide", "at_most": 5.0, "text": "t", "where": "w"}
+CHANGES = {"claims": [BOUND | {"metric": "nll", "dataset": "line"}]}
+FILES = {"leaderboard.csv", "leaderboard.md", "verdicts.json", "metrics.json", "curves.csv"}
+
+
+@pytest.fixture
+def filled(project):
+    """Made-up records with learning curves: seed s has losses s + 1 and s + 2 at epochs 1 and 2."""
+    for spec in project.plan("cpu", CHANGES, methods=["wide", "narrow"]):
+        path = write_made_up(spec, {"nll": 1.0 + spec.seed / 10})
+        data = json.loads(path.read_text()) | {"curve": "curve.csv"}
+        path.write_text(json.dumps(data))
+        rows = "".join(f"{e},{e}.0,{spec.seed + e}.0\n" for e in (1, 2))
+        (path.parent / "curve.csv").write_text("step,epoch,loss\n" + rows)
+    return project
+
+
+def tables(project, *args: str):
+    folder = project.root / "tables"
+    answer = project("leaderboard", "--write", str(folder), *args)
+    assert (answer.code, answer.out) == (0, "")
+    assert {p.name for p in folder.iterdir()} == FILES
+    return folder
+
+
+def test_tables_are_what_the_commands_print(filled):
+    folder = tables(filled)
+    assert (folder / "leaderboard.csv").read_text() == filled("leaderboard", "--format", "csv").out
+    assert (folder / "leaderboard.md").read_text().strip() == filled("leaderboard", "--format", "md").out.strip()
+    assert json.loads((folder / "verdicts.json").read_text()) == json.loads(filled("verdict", "--format", "json").out)
+
+
+def test_metrics_and_curves_are_means_over_seeds(filled):
+    folder = tables(filled)
+    found = json.loads((folder / "metrics.json").read_text())
+    assert found["small"]["line"]["nll"] == {"wide": pytest.approx(1.1), "narrow": pytest.approx(1.1)}
+    assert found["small"]["verdicts"] == {"reproduced": 1}
+    with open(folder / "curves.csv", newline="") as f:
+        rows = [(r["method"], float(r["epoch"]), float(r["loss"])) for r in csv.DictReader(f)]
+    assert sorted(rows) == [(m, e, e + 1.0) for m in ("narrow", "wide") for e in (1.0, 2.0)]
+
+
+def test_they_are_written_the_same_every_time(filled):
+    first = {p.name: p.read_bytes() for p in tables(filled).iterdir()}
+    assert {p.name: p.read_bytes() for p in tables(filled).iterdir()} == first
+
+
+def test_smoke_and_nothing_give_empty_tables(filled):
+    for folder in (tables(filled, "--tier", "smoke"), tables(filled, "--tier", "paper")):
+        assert len((folder / "leaderboard.csv").read_text().splitlines()) == 1
+    assert json.loads((tables(filled, "--tier", "smoke") / "verdicts.json").read_text()) == []
+
+
+def test_a_broken_curve_spoils_nothing(filled):
+    paths = sorted(filled.results.rglob("curve.csv"))
+    for path, text in zip(paths, ["", "epoch,loss\n1.0,x\n", "loss\n3.0\n", "\0\1\2", "epoch,loss\nnan,nan\n"]):
+        path.write_text(text)
+    with open(tables(filled) / "curves.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert {r["method"] for r in rows} <= {"wide", "narrow"}
+    assert all(float(r["loss"]) > 0 for r in rows)

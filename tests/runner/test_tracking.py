@@ -1,0 +1,113 @@
+"""wandb mirrors the runs; it asks for nothing, and no run fails with it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks.runner.one import Settings, perform
+from benchmarks.runner.tracking import Tracker, default_mode, summary_of
+
+
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """A user who never logged in anywhere."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_default_is_offline(nobody, monkeypatch):
+    assert default_mode() == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert default_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert default_mode() == "disabled", "what the user says goes first"
+
+
+def test_who_has_logged_in_is_online(nobody, monkeypatch):
+    (nobody / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (nobody / ".netrc").chmod(0o600)
+    assert default_mode() == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert default_mode() == "offline", "logged in elsewhere"
+    (nobody / ".netrc").write_text("machine without sense {")
+    assert default_mode() == "offline"
+
+
+def test_offline_files_appear(project):
+    """One for the run, with configuration, tags and final metrics, and one for the leaderboard's table."""
+    project.suite()
+    options = ("small", "--method", "wide", "--seeds", "1", "--jobs", "1", "--device", "cpu", "--quiet")
+    assert project("run", *options, "--wandb", "offline").code == 0
+    (record,) = project.records().values()
+    logged = [path.read_bytes() for path in (project.results / "wandb").rglob("*.wandb")]
+    assert len(logged) == 2
+    run, table = sorted(logged, key=lambda text: b"small-cpu-leaderboard" in text)
+    for word in (b"seed-0", b"cpu", b"metric/nll", b"batch_size", b"optimizer", record.run_id.encode()):
+        assert word in run
+    assert b"small-cpu-leaderboard" in table
+    assert b"table-file" in table
+
+
+class Broken:
+    """A wandb whose every part can raise."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.summary = self
+
+    def Settings(self, **_):  # noqa: N802
+        return None
+
+    def init(self, **_):
+        return self._maybe("init") or self
+
+    def log(self, *_, **__):
+        self._maybe("log")
+
+    def update(self, *_):
+        self._maybe("summary")
+
+    def finish(self, **_):
+        self._maybe("finish")
+
+    def _maybe(self, what: str) -> None:
+        if what == self.where:
+            raise RuntimeError("the service is down\nand out")
+
+
+@pytest.mark.parametrize("where", ["init", "log", "summary", "finish"])
+def test_no_run_fails_with_wandb(project, monkeypatch, capfd, where):
+    monkeypatch.setitem(sys.modules, "wandb", Broken(where))
+    record, _ = perform(project.plan("smoke", methods=["wide"])[0], Settings(project.results, wandb="online"))
+    assert record.status == "finished"
+    assert record.value("nll") is not None
+    said = [line for line in capfd.readouterr().err.splitlines() if "wandb" in line]
+    assert len(said) == 1
+    assert "the run goes on" in said[0]
+
+
+def test_no_run_fails_without_wandb(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # import wandb raises ImportError
+    record, _ = perform(project.plan("smoke", methods=["wide"])[0], Settings(project.results, wandb="offline"))
+    assert record.status == "finished"
+
+
+def test_disabled_does_nothing(project, tmp_path):
+    tracker = Tracker("disabled", tmp_path / "wandb", name="x")
+    tracker.log({"step": 1.0, "loss": 2.0})
+    tracker.table("t", ["a"], [[1]])
+    tracker.finish({})
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_the_summary_has_what_was_measured(project):
+    record, _ = perform(project.plan("smoke", methods=["wide"])[0], Settings(project.results))
+    summary = summary_of(record)
+    assert summary["metric/nll"] == record.value("nll").value
+    assert summary["status"] == "finished"
+    assert summary["cost/steps"] == record.cost.steps

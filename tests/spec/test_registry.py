@@ -1,0 +1,178 @@
+"""Each line of the registry against the class or function that it names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.core.capabilities import CAPABILITIES, capabilities_of
+from benchmarks.core.errors import UserError
+from benchmarks.core.imports import load
+from benchmarks.core.seeds import generator
+from benchmarks.core.types import Batch, DataInfo, MetricValue
+from benchmarks.data.generated.oracles import Gaussian
+from benchmarks.data.preprocess import build
+from benchmarks.data.registry import Column
+from benchmarks.evaluation.view import View, make_view
+from benchmarks.spec.registry import METRICS, MODELS, find_metric, find_model, metrics, models, parameters
+from benchmarks.spec.validation import missing
+
+#: Forms of data, the commonest first: a model is built on the first that it accepts.
+FORMS = [
+    DataInfo((6,), "real", 60, mean=torch.zeros(6)),
+    DataInfo((6,), "binary", 60, mean=torch.full((6,), 0.5)),
+    DataInfo((1, 8, 8), "real", 60, mean=torch.zeros(1, 8, 8)),
+    DataInfo((3, 16, 16), "real", 60, mean=torch.zeros(3, 16, 16)),
+    DataInfo((1, 8, 8), "binary", 60, mean=torch.full((1, 8, 8), 0.5)),
+    DataInfo((6,), "discrete", 60, levels=4, mean=torch.zeros(6)),
+]
+
+
+def built(name: str) -> tuple[Any, DataInfo]:
+    """A model of the registry with small parameters, on data that it accepts."""
+    entry = MODELS[name]
+    small = {"latent_dim": 2, "hidden": [8], "components": 2, "maps": 2, "couplings": 2, "blocks": 1}
+    params = {k: v for k, v in small.items() if k in parameters(entry.target)}
+    if "latent_dims" in parameters(entry.target):
+        params |= {"latent_dims": [3, 2], "hidden": [[8], [8]]}
+    said = []
+    for info in FORMS:
+        try:
+            return load(entry.target)(info, **params), info
+        except UserError as e:
+            said.append(str(e))
+    raise AssertionError(f"no form of data suits {name}: {said}")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_can_is_what_its_line_says(name):
+    assert capabilities_of(built(name)[0]) == MODELS[name].can
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_models_parameters_are_those_of_its_constructor(name):
+    found = inspect.signature(load(MODELS[name].target)).parameters.values()
+    keywords = {p.name for p in found if p.kind is p.KEYWORD_ONLY}
+    first = next(iter(found))
+    assert first.name == "info"
+    assert set(parameters(MODELS[name].target)) == keywords, "read without importing, and the same"
+
+
+class Reads(Mapping[str, Any]):
+    """Settings that remember which of them were asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values, self.asked = dict(values), set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self.asked.update(self._values)
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def view_for(info: DataInfo) -> View:
+    """Sixty rows of a known Gaussian with factors and labels, as metrics see them."""
+    n, dims = 60, info.dims
+    oracle = Gaussian(np.zeros(dims), 0.5 * np.eye(dims) + 0.5)
+    raw = oracle.sample(n, np.random.default_rng(0)).astype(np.float32)
+    factors = np.stack([raw[:, 0] > 0, np.digitize(raw[:, 1], [-0.5, 0.5])], 1).astype(np.int64)
+    if info.support != "real":
+        raw = (raw > 0).astype(np.float32)
+    raw = raw.reshape(n, *info.shape)
+    pipeline = build([], Column(shape=info.shape, dtype="float32"))
+    pipeline.fit(raw)
+    columns = {"factors": factors, "y": factors[:, 0]}
+
+    def make(split: str, train: Any = None) -> View:
+        device = torch.device("cpu")
+        return make_view(raw, columns, pipeline, info, None, oracle, 0, split, device, train)
+
+    return make("test", lambda: make("train"))
+
+
+def suited(metric: str) -> tuple[Any, DataInfo]:
+    """The first model that has what a metric needs, trained a little."""
+    for name in MODELS:
+        if not missing(MODELS[name], METRICS[metric]):
+            model, info = built(name)
+            x = view_for(info).x
+            if hasattr(model, "fit"):
+                model.fit(x, generator(0, "noise"))
+            else:
+                model.loss(Batch(x, len(x)), generator(0, "noise"))["loss"].backward()
+                model.eval()
+            return model, info
+    raise AssertionError(f"no model has what {metric} needs")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_measures_and_reads_the_settings_of_its_line(name):
+    entry = METRICS[name]
+    model, info = suited(name)
+    settings = Reads({k: min(v, 30) if isinstance(v, int) and v > 1000 else v for k, v in entry.settings.items()})
+    with torch.no_grad():
+        value = load(entry.target)(model, view_for(info), settings, generator(0, "evaluation", name))
+    assert isinstance(value, MetricValue)
+    assert np.isfinite(value.value)
+    assert value.se is None or value.se >= 0
+    assert settings.asked == set(entry.settings), "every setting is read"
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metrics_line_is_coherent(name):
+    entry = METRICS[name]
+    assert all(option in CAPABILITIES for need in entry.needs for option in need.split("|"))
+    assert set(entry.data) <= {"oracle", "factors", "labels"}
+    assert set(entry.lowest) <= set(entry.settings)
+    assert all(entry.settings[k] >= least for k, least in entry.lowest.items()), "defaults are in range"
+    numeric = {k for k, v in entry.settings.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    assert numeric <= set(entry.lowest), "every number has its least value, so that k = 0 is refused"
+    if entry.likelihood == "importance-weighted":
+        assert entry.kind({"k": 50}) == "importance-weighted, K=50"
+    else:
+        assert entry.kind(entry.settings) == (entry.likelihood or "")
+
+
+def test_exact_likelihoods_and_bounds_are_of_different_kinds():
+    kinds = {METRICS[n].kind(METRICS[n].settings) for n in ("nll", "nll_iw", "elbo")}
+    assert len(kinds) == 3
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match=r"unknown model 'vea' \(did you mean 'vae'"):
+        find_model("vea")
+    with pytest.raises(UserError, match=r"unknown metric 'nil' \(did you mean 'nll'"):
+        find_metric("nil")
+
+
+def test_plug_ins_are_found_and_cannot_replace_ours(toys):
+    assert find_model("toy").target == "latentbench_toy_model:Toy"
+    assert find_metric("toy_metric").settings == {"as": "it is", "scale": 1.0}
+    assert set(parameters("latentbench_toy_model:Toy")) == {"spoil", "pause", "spread"}
+    assert {n: models()[n] for n in MODELS} == MODELS
+    assert {n: metrics()[n] for n in METRICS} == METRICS
+
+
+def test_a_plug_in_that_is_none_says_so(tmp_path, monkeypatch):
+    info = tmp_path / "wrong-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[latentbench.models]\nwrong = math:pi\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    models.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"math:pi: plug-in 'wrong' .* is no ModelEntry"):
+            models()
+    finally:
+        models.cache_clear()

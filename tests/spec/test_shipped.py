@@ -1,0 +1,52 @@
+"""The suites and the catalogue that come with the repository."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.planning.plan import plan
+from benchmarks.spec.loading import load_suite, suite_files
+from benchmarks.spec.papers import catalogue
+from benchmarks.spec.validation import problems
+from tests.project import REPOSITORY
+
+SUITES = sorted(p for p in (REPOSITORY / "suites").rglob("*.yaml") if p.name != "papers.yaml")
+
+
+@pytest.fixture(autouse=True)
+def repository(monkeypatch):
+    monkeypatch.setenv("LATENTBENCH_ROOT", str(REPOSITORY))
+    monkeypatch.delenv("LATENTBENCH_DATA", raising=False)
+    monkeypatch.delenv("LATENTBENCH_RESULTS", raising=False)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.stem)
+def test_a_suite_is_without_fault_and_plans_every_tier(path):
+    loaded = load_suite(path)
+    assert [str(p) for p in problems(loaded)] == []
+    for tier, spec in loaded.suite.tiers.items():
+        runs = plan(loaded, tier)
+        assert runs
+        assert len({r.cell for r in runs}) == len(runs)
+        assert {r.seed for r in runs if not r.exact} <= set(spec.seeds)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda p: p.stem)
+def test_a_papers_suite_stands_in_the_folder_of_its_family(path):
+    families = {p.id: p.family for p in catalogue()}
+    if path.stem in families:
+        assert path.parent.name == families[path.stem]
+    else:
+        assert path.parent.name == "suites", "what is no paper of the catalogue stands outside the families"
+
+
+def test_every_suite_is_found():
+    assert set(suite_files().values()) == set(SUITES)
+
+
+def test_the_catalogue_is_whole():
+    papers = catalogue()
+    assert len(papers) == 326
+    assert len({p.id for p in papers}) == 326
+    assert all(p.title and p.family for p in papers)
+    assert {p.priority for p in papers} == {1, 2, 3, 4}
