@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers side by side must not crowd the cores
+
 import pytest
 from hypothesis import settings
 
