@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -113,7 +112,7 @@ def print_verdicts(found: Sequence[ClaimVerdict]) -> None:
     for v in found:
         word = Text(v.verdict, style=STYLES.get(v.verdict, ""))
         text = v.text + (f" [{v.where}]" if v.where else "")
-        rows.append([word, v.kind, v.claim, "\n".join(textwrap.wrap(text, 90))])
+        rows.append([word, v.kind, v.claim, text])
     print_table(
         f"verdicts: {first.suite}, version {first.version}, tier {first.tier} (Holm-corrected, alpha 0.05)",
         ["verdict", "kind", "claim", "what the seeds say"],
