@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
+
+from benchmarks.cli import options, render
+from benchmarks.results.gather import gather
+from benchmarks.results.leaderboard import leaderboard
+from benchmarks.results.verdicts import verdicts
+from benchmarks.spec.loading import load_suite
 
 HERE = Path(__file__).parent
-PICTURES = {
-    "leaderboard.svg": ["leaderboard", "quickstart", "--dataset", "digits"],
-    "verdicts.svg": ["verdict", "quickstart"],
-}
 
 
-def draw(name: str, command: list[str], width: int = 132) -> None:
-    """Run `latentbench` with colours on and save what it prints."""
-    env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(width)}
-    call = [sys.executable, "-m", "benchmarks", *command]
-    shown = subprocess.run(call, env=env, capture_output=True, text=True, check=True).stdout
-    console = Console(record=True, width=width, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(Text.from_ansi(shown))
-    console.save_svg(str(HERE / name), title="latentbench " + " ".join(command))
+def draw(name: str, title: str, show: Callable[[], None], width: int) -> None:
+    """Save what `show` prints on a terminal of `width` columns."""
+    console = Console(record=True, width=width, force_terminal=True, highlight=False, file=io.StringIO())
+    options.out = render.out = lambda: console
+    show()
+    console.save_svg(str(HERE / name), title=title)
 
 
 if __name__ == "__main__":
-    for name, command in PICTURES.items():
-        draw(name, command)
+    found = gather(load_suite("quickstart"), "paper")
+    rows = leaderboard(found, dataset="digits")
+    draw("leaderboard.svg", "latentbench leaderboard quickstart", lambda: render.print_leaderboard(found, rows), 96)
+    draw("verdicts.svg", "latentbench verdict quickstart", lambda: render.print_verdicts(verdicts(found)), 132)
