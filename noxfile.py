@@ -6,6 +6,17 @@ nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "venv"
 
 
+#: Peers of the benchmarks, installed without their needs (TensorFlow, torchvision …), which go unused here.
+PEERS = (
+    "disentanglement_lib==1.5",
+    "torch-fidelity==0.4.0",
+    "pythae==0.1.2",
+    "vendi-score",
+    "bjontegaard",
+    "pytorch-msssim",
+)
+
+
 def install(session: nox.Session, *extras: str) -> None:
     session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]" if extras else ".")
 

@@ -45,17 +45,18 @@ def main(only: tuple[str, ...], quick: bool, path: Path | None, compare: Path | 
     started = datetime.now(UTC)
     machine = surroundings()
     _describe(machine)
+    path = path or Path("results/bench") / f"{started:%Y-%m-%dT%H%M%S}.json"
     figures: list[Figure] = []
     for name in only or BENCHMARKS:
+        click.echo(f"{name} ...", err=True)
         module, _, function = BENCHMARKS[name].partition(":")
         benchmark: Benchmark = getattr(import_module(module), function)
         clock = time.monotonic()
         figures += benchmark(quick)
         click.echo(f"{name}: {time.monotonic() - clock:.0f} s", err=True)
-    machine["load_average_after"] = [round(x, 2) for x in os.getloadavg()]
+        machine["load_average_after"] = [round(x, 2) for x in os.getloadavg()]
+        report.write(path, figures, machine, quick=quick, date=started.isoformat(timespec="seconds"))
     report.show(figures, console, before)
-    path = path or Path("results/bench") / f"{started:%Y-%m-%dT%H%M%S}.json"
-    report.write(path, figures, machine, quick=quick, date=started.isoformat(timespec="seconds"))
     click.echo(f"load average now {machine['load_average_after']}; written to {path}")
     missed = [f.name for f in figures if f.met is False]
     if missed:
