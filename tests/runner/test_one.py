@@ -165,7 +165,9 @@ def test_an_identity_is_what_a_number_means(project):
     assert identities(project, {"tiers.cpu.limit": {"train": 60}}) == base
     scaled = identities(project, {"metrics.toy_metric.settings": {"scale": 2.0}})
     assert {k for k in base if scaled[k] != base[k]} == {"toy_metric"}
-    for other in ({"tiers.cpu.limit": {"test": 30}}, {"datasets.line.protocol": "no-valid"}):
+    assert identities(project, {"datasets.line.protocol": "no-valid"}) == base, "the rows that are tested are the same"
+    elsewhere = {"datasets.line.protocol": None, "datasets.line.split": {"train": "train", "test": "valid"}}
+    for other in ({"tiers.cpu.limit": {"test": 30}}, elsewhere):
         assert not set(identities(project, other).values()) & set(base.values())
     spec = spec_of(project)
     assert metric_identity(spec.metrics[0], spec, "1" * 64) != metric_identity(spec.metrics[0], spec, "0" * 64)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import os
 
 import numpy as np
 import pytest
@@ -128,7 +128,7 @@ def test_inception_reads_tensors_only_and_checks_the_published_hash(weights, tmp
 
     class Evil:
         def __reduce__(self):
-            return (sys.exit, ("unpickled",))
+            return (os.getcwd, ())
 
     torch.save({"fc.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match="no Inception weights"):
