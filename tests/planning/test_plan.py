@@ -164,6 +164,17 @@ def test_a_tier_may_count_steps_where_the_suite_counts_epochs(project):
     assert (training["steps"], training["epochs"]) == (12, None)
 
 
+def test_a_later_layer_may_count_the_other_way(project):
+    layers = {
+        "methods.wide.training": {"steps": 3},
+        "tiers.cpu.training": {"epochs": 4},
+        "tiers.cpu.overrides": [{"methods": "wide", "training": {"steps": 5}}],
+    }
+    for n, length in ((1, (3, None)), (2, (None, 4)), (3, (5, None))):
+        training = project.plan("cpu", dict(list(layers.items())[:n]), methods=["wide"])[0].training
+        assert (training["steps"], training["epochs"]) == length
+
+
 def test_metrics_go_to_the_methods_they_are_for(project):
     runs = project.plan("cpu", {"metrics.toy_metric": {"methods": ["wide"], "settings": {"scale": 2.0}}})
     found = {r.method: [m.key for m in r.metrics] for r in runs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.data.store import open_dataset
 from benchmarks.results.gather import best_tier, gather, has_records
 from benchmarks.results.leaderboard import COLUMNS, leaderboard, to_frame
 from tests.project import write_made_up
@@ -65,8 +67,6 @@ def test_means_deviations_and_intervals_against_pandas_and_scipy(project):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6), st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
 def test_any_values(project, wide, narrow):
-    import shutil
-
     shutil.rmtree(project.results, ignore_errors=True)
     rows = rows_of(fill(project, {"wide": wide, "narrow": narrow}))
     for method, values in (("wide", wide), ("narrow", narrow)):
@@ -235,6 +235,28 @@ def test_outdated_records_do_not_count_and_stale_ones_do(project):
     for spec in project.plan("cpu", {"methods.wide.params.spread": 9.0}, methods=["wide"], seeds=[0]):
         write_made_up(spec, {"nll": 4.0}, code="f" * 64)
     assert rows_of(after)["wide"].mean == 4.0
+
+
+def test_missing_and_stale_seeds_are_counted_beside_the_numbers(project):
+    loaded = fill(project, {"wide": [1.0, 1.1], "narrow": [2.0, 2.1, 2.2, 2.3]})
+    for spec in project.plan("cpu", methods=["floor"], seeds=[0, 1, 2]):
+        write_made_up(spec, {"nll": 3.0 + spec.seed / 10}, code="f" * 64)
+    rows = rows_of(loaded)
+    assert {m: (r.n, r.missing, r.stale) for m, r in rows.items()} == {
+        "wide": (2, 1, 0),
+        "narrow": (4, 0, 0),
+        "floor": (3, 0, 3),
+    }
+
+
+def test_numbers_of_other_data_do_not_count(project):
+    open_dataset("line")  # so that its content is known
+    loaded = fill(project, {"wide": [1.0, 1.2]})
+    for spec in project.plan("cpu", methods=["wide"], seeds=[2]):
+        write_made_up(spec, {"nll": 50.0}, data_hash="f" * 64)
+    gathered = gather(loaded, "cpu")
+    assert (rows_of(loaded)["wide"].n, rows_of(loaded)["wide"].mean) == (2, pytest.approx(1.1))
+    assert len(gathered.shelf.outdated) == 1
 
 
 def test_filters(project):

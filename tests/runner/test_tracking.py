@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -47,13 +48,19 @@ def test_offline_files_appear(project, monkeypatch):
     assert answer.code == 0
     assert "wandb could not" not in answer.err
     (record,) = project.records().values()
-    logged = [path.read_bytes() for path in (project.results / "wandb").rglob("*.wandb")]
-    assert len(logged) == 2
-    run, table = sorted(logged, key=lambda text: b"small-cpu-leaderboard" in text)
-    for word in (b"seed-0", b"cpu", b"metric/nll", b"batch_size", b"optimizer", record.run_id.encode()):
-        assert word in run
-    assert b"small-cpu-leaderboard" in table
-    assert b"table-file" in table
+    wanted = [b"seed-0", b"cpu", b"metric/nll", b"batch_size", b"optimizer", record.run_id.encode()]
+
+    def logged() -> list[list[bool]]:
+        """For each file: whether it holds all of the run, and whether it holds the leaderboard's table."""
+        texts = [path.read_bytes() for path in (project.results / "wandb").rglob("*.wandb")]
+        return sorted(
+            [all(w in t for w in wanted), b"small-cpu-leaderboard" in t and b"table-file" in t] for t in texts
+        )
+
+    deadline = time.monotonic() + 120  # wandb's service writes behind our back
+    while logged() != [[False, True], [True, False]] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert logged() == [[False, True], [True, False]]
 
 
 class Broken:
