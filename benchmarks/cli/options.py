@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIERS = click.Choice(["smoke", "cpu", "paper"])
-#: Cells below which a column that folds is hard to read.
-_READABLE = 20
 
 
 def examples(*lines: str) -> str:
@@ -78,16 +76,15 @@ def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], ri
     return "\n".join(lines)
 
 
-def _widths(columns: Sequence[str], rows: Sequence[Sequence[Text]], room: int) -> list[int] | list[None]:
-    """Widths of columns of which at most the widest has to fold; None throughout where that is not enough.
+def _widths(columns: Sequence[str], rows: Sequence[Sequence[Text]], room: int) -> list[int]:
+    """Widths that fill `room` cells: those above some width are cut to it, so that the widest columns fold first.
 
     rich comes to the same by measuring every cell, which takes half its time on hundreds of rows.
     """
     widths = [max([len(name), *(_longest(row[i]) for row in rows)]) for i, name in enumerate(columns)]
-    widest = widths.index(max(widths))
-    left = room - 3 * len(widths) - 1 - (sum(widths) - widths[widest])  # each column has three cells of frame and space
-    widths[widest] = min(widths[widest], left)
-    return widths if left >= _READABLE else [None] * len(widths)
+    left = room - 3 * len(widths) - 1  # each column has three cells of frame and space
+    cut = next((w for w in range(max(widths), 1, -1) if sum(min(w, x) for x in widths) <= left), 1)
+    return [min(cut, x) for x in widths]
 
 
 def _longest(cell: Text) -> int:

@@ -70,4 +70,4 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 def safe_name(text: str) -> str:
     """`text` as one path component that cannot climb out of its folder."""
     name = _UNSAFE.sub("_", text).strip(".") or "_"
-    return name[:120]
+    return name[:120].rstrip(".")

@@ -16,6 +16,7 @@ from benchmarks.core.paths import data_dir, project_root, results_dir, safe_name
 @example("..")
 @example("." * 200)
 @example("a" * 119 + "..")
+@example("a" * 119 + ".b")
 @example("-rf")
 @example("")
 def test_safe_name_is_one_component_below_its_folder(text):
