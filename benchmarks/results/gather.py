@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,16 +32,20 @@ class Gathered:
 
     def stale(self, method: str, dataset: str) -> int:
         """How many of them were made by other code than today's."""
-        cells = set(self.shelf.stale_code)
-        return sum(
-            1 for cell, r in self.shelf.found.items() if cell in cells and (r.method, r.dataset) == (method, dataset)
-        )
+        return self._stale[method, dataset]
 
     def missing(self, method: str, dataset: str) -> int:
         """How many planned seeds have no record that counts."""
-        return sum(
-            1 for r in self.runs if (r.method, r.dataset) == (method, dataset) and r.cell not in self.shelf.found
-        )
+        return self._missing[method, dataset]
+
+    @cached_property
+    def _stale(self) -> Counter[tuple[str, str]]:
+        found = (self.shelf.found[cell] for cell in self.shelf.stale_code)
+        return Counter((r.method, r.dataset) for r in found)
+
+    @cached_property
+    def _missing(self) -> Counter[tuple[str, str]]:
+        return Counter((r.method, r.dataset) for r in self.runs if r.cell not in self.shelf.found)
 
     @cached_property
     def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
