@@ -6,7 +6,7 @@ import gc
 
 from benchmarks.core.console import note
 from benchmarks.core.errors import UserError
-from benchmarks.results.gather import RANKED, Gathered, best_tier, gather, has_records
+from benchmarks.results.gather import RANKED, Gathered, best, gather, has_records
 from benchmarks.spec.loading import load_suite, suite_files
 from benchmarks.spec.suite import Tier
 
@@ -22,7 +22,10 @@ def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
     for name in suites or suite_files():
         try:
             loaded = load_suite(name)
-            at = tier or best_tier(loaded)
+            if tier is None and (found := best(loaded)) is not None:
+                out.append(found)
+                continue
+            at = tier
             if at is None and suites:
                 at = next((t for t in reversed(RANKED) if t in loaded.suite.tiers), None)
             if at is None or at not in loaded.suite.tiers:

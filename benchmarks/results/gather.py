@@ -77,13 +77,20 @@ def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
     shelf.stale_code = [cell for cell in shelf.stale_code if cell in shelf.found]
 
 
+def best(loaded: LoadedSuite, results: Path | None = None) -> Gathered | None:
+    """The suite at its most faithful tier with records that count, smoke never."""
+    for tier in RANKED:
+        if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
+            found = gather(loaded, tier, results)
+            if found.shelf.found:
+                return found
+    return None
+
+
 def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
     """The most faithful tier with records that count, smoke never."""
-    for tier in RANKED:
-        there = tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results)
-        if there and gather(loaded, tier, results).shelf.found:
-            return tier
-    return None
+    found = best(loaded, results)
+    return None if found is None else found.tier
 
 
 def has_records(suite: str, tier: Tier, results: Path | None = None) -> bool:
