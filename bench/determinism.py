@@ -13,12 +13,10 @@ from pathlib import Path
 
 from benchmarks.planning.plan import RunSpec, plan
 from benchmarks.records.record import Record
+from benchmarks.records.vouching import OF_THE_MACHINE
 from benchmarks.runner.local import run_all
 from benchmarks.runner.settings import Settings
 from benchmarks.spec.loading import load_suite, suite_files
-
-#: Units of metrics that measure the machine and not the model.
-OF_THE_MACHINE = ("ms", "s", "ms/step", "ms/marginal")
 
 
 def outcomes(runs: list[RunSpec], jobs: int, folder: Path) -> dict[str, Record]:

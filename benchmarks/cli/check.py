@@ -11,6 +11,7 @@ import click
 from benchmarks.cli.options import examples, format_option, print_json
 from benchmarks.core.console import note, out, printable
 from benchmarks.core.errors import UserError
+from benchmarks.spec import registry
 
 if TYPE_CHECKING:
     from benchmarks.contracts.finding import Finding
@@ -74,7 +75,7 @@ def _folder(folder: Path) -> Iterator[Finding]:
     files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
     if not files:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
-    _add(folder)
+    registry.add_folder(folder)
     for file in files:
         yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file)
 
@@ -87,19 +88,10 @@ def _yaml(path: Path) -> Iterator[Finding]:
     data = read_yaml(path).data
     if isinstance(data, dict) and "kind" in data and "splits" in data:
         if path.resolve().parent.name == "datasets":
-            _add(path.resolve().parent.parent)
+            registry.add_folder(path.resolve().parent.parent)
         yield from check_dataset(path)
     else:
         yield from check_suite(path, lambda subject: note(f"checking {subject}"))
-
-
-def _add(folder: Path) -> None:
-    from benchmarks.core import plugins
-    from benchmarks.spec import registry
-
-    plugins.add_folder(folder)
-    registry.models.cache_clear()
-    registry.metrics.cache_clear()
 
 
 def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
@@ -107,10 +99,9 @@ def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
     from benchmarks.contracts.metrics import check_metric
     from benchmarks.contracts.synthetic import check_on_synthetic_data
     from benchmarks.core import plugins
-    from benchmarks.spec import registry
 
     folder = path.resolve().parent
-    _add(folder)
+    registry.add_folder(folder)
     module = plugins.load_module(folder, path.stem)
     tables: dict[str, dict[str, Any]] = {t: dict(getattr(module, t, {})) for t in ("MODELS", "METRICS")}
     if alone and not any(tables.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import Any
 
 import click
@@ -59,12 +60,13 @@ def _papers() -> list[dict[str, Any]]:
 def _suites() -> list[dict[str, Any]]:
     from benchmarks.core.errors import UserError
     from benchmarks.spec.loading import load_suite, suite_files
-    from benchmarks.spec.papers import states
+    from benchmarks.spec.papers import state_of
 
-    found, state = [], states()
+    found = []
     for name, path in suite_files().items():
+        load = cache(partial(load_suite, path))  # for the row and for its state
         try:
-            suite = load_suite(path).suite
+            suite = load().suite
             row: dict[str, Any] = {"title": suite.paper.title, "version": suite.version, "tiers": list(suite.tiers)}
             row |= {"methods": len(suite.methods), "datasets": list(suite.datasets), "claims": len(suite.claims)}
         except UserError as e:
@@ -76,7 +78,7 @@ def _suites() -> list[dict[str, Any]]:
                 "datasets": [],
                 "claims": None,
             }
-        found.append({"id": name, **row, "state": state[name]})
+        found.append({"id": name, **row, "state": state_of(name, load)})
     return found
 
 

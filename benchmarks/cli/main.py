@@ -15,7 +15,7 @@ from benchmarks import __version__
 from benchmarks.core.console import note
 from benchmarks.core.errors import LatentbenchError, UserError, did_you_mean
 from benchmarks.core.interrupts import install
-from benchmarks.core.plugins import add_folder, folders
+from benchmarks.core.plugins import folders
 from benchmarks.core.trust import VARIABLE
 
 #: Large pages for large tensors: random rows of a split on the CPU come a tenth faster. Read when torch is imported.
@@ -91,9 +91,7 @@ def cli(plugins: tuple[str, ...], trust: bool) -> None:
         from benchmarks.spec import registry
 
         for folder in plugins:
-            add_folder(Path(folder))
-        registry.models.cache_clear()
-        registry.metrics.cache_clear()
+            registry.add_folder(Path(folder))
     folders()
     if trust:
         os.environ[VARIABLE] = "1"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from benchmarks.cli.options import print_json, print_table
-from benchmarks.core.console import Bar, display, note
+from benchmarks.cli.runbars import RunBars
+from benchmarks.core.console import display, note
 from benchmarks.core.errors import UserError
 from benchmarks.spec.suite import Tier
-
-if TYPE_CHECKING:
-    from benchmarks.runner.settings import Told
 
 
 def show_noise(
@@ -49,15 +46,9 @@ def show_noise(
         raise UserError("no method here draws random numbers", where="--noise", fix="choose others")
     note(f"{len(specs) * levels**2} trainings: {levels} initialisations x {levels} data orders, for {len(specs)} cells")
     settings = Settings(results_dir() / "noise")
-    bars: dict[str, Bar] = {}
     with display(quiet=False) as screen:
-
-        def tell(t: Told) -> None:
-            bar = bars.get(t.cell) or bars.setdefault(t.cell, screen.bar(t.cell))
-            bar.update(t.step, t.steps or None, t.phase)
-
-        runs = len(specs) * levels**2
-        found = measure_noise(specs, settings, jobs or default_jobs("cpu", runs), levels=levels, tell=tell)
+        jobs = jobs or default_jobs("cpu", len(specs) * levels**2)
+        found = measure_noise(specs, settings, jobs, levels=levels, tell=RunBars(screen).told)
     if form == "json":
         print_json([asdict(n) for n in found])
         return

@@ -29,22 +29,18 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
     """
     from dataclasses import asdict
 
+    from benchmarks.cli.runbars import RunBars
     from benchmarks.cli.sweep import device_for
     from benchmarks.runner.rebuild import find_record, rebuild
     from benchmarks.runner.replay import replay
-    from benchmarks.runner.settings import Told
 
     path, record = find_record(run)
     spec = rebuild(record, path)
     with display(quiet=False) as screen:
-        bar = screen.bar(spec.cell)
-
-        def tell(t: Told) -> None:
-            bar.update(t.step, t.steps or None, t.phase)
-
+        bars = RunBars(screen)
         chosen = device_for(record.provenance.device if device == "as-recorded" else device)
-        found = replay(spec, record, device=chosen, today=today, tell=tell)
-        bar.close()
+        found = replay(spec, record, device=chosen, today=today, tell=bars.told)
+        bars.close(spec.cell)
     for remark in found.notes:
         note(remark)
     if form == "json":

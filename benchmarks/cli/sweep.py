@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from benchmarks.core.console import Bar, Display, display, note
+from benchmarks.cli.runbars import RunBars
+from benchmarks.core.console import Display, display, note
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import results_dir, shown
 from benchmarks.planning.plan import RunSpec, plan
@@ -22,7 +23,7 @@ from benchmarks.spec.validation import problems
 
 if TYPE_CHECKING:
     from benchmarks.records.record import Record
-    from benchmarks.runner.settings import Settings, Told
+    from benchmarks.runner.settings import Settings
     from benchmarks.runner.tracking import Mode
 
 
@@ -103,19 +104,13 @@ class Sweep:
         from benchmarks.runner.local import default_jobs, run_all
 
         overall = screen.bar("runs", len(runs))
-        bars: dict[str, Bar] = {}
+        bars = RunBars(screen)
         done = 0
-
-        def told(t: Told) -> None:
-            bar = bars.get(t.cell) or bars.setdefault(t.cell, screen.bar(t.cell))
-            rate = f"{t.phase}, {t.samples_per_second:,.0f} samples/s" if t.samples_per_second else t.phase
-            bar.update(t.step, t.steps or None, rate)
 
         def finished(spec: RunSpec, record: Record, cached: bool) -> None:
             nonlocal done
             done += 1
-            if (bar := bars.pop(spec.cell, None)) is not None:
-                bar.close()
+            bars.close(spec.cell)
             status = "there already" if cached else record.status
             self.counts[status] = self.counts.get(status, 0) + 1
             overall.update(done, text=spec.cell)
@@ -125,7 +120,7 @@ class Sweep:
                 note(f"{spec.suite} {spec.cell}: {fault}")
 
         jobs = self.jobs or default_jobs(settings.device, len(runs))
-        run_all(runs, settings, jobs, told, finished, threads=self.threads)
+        run_all(runs, settings, jobs, bars.told, finished, threads=self.threads)
 
     def _close(self, loaded: list[LoadedSuite], settings: Settings, seconds: float) -> None:
         words = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -268,11 +268,24 @@ def _is_name(text: str) -> bool:
 
 
 def read_entry(path: Path) -> Entry:
-    """The entry that a YAML file declares.
+    """The entry that a YAML file declares; a file is parsed once for each state that it is in.
 
     Raises:
         UserError: not YAML, not an entry, or a name other than the file's.
     """
+    try:
+        found = path.stat()
+    except OSError:
+        return _parse_entry(path)  # which says what is wrong with it
+    return _entry_as_it_stands(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=512)
+def _entry_as_it_stands(path: Path, changed: int, size: int) -> Entry:  # noqa: ARG001 - parts of the key
+    return _parse_entry(path)
+
+
+def _parse_entry(path: Path) -> Entry:
     file = read_yaml(path)
     entry = parse(file, Entry)
     if entry.name != path.stem:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from benchmarks.core.errors import UserError, did_you_mean
 from benchmarks.core.paths import safe_name
 from benchmarks.core.seeds import Axis, Seeds
 from benchmarks.core.yamlfile import Path_, explain, first_fault
-from benchmarks.data.registry import Entry, entry_file, load_entry
+from benchmarks.data.registry import Entry, load_entry
 from benchmarks.planning.fingerprint import code_hash, digest
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.protocol import Training
@@ -220,7 +219,7 @@ def _cell(
         for key, settings in layer.metrics.items():
             metric_settings[key] = merge(metric_settings.get(key, {}), settings)
     settled = settle_training(loaded, training, method, tier)
-    entry = _entry(d.source or dataset)
+    entry = load_entry(d.source or dataset)
     data = {
         "source": d.source or dataset,
         "split": dict(d.split) if d.split else {k: v for k, v in entry.protocol(d.protocol).items() if k in ROLES},
@@ -252,17 +251,6 @@ def _cell(
         )
         for seed in (seeds[:1] if m.exact else seeds)
     ]
-
-
-@lru_cache(maxsize=256)
-def _entry_as_it_stands(name: str, file: Path, changed: int) -> Entry:  # noqa: ARG001 - part of the key
-    return load_entry(name)
-
-
-def _entry(name: str) -> Entry:
-    """A registry entry, read once for each state of its file."""
-    file = entry_file(name)
-    return load_entry(name) if file is None else _entry_as_it_stands(name, file, file.stat().st_mtime_ns)
 
 
 def _stored(entry: Entry) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import results_dir, safe_name, shown, suites_dir
 from benchmarks.core.yamlfile import read_plain
-from benchmarks.spec.loading import load_suite, suite_files
+from benchmarks.spec.loading import LoadedSuite, load_suite, suite_files
 from benchmarks.spec.suite import Tier
 from benchmarks.spec.validation import problems
 
@@ -53,17 +55,19 @@ def catalogue() -> list[PaperEntry]:
 def states(results: Path | None = None) -> dict[str, State]:
     """How far each suite has come, by id; papers without one are absent."""
     root = results or results_dir()
-    return {name: _state(name, path, root) for name, path in suite_files().items()}
+    return {name: state_of(name, partial(load_suite, path), root) for name, path in suite_files().items()}
 
 
-def _state(name: str, path: Path, root: Path) -> State:
+def state_of(name: str, load: Callable[[], LoadedSuite], results: Path | None = None) -> State:
+    """How far a suite has come; `load` gives it, or raises UserError, and is called where no record says so."""
+    root = results or results_dir()
     files = {p.parent.name: p for p in (root / "runs" / safe_name(name)).glob("*/record.json")}
     files |= {p.stem: p for p in (root / "reference" / safe_name(name)).glob("*.json")}
     for tier, state in _AFTER:
         if any(f"--{tier}--" in run and _finished(file) for run, file in files.items()):
             return state
     try:
-        return "invalid" if problems(load_suite(path)) else "validates"
+        return "invalid" if problems(load()) else "validates"
     except UserError:
         return "invalid"
 

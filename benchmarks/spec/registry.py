@@ -11,6 +11,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from benchmarks.core import plugins
@@ -904,6 +905,13 @@ def models() -> dict[str, ModelEntry]:
 def metrics() -> dict[str, MetricEntry]:
     """All metrics: ours, those of installed plug-ins and those in the folders that the user names."""
     return {**_plugins("latentbench.metrics", MetricEntry), **_folders("METRICS", MetricEntry), **METRICS}
+
+
+def add_folder(folder: Path) -> None:
+    """Know the models and metrics of one more plug-in folder, in this process and those that it starts."""
+    plugins.add_folder(folder)
+    models.cache_clear()
+    metrics.cache_clear()
 
 
 def _plugins(group: str, kind: type[E_]) -> dict[str, E_]:
