@@ -49,7 +49,8 @@ class SkipHVAE(nn.Module):
         score: what `outlier_score` is: ``llr``, the negative bound (``likelihood``), or that less the length of the
             image as PNG (``complexity``, Serra et al. 2020).
         skip: k of LLR>k, less than the number of layers.
-        samples: importance samples of both bounds (1 gives the ELBO).
+        samples: importance samples of the whole bound (1 gives the ELBO).
+        samples_above: of L>k.
         below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``, their prior's means, together
             with the means of q there, as in the authors' code.
 
@@ -77,6 +78,7 @@ class SkipHVAE(nn.Module):
         score: str = "llr",
         skip: int = 1,
         samples: int = 1,
+        samples_above: int = 1,
         below: str = "mode",
     ) -> None:
         super().__init__()
@@ -92,7 +94,8 @@ class SkipHVAE(nn.Module):
         self.free_nats = checks.number("free_nats", free_nats)
         self.free_share = checks.number("free_share", free_share, most=1.0)
         self.score = checks.one_of("score", score, SCORES)
-        self.skip, self.samples = checks.whole("skip", skip, 0), checks.whole("samples", samples)
+        self.skip = checks.whole("skip", skip, 0)
+        self.samples, self.above = checks.whole("samples", samples), checks.whole("samples_above", samples_above)
         if self.skip >= n:
             raise UserError(f"skip is {skip} with {n} layers", fix="the topmost layer must stay")
         self.below = checks.one_of("below", below, ("mode", "sample"))
@@ -213,15 +216,15 @@ class SkipHVAE(nn.Module):
         return torch.cat([self._score(rows, generator) for rows in x.split(64)])
 
     def _score(self, x: Tensor, generator: Generator) -> Tensor:
-        def bound(skip: int) -> Tensor:
-            chunks = [min(16, self.samples - done) for done in range(0, self.samples, 16)]
+        def bound(skip: int, samples: int) -> Tensor:
+            chunks = [min(16, samples - done) for done in range(0, samples, 16)]
             weights = [self.log_weights_above(x, features, skip, k, generator) for k in chunks]
             return densities.log_mean_exp(torch.cat(weights))
 
         features = self.posterior(x)
-        whole = bound(0)
+        whole = bound(0, self.samples)
         if self.score == "llr":
-            return whole - bound(self.skip)
+            return whole - bound(self.skip, self.above)
         return -whole - (png_nats(x, self.levels) if self.score == "complexity" else 0.0)
 
     def sample(self, n: int, generator: Generator) -> Tensor:
