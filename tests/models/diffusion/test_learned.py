@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.core.errors import UserError
 from benchmarks.core.types import Batch, DataInfo
 from benchmarks.models.diffusion import mulan
+from benchmarks.models.diffusion.bound import amplitudes
 from benchmarks.models.diffusion.mulan import MuLAN
 from benchmarks.models.diffusion.nfdm import NFDM
 
@@ -96,6 +97,28 @@ def test_schedule_and_denoiser_see_the_context_and_the_bound_counts_it():
     assert set(terms) == {"prior", "reconstruction", "diffusion", "latent"}
     out = model.loss(Batch(rows(8), 8), gen())
     assert out["loss"].item() == pytest.approx(sum(t.mean().item() for t in terms.values()), rel=1e-5)
+
+
+def test_a_latent_that_tells_all_is_paid_for_in_full():
+    """A fair bit that c names and the denoiser reads off c: the bound is its entropy, ln 2, not nothing."""
+
+    class Telling(MuLAN):
+        def draw_context(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+            logits = 12.0 * torch.cat([x, -x], 1)
+            order = (logits + mulan.gumbel(logits, generator)).argsort(1, descending=True)
+            return mulan.members(order[:, :1], logits), mulan.ordered_kl(logits.gather(1, order), 1)
+
+        def predict(self, z: Tensor, gamma: Tensor, context: Tensor | None = None) -> Tensor:
+            assert context is not None
+            alpha, sigma = amplitudes(gamma)
+            x = 0.5 * (context[:, :1] - context[:, 1:])  # bits lie at -1/2 and 1/2
+            return alpha * (z - alpha * x) / sigma - sigma * x
+
+    model = Telling(DataInfo((1,), "binary", 9), latents=2, chosen=1, gamma=(-6.0, 9.0))
+    x = torch.tensor([[0.0], [1.0]]).repeat(500, 1)
+    terms = {name: term.mean().item() for name, term in model.bound_terms(x, gen()).items()}
+    assert terms["latent"] == pytest.approx(math.log(2), abs=1e-3)
+    assert sum(terms.values()) == pytest.approx(math.log(2), abs=1e-2)
 
 
 def learned(info: DataInfo = REAL, **params: object) -> NFDM:
