@@ -36,23 +36,18 @@ class SkipHVAE(nn.Module):
         latents: width of each stochastic layer, bottom first; channels where it is a map.
         maps: how many of them, from the bottom, are maps at their layer's resolution; the others are vectors.
         patch: side of the squares of pixels that the convolutions take as one place; 1 is the paper's network.
-        channels: of every convolution.
+        channels, activation, weight_norm: of every convolution.
         kernels, strides: of each layer's residual blocks, bottom first; the last block of a layer strides.
         blocks: residual blocks of a layer, in each direction.
-        activation: of the blocks.
-        weight_norm: weight-normalised convolutions and linear layers.
         likelihood: the head of p(x | z), see `likelihoods`.
         warmup: share of training over which the weight of the KL terms rises from 0 to 1.
-        free_nats: nats of each layer's KL (of each place of a map) that cost nothing, spread evenly over its
-            dimensions, for the first half of `free_share`; then they fall linearly to none.
-        free_share: share of training with free nats.
+        free_nats: nats of each layer's KL (of each place of a map) that cost nothing, spread over its dimensions.
+        free_share: share of training with them; over its second half they fall linearly to none.
         score: what `outlier_score` is: ``llr``, the negative bound (``likelihood``), or that less the length of the
             image as PNG (``complexity``, Serra et al. 2020).
         skip: k of LLR>k, less than the number of layers.
-        samples: importance samples of the whole bound (1 gives the ELBO).
-        samples_above: of L>k.
-        below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``, their prior's means, together
-            with the means of q there, as in the authors' code.
+        samples, samples_above: importance samples of the whole bound and of L>k (1 gives the ELBO).
+        below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``: the prior's means, and q's.
 
     Raises:
         UserError: a parameter is out of its range, or the likelihood does not fit the data.
