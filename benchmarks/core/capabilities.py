@@ -112,6 +112,15 @@ class GaussianEncoder(Protocol):
 
 
 @runtime_checkable
+class CodeLikelihood(Protocol):
+    """p(x | z) of codes that `encode_sample` draws."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z), (N, *shape) and (N, D) to (N,) nats."""
+        ...
+
+
+@runtime_checkable
 class Transporter(Protocol):
     """Sends a source distribution to a target; samples are rows (2, D) of a source and a target point, unpaired."""
 
@@ -235,6 +244,7 @@ CAPABILITIES: dict[str, type] = {
         Decoder,
         Reconstructor,
         GaussianEncoder,
+        CodeLikelihood,
         Transporter,
         Classifier,
         Forecaster,

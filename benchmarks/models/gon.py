@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from benchmarks.core.errors import UserError
 from benchmarks.core.types import Batch, DataInfo
 from benchmarks.models import checks, nets
 from benchmarks.models.siren import Siren
 from benchmarks.models.vae import VAE, Gaussian
 
-#: The authors average the inner loss over minibatches of 64, which makes the gradient of each datum's loss so small.
-STEP = 1.0 / 64.0
+#: The code is the gradient itself (abstract, eq. 3). The authors' scripts average the inner loss over minibatches of
+#: 64, which makes it 64 times smaller; batch normalisation, where they have it, undoes that, and nothing would here.
+STEP = 1.0
 
 
 def origin_code(loss: Callable[[Tensor], Tensor], like: Tensor, width: int, step: float) -> Tensor:
@@ -28,6 +30,12 @@ def origin_code(loss: Callable[[Tensor], Tensor], like: Tensor, width: int, step
     zero = torch.zeros((like.shape[0], width), device=like.device, dtype=like.dtype)
     gradient: Tensor = torch.func.grad(lambda z: loss(z).sum())(zero)
     return -step * gradient
+
+
+def _require_no_batch_norm(decoder: nn.Module) -> None:
+    """A datum's code must not depend on its batch, nor the first of two passes change the statistics of the second."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in decoder.modules()):
+        raise UserError("a gradient origin network with batch normalisation", fix="network.conv.batch_norm: false")
 
 
 def _siren(*, hidden: Sequence[int] = (256,) * 4, frequency: float = 30.0) -> dict[str, Any]:
@@ -110,6 +118,7 @@ class GON(_Decoding):
         init: str = "default",
     ) -> None:
         super().__init__(info, latent_dim, hidden, activation, network, init)
+        _require_no_batch_norm(self.decoder)
         self.step = checks.number("step", step, above=True)
         self.detach = checks.flag("detach", detach)
 
@@ -187,6 +196,7 @@ class VariationalGON(VAE):
             kl="analytic",
             init=init,
         )
+        _require_no_batch_norm(self.decoder)
         self.step = checks.number("step", step, above=True)
         self.q = nn.ModuleList([nets.GaussianLayer(nn.Identity(), latent_dim, latent_dim)])  # in place of an encoder
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from benchmarks.core.capabilities import Elbo
 from benchmarks.core.errors import UserError
 from benchmarks.core.types import Batch, DataInfo
 from benchmarks.models import checks, likelihoods, nets
@@ -93,6 +94,8 @@ class CausalDecoder(nn.Module):
 class PixelCNN(nn.Module):
     """PixelCNN without a code: an exact likelihood of images.
 
+    As a VAE whose code has no dimensions it has bounds, too: its rate is 0, and every importance weight is p(x).
+
     Args:
         info: the data; images.
         window, kernel, channels, layers: see `CausalDecoder`.
@@ -132,6 +135,19 @@ class PixelCNN(nn.Module):
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood, nats a sample."""
         return {"loss": -self.log_prob(batch.x).mean()}
+
+    def elbo(self, x: Tensor, generator: Generator) -> Elbo:
+        """The likelihood itself, as distortion."""
+        distortion = -self.log_prob(x)
+        return Elbo(rate=torch.zeros_like(distortion), distortion=distortion)
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """(N,) nats: log p(x), which is every weight, computed once a datum."""
+        return self.log_prob(x)
+
+    def log_importance_weights(self, x: Tensor, posterior: Tensor, k: int, generator: Generator) -> Tensor:
+        """log p(x), (k, N) nats."""
+        return posterior.expand(k, -1)
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """(n, C, H, W)."""

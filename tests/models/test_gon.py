@@ -14,6 +14,7 @@ from benchmarks.models.siren import Siren
 UNIT = DataInfo((6,), "unit", 40)
 BINARY = DataInfo((6,), "binary", 40)
 IMAGE = DataInfo((3, 4, 5), "unit", 40)
+BATCH_NORM = {"conv": {"channels": [3], "batch_norm": True}}
 X = torch.rand(8, 6, generator=torch.Generator().manual_seed(0))
 B = (X > 0.5).float()
 
@@ -60,6 +61,14 @@ def test_cutting_the_gradient_changes_it():
     whole, cut = make(step=0.5), make(step=0.5, detach=True)
     grads = [torch.autograd.grad(m.loss(Batch(X, 40), gen())["loss"], list(m.parameters()))[0] for m in (whole, cut)]
     assert (grads[0] - grads[1]).abs().max() > 1e-4
+
+
+def test_by_default_the_code_is_the_gradient_itself():
+    """Eq. 3 has no step size: z(x) is the gradient of the datum's own loss, whatever the batch it comes in."""
+    model = make()
+    assert model.step == 1.0
+    torch.testing.assert_close(model.encode(X)[:3], model.encode(X[:3]))
+    torch.testing.assert_close(model.encode(X), by_hand(model, X))
 
 
 def test_one_linear_step_is_known():
@@ -139,6 +148,8 @@ def test_siren_is_a_function_of_place_and_code():
         (GON, {"network": "siren"}, "needs images"),
         (GON, {"network": {"siren": {"hiden": (3,)}}}, "no parameter 'hiden'"),
         (GON, {"network": "conv"}, "needs images"),
+        (GON, {"info": IMAGE, "network": BATCH_NORM}, "batch normalisation"),
+        (VariationalGON, {"info": IMAGE, "likelihood": "bernoulli", "network": BATCH_NORM}, "batch normalisation"),
         (Autoencoder, {"network": "siren"}, "network is 'siren'"),
         (Autoencoder, {"latent_dim": 0}, "latent_dim is 0"),
     ],

@@ -56,6 +56,29 @@ def test_the_window_is_what_a_pixel_sees(window: int, kernel: int, layers: int):
         assert seen.sum() > (window - 1) // 2 * window + window // 2
 
 
+@pytest.mark.parametrize(("window", "kernel"), [(3, 1), (5, 3)])
+def test_no_logit_depends_on_its_own_or_a_later_pixel(window: int, kernel: int):
+    """d logit_i / d x_j is 0 for every j >= i in raster order, and not for all j < i."""
+    torch.manual_seed(0)
+    net = CausalDecoder(
+        DataInfo((1, 4, 4), "real", 9), outputs=1, condition=0, window=window, kernel=kernel, channels=8, layers=2
+    )
+    x = torch.randn(1, 1, 4, 4, generator=gen())
+    jacobian = torch.autograd.functional.jacobian(lambda v: net(v)[0], x).reshape(16, 16)
+    assert (jacobian.triu() == 0).all()
+    assert ((jacobian != 0).any(1)[1:]).all()
+
+
+def test_without_a_code_bounds_are_the_likelihood():
+    torch.manual_seed(0)
+    model = PixelCNN(DataInfo((1, 3, 4), "binary", 9), window=3, channels=5, layers=1)
+    x = (torch.rand(6, 1, 3, 4, generator=gen()) < 0.5).float()
+    bound, weights = model.elbo(x, gen()), model.log_importance_weights(x, model.posterior(x), 4, gen())
+    assert (bound.rate == 0).all()
+    torch.testing.assert_close(bound.value, model.log_prob(x))
+    torch.testing.assert_close(weights, model.log_prob(x).expand(4, -1))
+
+
 def test_a_code_reaches_every_pixel_and_repeats_share_x():
     torch.manual_seed(0)
     net = CausalDecoder(
