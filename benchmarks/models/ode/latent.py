@@ -62,6 +62,7 @@ class LatentODE(Series):
             alike.
         latent_dim: dimensions of the state.
         width: of the law's hidden layers and of the decoder's.
+        law_layers: hidden layers of the law.
         encoder_width: width of the recognition network.
         noise: standard deviation of the observations given the state, in units of the preprocessed data.
         solver: see `Solver`; its steps are spread over the T grid points, and as densely beyond them.
@@ -76,6 +77,7 @@ class LatentODE(Series):
         dynamics: str = "ode",
         latent_dim: int = 4,
         width: int = 20,
+        law_layers: int = 1,
         encoder_width: int = 25,
         noise: float = 0.3,
         solver: checks.Choice = "rk4",
@@ -90,7 +92,7 @@ class LatentODE(Series):
         self.read = nn.Sequential(*nets.mlp(d, [h], "relu"), nn.Linear(h, self.dims))
         self.law: nn.Module
         if checks.one_of("dynamics", dynamics, ("ode", "rnn")) == "ode":
-            self.law = _Law(d, h)
+            self.law = _Law(d, [h] * checks.whole("law_layers", law_layers))
         else:
             self.law = nn.Sequential(nn.Linear(d, h), nn.Tanh(), nn.Linear(h, d))
         self.solve = Solver(solver, adjoint=adjoint)
@@ -135,11 +137,11 @@ class LatentODE(Series):
 
 
 class _Law(nn.Module):
-    """dz/dt = f(z), two hidden layers, over the time of a whole observed series."""
+    """dz/dt = f(z), over the time of a whole observed series."""
 
-    def __init__(self, dims: int, hidden: int) -> None:
+    def __init__(self, dims: int, hidden: list[int]) -> None:
         super().__init__()
-        self.net = nn.Sequential(*nets.mlp(dims, [hidden, hidden], "elu"), nn.Linear(hidden, dims))
+        self.net = nn.Sequential(*nets.mlp(dims, hidden, "elu"), nn.Linear(hidden[-1], dims))
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         out: Tensor = self.net(z)
