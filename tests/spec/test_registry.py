@@ -207,7 +207,7 @@ def test_unknown_names():
 def test_plug_ins_are_found_and_cannot_replace_ours(toys):
     assert find_model("toy").target == "latentbench_toy_model:Toy"
     assert find_metric("toy_metric").settings == {"as": "it is", "scale": 1.0, "pause": 0.0}
-    assert set(parameters("latentbench_toy_model:Toy")) == {"spoil", "pause", "spread"}
+    assert set(parameters("latentbench_toy_model:Toy")) == {"spoil", "pause", "spread", "rank"}
     assert {n: models()[n] for n in MODELS} == MODELS
     assert {n: metrics()[n] for n in METRICS} == METRICS
 

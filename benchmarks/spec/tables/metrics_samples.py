@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.spec.registry.entries import Better, MetricEntry, metric
+from benchmarks.spec.tables.entries import Better, MetricEntry, metric
 
 _EXTRACTORS = {
     "pixels": "raw pixels (stored values)",

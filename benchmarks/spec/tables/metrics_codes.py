@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.spec.registry.entries import MetricEntry, metric
+from benchmarks.spec.tables.entries import MetricEntry, metric
 
 _BATCHES = {"batch": 64, "train": 10_000, "test": 5_000}
 _FEW_BATCHES = {"batch": 2, "train": 2, "test": 1}

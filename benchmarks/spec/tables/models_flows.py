@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.spec.registry.entries import ModelEntry, model
+from benchmarks.spec.tables.entries import ModelEntry, model
 
 MODELS: dict[str, ModelEntry] = {
     "coupling-flow": model(

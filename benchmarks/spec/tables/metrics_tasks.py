@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.spec.registry.entries import MetricEntry, metric
+from benchmarks.spec.tables.entries import MetricEntry, metric
 
 METRICS: dict[str, MetricEntry] = {
     "classification_error": metric(

@@ -1,4 +1,10 @@
-"""Models and metrics by name: ours, those of installed plug-ins, and those in the folders that the user names."""
+"""Names that a suite may use for models and metrics, with what is known of them before anything is imported.
+
+One line each, in tables by family (`benchmarks.spec.tables`). Nothing here imports torch, so `list`, `show` and
+`validate` answer at once; tests hold every line against the class or function that it names. Third parties add theirs
+through the entry-point groups ``latentbench.models`` and ``latentbench.metrics``, whose objects are `ModelEntry` or
+`MetricEntry`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from typing import TypeVar
 
 from benchmarks.core import plugins
 from benchmarks.core.errors import UserError, did_you_mean
-from benchmarks.spec.registry import (
+from benchmarks.spec.tables import (
     metrics_codes,
     metrics_likelihoods,
     metrics_samples,
@@ -19,7 +25,23 @@ from benchmarks.spec.registry import (
     models_latent,
     models_stepwise,
 )
-from benchmarks.spec.registry.entries import MetricEntry, ModelEntry
+from benchmarks.spec.tables.constructors import parameters
+from benchmarks.spec.tables.entries import Better, Likelihood, MetricEntry, ModelEntry
+
+__all__ = [
+    "METRICS",
+    "MODELS",
+    "Better",
+    "Likelihood",
+    "MetricEntry",
+    "ModelEntry",
+    "add_folder",
+    "find_metric",
+    "find_model",
+    "metrics",
+    "models",
+    "parameters",
+]
 
 MODELS: dict[str, ModelEntry] = {
     **models_latent.MODELS,
