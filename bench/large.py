@@ -12,7 +12,7 @@ from benchmarks.core.paths import results_dir
 from benchmarks.data.store import content_hash_if_known
 from benchmarks.planning.plan import RunSpec, plan
 from benchmarks.records.archive import run_folder
-from benchmarks.records.record import Cost, Measured, Provenance, Record
+from benchmarks.records.record import Cost, Measured, Provenance, Record, seal
 from benchmarks.runner.recording import metric_identity
 from benchmarks.spec.loading import load_suite
 
@@ -36,7 +36,7 @@ def suite(seeds: int) -> dict[str, Any]:
         },
         "methods": {
             "iwae-k{k}-d{d}": {
-                "matrix": {"k": _KS, "d": _WIDTHS},
+                "matrix": {"k": list(_KS), "d": list(_WIDTHS)},
                 "model": "vae",
                 "label": "IWAE, k = {k}, {d} latents",
                 "params": {"latent_dim": "{d}", "hidden": [200, 200], "objective": "iwae", "k": "{k}"},
@@ -93,6 +93,7 @@ def write_records() -> int:
         path = run_folder(run, data_hash, results_dir()) / "record.json"
         path.parent.mkdir(parents=True)
         record = _record(run, data_hash, identities, rng)
+        record = record.model_copy(update={"seal": seal(record)})
         path.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")  # fsync would take minutes
     return len(runs)
 

@@ -1,10 +1,12 @@
-"""Planning many runs, a leaderboard over many records, verdicts over them: each in a fresh process, imports included.
+"""Planning many runs, telling which of them a change redoes, a leaderboard over many records, verdicts over them: each
+in a fresh process, imports included.
 
-``python -m bench.planning plan|leaderboard|verdicts|parse`` is what those processes do.
+``python -m bench.planning plan|decide|leaderboard|verdicts|parse`` is what those processes do.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -16,10 +18,23 @@ from bench.figures import Figure
 from bench.large import CLAIMS, DATASETS, METHODS, METRICS, SUITE, suite, write_records
 from bench.project import project
 from bench.timing import interleaved, ratio, seconds
+from benchmarks.core.memory import STILL
+from benchmarks.spec.registry import add_folder
 
-#: Seconds that issue 2 grants for 10,000 runs and 10,000 records.
-PLAN_TARGET, LEADERBOARD_TARGET = 2.0, 3.0
+#: Seconds that issue 2 grants for 10,000 runs and records, and issue 7 for telling which of them a change redoes.
+PLAN_TARGET, LEADERBOARD_TARGET, DECISION_TARGET = 2.0, 3.0, 2.0
 SEEDS = 10
+#: A plug-in's entries and the module of its model, which half of the runs import.
+_PLUGIN = {
+    "bench_entries.py": """\
+from benchmarks.spec.registry import MODELS, ModelEntry
+MODELS = {"mine": ModelEntry("bench_mine:Mine", MODELS["vae"].can, "what half of the runs import")}
+""",
+    "bench_mine.py": """\
+class Mine:
+    def __init__(self, info, *, latent_dim=2, hidden=(200, 200), objective="elbo", k=1): ...
+""",
+}
 
 
 def planning(quick: bool) -> list[Figure]:
@@ -49,6 +64,52 @@ def planning(quick: bool) -> list[Figure]:
             target=runs / few,
         ),
     ]
+
+
+def decision(quick: bool) -> list[Figure]:
+    """From suite and record files to the runs that are to be done: none at first, half after a line in one module."""
+    seeds = 2 if quick else SEEDS
+    runs = DATASETS * METHODS * seeds
+    halved = _halved(suite(seeds))
+    with project(halved) as root:
+        plugin = root / "plug-ins"
+        plugin.mkdir()
+        for file, text in _PLUGIN.items():
+            (plugin / file).write_text(text)
+        add_folder(plugin)
+        assert write_records() == runs
+        time.sleep(STILL / 1e9)  # until the records have stood still long enough to be remembered
+        first = _child("decide", expect=0)
+        warm = interleaved({"decide": lambda: _child("decide", expect=0)})["decide"]
+        with (plugin / "bench_mine.py").open("a") as module:
+            module.write("CHANGED = True\n")
+        laps = _child("decide", expect=runs // 2)
+        times = interleaved({"decide": lambda: _child("decide", expect=runs // 2)})["decide"]
+    target = None if quick else DECISION_TARGET
+    return [
+        seconds(
+            f"decision/{runs}-records-changed",
+            f"which of {runs:,} runs a line in one model's module redoes, fresh process",
+            times,
+            target=target,
+            laps=laps,
+        ),
+        seconds(
+            f"decision/{runs}-records",
+            f"the same where nothing has changed, of {runs:,}",
+            warm,
+            target=target,
+            first=first,
+        ),
+    ]
+
+
+def _halved(whole: dict[str, Any]) -> dict[str, Any]:
+    """The suite with every other method's model from the plug-in, without reported numbers and claims."""
+    [(name, ours)] = whole["methods"].items()
+    theirs = copy.deepcopy(ours) | {"model": "mine"}
+    ours["matrix"]["d"], theirs["matrix"]["d"] = ours["matrix"]["d"][::2], theirs["matrix"]["d"][1::2]
+    return whole | {"methods": {name: ours, f"mine-{name}": theirs}, "reported": [], "claims": []}
 
 
 def leaderboard(quick: bool) -> list[Figure]:
@@ -132,6 +193,20 @@ def _plan(lap: _Laps, seeds: int | None) -> int:
     return len(ids)
 
 
+def _decide(lap: _Laps) -> int:
+    """As `latentbench run --dry-run` does it."""
+    from benchmarks.planning.plan import plan
+    from benchmarks.records.archive import finished
+    from benchmarks.spec.loading import load_suite
+
+    lap("imports")
+    runs = plan(load_suite(SUITE), "cpu")
+    lap("load and plan")
+    done = finished(runs)
+    lap("hashes and records")
+    return len(runs) - len(done)
+
+
 def _gathered(lap: _Laps) -> Any:
     """As the commands `leaderboard` and `verdict` do it."""
     from benchmarks.cli.gathering import gathered
@@ -168,6 +243,7 @@ if __name__ == "__main__":
     timer = _Laps()
     steps: dict[str, Callable[[], int]] = {
         "plan": lambda: _plan(timer, int(sys.argv[3]) if len(sys.argv) > 3 else None),
+        "decide": lambda: _decide(timer),
         "leaderboard": lambda: _leaderboard(timer),
         "verdicts": lambda: _verdicts(timer),
         "parse": _parse,

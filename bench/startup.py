@@ -6,14 +6,22 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
+import yaml
+
 from bench.figures import Figure
+from bench.project import project
 from bench.timing import interleaved, ratio, seconds
+from benchmarks.core.memory import STILL
+from benchmarks.core.paths import suites_dir
 
 #: Seconds that issue 2 grants, for help and lists alike.
 TARGET = 0.5
+#: Suites of a larger project than ours, and the seconds in which they are to be listed.
+MANY, MANY_TARGET = 300, 1.0
 COMMANDS = ("--help", "list", "list papers")
 _HEAVY = ("torch", "lightning", "wandb", "datasets", "pandas", "sklearn", "scipy")
 
@@ -34,7 +42,24 @@ def startup(quick: bool) -> list[Figure]:  # noqa: ARG001  it is quick
             ratio(f"{name}-over-pass", f"{what} over python -c pass", times[command], times["pass"]),
         ]
     terminal = "latentbench list papers on a terminal of 80 columns"
-    return [*figures, seconds("startup/list-papers-terminal", terminal, times["terminal"], target=TARGET)]
+    figures.append(seconds("startup/list-papers-terminal", terminal, times["terminal"], target=TARGET))
+    return [*figures, *_many()]
+
+
+def _many() -> list[Figure]:
+    """`latentbench list` over hundreds of suites: at first, and once they are known."""
+    one = yaml.safe_load((suites_dir() / "quickstart.yaml").read_text(encoding="utf-8"))
+    with project(one) as root:
+        for i in range(1, MANY):
+            text = yaml.safe_dump(one | {"id": f"copy-{i}"}, sort_keys=False)
+            (root / "suites" / f"copy-{i}.yaml").write_text(text, encoding="utf-8")
+        time.sleep(STILL / 1e9)  # until they have stood still long enough to be remembered
+        started = time.perf_counter()
+        _piped("list")
+        first = time.perf_counter() - started
+        times = interleaved({"list": partial(_piped, "list")})["list"]
+    what = f"latentbench list with {MANY} suites, all of them seen before"
+    return [seconds(f"startup/list-{MANY}-suites", what, times, target=MANY_TARGET, first_s=first)]
 
 
 def _command(line: str) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
 from typing import Any
 
 import click
 
 from benchmarks.cli.options import examples, format_option, print_json, print_table
+from benchmarks.core.console import note
 
+#: Columns that a narrow terminal goes without.
+MINOR = ("version", "tiers", "priority", "methods", "scope", "claims", "settings", "parameters")
 KINDS = ["papers", "suites", "models", "datasets", "metrics"]
 
 
@@ -33,7 +35,15 @@ def command(kind: str, family: str | None, priority: int | None, form: str) -> N
         print_json(rows)
         return
     columns = list(rows[0]) if rows else []
-    print_table(f"{len(rows)} {kind}", columns, [[_shown(r[c]) for c in columns] for r in rows])
+    print_table(f"{len(rows)} {kind}", columns, [[_shown(r[c]) for c in columns] for r in rows], minor=MINOR)
+    if kind in ("papers", "suites") and rows:
+        _explain({r["state"] for r in rows})
+
+
+def _explain(states: set[str]) -> None:
+    from benchmarks.spec.standing import LEGEND
+
+    note("state: " + "; ".join(f"{state}: {text}" for state, text in LEGEND.items() if state in states))
 
 
 def _shown(value: Any) -> str:
@@ -41,45 +51,15 @@ def _shown(value: Any) -> str:
 
 
 def _papers() -> list[dict[str, Any]]:
-    from benchmarks.spec.papers import catalogue, states
+    from benchmarks.spec.standing import papers
 
-    state = states()
-    return [
-        {
-            "id": p.id,
-            "title": p.title,
-            "family": p.family,
-            "scope": p.scope,
-            "priority": p.priority,
-            "state": state.get(p.id, "no suite"),
-        }
-        for p in catalogue()
-    ]
+    return papers()
 
 
 def _suites() -> list[dict[str, Any]]:
-    from benchmarks.core.errors import UserError
-    from benchmarks.spec.loading import load_suite, suite_files
-    from benchmarks.spec.papers import state_of
+    from benchmarks.spec.standing import suites
 
-    found = []
-    for name, path in suite_files().items():
-        load = cache(partial(load_suite, path))  # for the row and for its state
-        try:
-            suite = load().suite
-            row: dict[str, Any] = {"title": suite.paper.title, "version": suite.version, "tiers": list(suite.tiers)}
-            row |= {"methods": len(suite.methods), "datasets": list(suite.datasets), "claims": len(suite.claims)}
-        except UserError as e:
-            row = {
-                "title": f"unreadable: {e}",
-                "version": None,
-                "tiers": [],
-                "methods": None,
-                "datasets": [],
-                "claims": None,
-            }
-        found.append({"id": name, **row, "state": state_of(name, load)})
-    return found
+    return suites()
 
 
 def _models() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from benchmarks.core.errors import UserError, did_you_mean
@@ -13,7 +13,7 @@ from benchmarks.core.paths import safe_name
 from benchmarks.core.seeds import Axis, Seeds
 from benchmarks.core.yamlfile import Path_, explain, first_fault
 from benchmarks.data.registry import Entry, load_entry
-from benchmarks.planning.fingerprint import code_hash, digest
+from benchmarks.planning.fingerprint import canonical, code_hash, digest
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.protocol import Training
 from benchmarks.spec.registry import MetricEntry, find_metric, find_model
@@ -123,8 +123,13 @@ def spec_hash_of(settled: Mapping[str, Any]) -> str:
     Settings of training at their defaults stay out, so that an option which a later version adds outdates nothing; what
     the defaults are is part of the code's hash.
     """
-    training = Training.model_validate(settled["training"]).model_dump(mode="json", exclude_defaults=True)
-    return digest({**settled, "training": training})
+    return digest({**settled, "training": _telling(canonical(settled["training"]))})
+
+
+@lru_cache(maxsize=1024)
+def _telling(training: str) -> dict[str, Any]:
+    """The settings of a whole training, given as JSON, that are not at their defaults; the same for all seeds."""
+    return Training.model_validate_json(training).model_dump(mode="json", exclude_defaults=True)
 
 
 def _module(target: str) -> str:

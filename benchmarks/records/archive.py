@@ -17,7 +17,8 @@ from benchmarks.core.paths import results_dir, safe_name, shown, stays_inside
 from benchmarks.data.store import content_hash_if_known
 from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import RunSpec, spec_hash_of
-from benchmarks.records.record import Record, read_record
+from benchmarks.records.intact import Intact
+from benchmarks.records.record import Record
 from benchmarks.records.vouching import code_of, vouched_codes
 from benchmarks.spec.registry import metrics
 
@@ -81,6 +82,28 @@ def running(results: Path) -> dict[str, list[str]]:
     return found
 
 
+def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:
+    """Cells whose run has a finished record of today's specification, data and code: the ones that `run` leaves alone.
+
+    It opens no record whose state it knows, so that thousands are told in the time that their hashes take.
+    """
+    root = results or results_dir()
+    data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
+    found: set[str] = set()
+    for suite in dict.fromkeys(r.suite for r in runs):
+        intact = Intact(suite, root)
+        folder = f"{root}/runs/{safe_name(suite)}"
+        there = set(_listed(folder, ""))
+        for run in runs:
+            known = data[run.data["source"]]
+            if run.suite != suite or known is None or (name := run.run_id(known)) not in there:
+                continue
+            if intact.status(Path(folder, name, "record.json")) == "finished":
+                found.add(run.cell)
+        intact.save()
+    return found
+
+
 @dataclass
 class Shelf:
     """A suite's records: those that count, by cell, and what was left out."""
@@ -118,18 +141,20 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
     tiers = {r.tier for r in runs}
     answers: dict[str, list[_Answer]] = {}
     for suite in dict.fromkeys(r.suite for r in runs):
+        intact = Intact(suite, results or results_dir())
         for name, file in record_files(suite, results):
             if not any(f"--{t}--" in name for t in tiers):
                 continue
             path = Path(file)
             try:
-                record = read_record(path, sealed=True)
+                record = intact.read(path)
             except UserError as e:
                 shelf.unreadable.append(str(e))
                 continue
             if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, path):
                 is_fresh = record.hashes.get("code") == run.code_hash
                 answers.setdefault(run.cell, []).append(_Answer(record, path, is_fresh))
+        intact.save()
     vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values())
     fresh: dict[str, bool] = {}
     for cell, each in answers.items():

@@ -1,4 +1,4 @@
-"""Suite files found and read."""
+"""Suite files read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.core.errors import UserError, did_you_mean
-from benchmarks.core.paths import shown, suites_dir
 from benchmarks.core.yamlfile import YamlFile, parse, read_yaml
+from benchmarks.spec.files import find_suite, suite_files
 from benchmarks.spec.matrix import expand_list, expand_mapping
 from benchmarks.spec.suite import Suite
+
+__all__ = ["LoadedSuite", "find_suite", "load_suite", "suite_files"]
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,6 @@ class LoadedSuite:
     @property
     def path(self) -> Path:
         return self.file.path
-
-
-def suite_files() -> dict[str, Path]:
-    """Every suite file by its id, sorted: ``suites/<id>.yaml`` and ``suites/<family>/<id>.yaml``."""
-    root = suites_dir()
-    files = [p for p in (*root.glob("*.yaml"), *root.glob("*/*.yaml")) if p.name != "papers.yaml"]
-    return {p.stem: p for p in sorted(files, key=lambda p: p.stem)}
-
-
-def find_suite(name: str) -> Path:
-    """A suite's file by id, by ``family/id``, or by path.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name.endswith((".yaml", ".yml")):
-        return Path(name)
-    files = suite_files()
-    key = name.rsplit("/", 1)[-1]
-    if key in files and (("/" not in name) or files[key].parent.name == name.rsplit("/", 1)[0]):
-        return files[key]
-    raise UserError(f"unknown suite {name!r}", where=shown(suites_dir()), fix=did_you_mean(name, files))
 
 
 def load_suite(name_or_path: str | Path) -> LoadedSuite:

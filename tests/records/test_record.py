@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.core.errors import UserError
 from benchmarks.records.archive import collect
-from benchmarks.records.record import MAX_BYTES, Record, read_record, write_atomically, write_record
+from benchmarks.records.record import MAX_BYTES, Record, read_record, seal, write_atomically, write_record
 from tests.project import write_made_up
 
 
@@ -32,6 +32,16 @@ def test_round_trip(record, tmp_path):
     assert data["provenance"]["device"] == "cpu"
     assert set(data["hashes"]) == {"spec", "data", "code"}
     assert os.stat(path).st_mode & 0o777 == 0o644
+
+
+def test_how_many_trained_side_by_side_is_written_where_it_says_something(record, tmp_path):
+    path = tmp_path / "record.json"
+    write_record(path, record)
+    assert "stacked" not in json.loads(path.read_text())["provenance"]  # so seals from before it hold
+    stacked = record.model_copy(update={"provenance": record.provenance.model_copy(update={"stacked": 4})})
+    assert seal(stacked) != seal(record)
+    write_record(path, stacked.model_copy(update={"seal": seal(stacked)}))
+    assert read_record(path, sealed=True).provenance.stacked == 4
 
 
 def test_values_count_only_where_the_run_finished(record):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.core.errors import UserError
-from benchmarks.spec.papers import catalogue, states
+from benchmarks.spec.papers import catalogue
+from benchmarks.spec.standing import states
 from tests.project import write_made_up
 
 PAPERS = """\

@@ -1,0 +1,91 @@
+"""Records whose seals were computed before."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from benchmarks.core import memory
+from benchmarks.core.errors import UserError
+from benchmarks.data.progress import silent
+from benchmarks.data.store import open_dataset
+from benchmarks.records import record as form
+from benchmarks.records.archive import collect, finished
+from benchmarks.records.intact import Intact
+from benchmarks.records.record import read_record, seal, write_record
+from tests.project import write_made_up
+
+
+@pytest.fixture
+def sealed(project, monkeypatch):
+    """A run and the file of its record."""
+    monkeypatch.setattr(memory, "STILL", -1)
+    open_dataset("line", silent)
+    run = project.plan("cpu")[0]
+    path = write_made_up(run, {"nll": 1.5})
+    record = read_record(path)
+    write_record(path, record.model_copy(update={"seal": seal(record)}))
+    return run, path
+
+
+@pytest.fixture
+def seals(monkeypatch):
+    """How many seals are computed."""
+    computed = []
+    true = form._seal_of
+    monkeypatch.setattr(form, "_seal_of", lambda data: computed.append(data["run_id"]) or true(data))
+    return computed
+
+
+def test_a_seal_is_computed_once(project, sealed, seals):
+    run, path = sealed
+    first, again = collect([run]), collect([run])
+    assert seals == [path.parent.name]
+    assert first.found == again.found == {run.cell: read_record(path)}
+
+
+def test_an_edit_breaks_the_seal_even_if_it_keeps_size_and_time(project, sealed):
+    run, path = sealed
+    assert collect([run]).found
+    before = path.stat()
+    path.write_text(path.read_text().replace('"value": 1.5', '"value": 1.4'))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for _ in range(2):
+        shelf = collect([run])
+        assert not shelf.found
+        assert "its seal is broken" in shelf.unreadable[0]
+        assert finished([run]) == set()
+
+
+def test_a_file_put_in_its_place_is_read_anew(project, sealed):
+    run, path = sealed
+    assert finished([run]) == {run.cell}
+    other = json.loads(path.read_text())
+    other["status"] = "failed"
+    record = form.Record.model_validate(other | {"seal": None})
+    write_record(path, record.model_copy(update={"seal": seal(record)}))
+    assert finished([run]) == set()
+
+
+def test_what_is_no_record_is_never_known(project, sealed):
+    _, path = sealed
+    path.write_text("{}")
+    records = Intact("small", project.results)
+    for _ in range(2):
+        with pytest.raises(UserError, match="not a record"):
+            records.read(path)
+        assert records.status(path) is None
+    assert records.status(path.with_name("none.json")) is None
+
+
+def test_finished_runs_are_those_of_todays_specification_data_and_code(project):
+    open_dataset("line", silent)
+    runs = project.plan("cpu")
+    write_made_up(runs[0], {"nll": 1.0})
+    write_made_up(runs[1], {"nll": 1.0}, code="0" * 64)
+    write_made_up(runs[2], {"nll": 1.0}, asked="0" * 64)
+    write_made_up(runs[3], {"nll": 1.0}, data_hash="0" * 64)
+    write_made_up(runs[4], {}, status="failed")
+    assert finished(runs) == {runs[0].cell}
