@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,8 +56,8 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
     return project
 
 
-def repro(project: Project) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "dvc", "repro", "prepare@line", "bench@small"]
+def repro(project: Project, *stages: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "dvc", "repro", *(stages or ("prepare@line", "bench@small"))]
     return subprocess.Popen(
         command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -106,4 +107,37 @@ def test_killed_inside_dvc_and_a_lock_cut_in_half(pipeline):
     records = pipeline.records()
     assert set(records) == {"floor--line--cpu--s0", "slow--line--cpu--s0"}
     assert {cell: records[cell].provenance.started for cell in kept} == kept, "what was done is not done again"
-    assert set(yaml.safe_load(lock.read_text())["stages"]) == {"prepare@line", "bench@small"}
+    assert set(yaml.safe_load(lock.read_text())["stages"]) == {"prepare@line", "fingerprints", "bench@small"}
+
+
+def redone(project: Project) -> set[str]:
+    """The stages that `dvc repro` starts."""
+    process = repro(project, "prepare@line", "bench@small", "bench@other")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    return set(re.findall(r"^Running stage '(.*)':", said, re.MULTILINE))
+
+
+def test_a_stage_starts_where_something_that_its_runs_depend_on_has_changed(pipeline):
+    quick = CHANGES | {"methods": {"floor": {"model": "factorised"}}}
+    pipeline.suite(quick)
+    pipeline.suite(quick, name="other")
+    parameters = yaml.safe_load((pipeline.root / "params.yaml").read_text())
+    (pipeline.root / "params.yaml").write_text(yaml.safe_dump(parameters | {"suites": ["small", "other"]}))
+    assert redone(pipeline) == {"prepare@line", "fingerprints", "bench@small", "bench@other"}
+    assert redone(pipeline) == set(), "nothing has changed"
+
+    (pipeline.root / "benchmarks/code.txt").write_text("code that no run imports")
+    pipeline.suite(quick | {"paper.title": "Another title"})
+    assert redone(pipeline) == {"fingerprints"}
+
+    pipeline.suite(quick | {"training.batch_size": 20})
+    assert redone(pipeline) == {"fingerprints", "bench@small"}
+
+    entry = pipeline.root / "data/registry/line.yaml"
+    entry.write_text(entry.read_text().replace("rows: 120", "rows: 110"))
+    assert redone(pipeline) == {"prepare@line", "fingerprints", "bench@small", "bench@other"}
+
+    shutil.rmtree(pipeline.root / "results/runs/other")
+    assert redone(pipeline) == {"bench@other"}
+    assert len(pipeline.records("other")) == 1
