@@ -9,6 +9,35 @@ import click
 from benchmarks.cli.options import examples, format_option, print_json, print_table
 from benchmarks.core.errors import UserError
 
+#: Names of suites and of everyday use -> the metric of arrays behind them.
+ALSO_CALLED = {
+    "fid": "frechet_distance",
+    "precision": "precision_recall",
+    "recall": "precision_recall",
+    "density": "density_coverage",
+    "coverage": "density_coverage",
+    "vendi": "vendi_score",
+    "copying": "copying_statistic",
+    "nll": "log_likelihood",
+    "explicitness": "modularity_explicitness",
+    "infom": "infomec",
+    "infoe": "infomec",
+    "infoc": "infomec",
+    "kmeans_accuracy": "clustering_accuracy",
+    "kmeans_nmi": "nmi",
+    "reconstruction_mse": "mse",
+    "reconstruction_psnr": "psnr",
+    "reconstruction_ssim": "ssim",
+    "outlier_auroc": "auroc",
+    "outlier_ap": "average_precision",
+    "outlier_fpr80": "fpr_at_tpr",
+    "forecast_rmse": "rmse",
+    "nll_iw": "importance_bound",
+    "target_bw2_uvp": "bw2_uvp",
+    "pushed_energy_distance": "energy_distance",
+    "aggregate_mmd": "mmd",
+}
+
 
 @click.command(
     epilog=examples(
@@ -30,6 +59,8 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
     """
     from benchmarks.metrics.catalog import METRICS, compute
 
+    if name is not None and name not in METRICS and (array := _of_arrays(name)) is not None:
+        raise UserError(f"no metric of arrays is called {name!r}", where="metric", fix=f"it is {array!r} here")
     if listing or name is None:
         rows = [
             {
@@ -67,3 +98,12 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
         [[k, v if isinstance(v, str) else f"{v:.6g}" if isinstance(v, float) else v] for k, v in found.numbers.items()],
         right=("value",),
     )
+
+
+def _of_arrays(name: str) -> str | None:
+    """The metric of arrays behind a name that suites use, such as ``fid_inception``, if there is one."""
+    from benchmarks.metrics.catalog import METRICS
+
+    stem, _, features = name.rpartition("_")
+    plain = stem if features in ("pixels", "random", "lenet", "inception") else name
+    return plain if plain in METRICS else ALSO_CALLED.get(plain)

@@ -9,6 +9,9 @@ from benchmarks.core.console import Bar, Display
 if TYPE_CHECKING:
     from benchmarks.runner.settings import Told
 
+#: Phases of a run that go by their own name; the others are metrics.
+PHASES = ("data", "training", "evaluation")
+
 
 class RunBars:
     """Bars on a screen, by the run's cell."""
@@ -21,7 +24,10 @@ class RunBars:
         """Show what a run says of itself; its bar appears with its first word."""
         bar = self._bars.get(what.cell) or self._bars.setdefault(what.cell, self._screen.bar(what.cell))
         speed = f", {what.samples_per_second:,.0f} samples/s" if what.samples_per_second else ""
-        bar.update(what.step, what.steps or None, what.phase + speed)
+        if what.steps:
+            bar.update(what.step, what.steps, what.phase + speed)
+        else:  # a phase that counts no steps: those of the training say nothing of it
+            bar.update(None, text=what.phase if what.phase in PHASES else f"evaluating {what.phase}")
 
     def close(self, cell: str) -> None:
         """Take the bar of a run that has ended off the screen."""

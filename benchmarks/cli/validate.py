@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from benchmarks.cli.options import examples
 from benchmarks.core.console import note, printable
 from benchmarks.core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.spec.loading import LoadedSuite
+    from benchmarks.spec.suite import Tier
 
 
 @click.command(
@@ -39,18 +44,37 @@ def command(ctx: click.Context, suites: tuple[str, ...]) -> None:
 
 
 def check(path: Path) -> list[UserError]:
-    """All faults of one suite file."""
-    from benchmarks.planning.plan import plan
-    from benchmarks.runner.preflight import check_models
+    """All faults of one suite file. Where its form is wrong, what it says cannot be checked yet."""
     from benchmarks.spec.loading import load_suite
     from benchmarks.spec.validation import problems
 
     try:
         loaded = load_suite(path)
-        found = problems(loaded)
-        if not found:
-            for tier in loaded.suite.tiers:
-                found += check_models(loaded, plan(loaded, tier))
     except UserError as e:
-        return [e]
+        return [e, *e.also]
+    found = problems(loaded)
+    lines = {fault.line for fault in found}
+    lines |= {None} if found else set()
+    for tier in loaded.suite.tiers:  # what is at fault already would only be found wrong again in other words
+        found += [fault for fault in _built(loaded, tier, faulty=bool(lines)) if fault.line not in lines]
     return list({str(f): f for f in found}.values())
+
+
+def _built(loaded: LoadedSuite, tier: Tier, *, faulty: bool) -> list[UserError]:
+    """What planning a tier and building its models say against it.
+
+    Of a suite known to be `faulty`, methods are tried one by one, so that one that cannot be planned hides no other.
+    """
+    from benchmarks.planning.plan import plan
+    from benchmarks.runner.preflight import check_models
+
+    try:
+        return check_models(loaded, plan(loaded, tier))
+    except UserError as e:
+        found = [e]
+    for method in loaded.suite.methods if faulty else ():
+        try:
+            found += check_models(loaded, plan(loaded, tier, methods=[method], seeds=[0]))
+        except UserError as e:
+            found.append(e)
+    return found

@@ -29,6 +29,8 @@ class UserError(LatentbenchError):
         fix: str | None = None,
     ) -> None:
         self.what, self.where, self.line, self.fix = what, where, line, fix
+        #: What else is wrong in the same place, where more than the first fault is known.
+        self.also: tuple[UserError, ...] = ()
         super().__init__(str(self))
 
     def __str__(self) -> str:

@@ -186,14 +186,17 @@ def parse(file: YamlFile, model: type[M], at: Path_ = (), data: Any = None) -> M
     """Validate `file.data` (or `data`, which stands at path `at`) against a pydantic model.
 
     Raises:
-        UserError: the first fault, with file, line and the nearest known key for an unknown one.
+        UserError: the first fault, with file, line and the nearest known key for an unknown one; `also` holds the rest.
     """
     data = file.data if data is None else data
     try:
         return model.model_validate(data)
     except ValidationError as e:
-        fault = first_fault(e)
-        raise explain(file, model, at, fault, data) from None
+        first = first_fault(e)
+        said = explain(file, model, at, first, data)
+        rest = (explain(file, model, at, f, data) for f in e.errors(include_url=False) if f != first)
+        said.also = tuple({str(one): one for one in rest if str(one) != str(said)}.values())
+        raise said from None
 
 
 def first_fault(error: ValidationError) -> Any:

@@ -168,5 +168,7 @@ def test_status(filled):
     assert (found["cpu"]["done"], found["cpu"]["runs"], len(found["cpu"]["to_do"])) == (6, 9, 3)
     assert found["paper"]["done"] == 0
     answer = filled("status", "small", "--tier", "cpu")
-    assert "to do: small floor--line--cpu--s0" in answer.out
+    assert "to do: small floor--line--cpu: 3 seeds (s0, s1, s2)\n" in answer.out
     assert "smoke" not in answer.out
+    answer = filled("status", "small", "--tier", "cpu", "--all")
+    assert "to do: small floor--line--cpu--s0\n" in answer.out

@@ -37,11 +37,39 @@ def test_away_from_a_terminal_progress_is_plain_lines(capsys, monkeypatch):
     with display() as screen:
         bar = screen.bar("runs", 10)
         bar.update(5, text="vae")
+        bar.update(None, text="evaluating nll")
         bar.close()
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("runs: 5/10 (vae), ")
-    assert said.err.endswith(" s left\n")
+    assert said.err == "runs: 5/10 (vae)\nruns: evaluating nll\n", "what counts no steps shows none"
+
+
+def test_a_plain_line_says_how_long_the_rest_takes(capsys, monkeypatch):
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
+    clock = iter([0.0, 100.0, 110.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with display() as screen:
+        bar = screen.bar("runs", 100)
+        bar.update(50)
+        bar.update(60)
+    assert capsys.readouterr().err == "runs: 50/100\nruns: 60/100, 40 s left\n"
+
+
+def test_pace_tells_only_what_it_has_seen():
+    pace = console.Pace()
+    assert pace.left(500, 1000, 60.0) is None, "what a checkpoint brought was not seen"
+    assert pace.left(501, 1000, 61.0) is None, "a second is too little"
+    assert pace.left(510, 1000, 70.0) == pytest.approx(490.0)
+    assert pace.left(510, None, 80.0) is None
+    assert pace.left(0, 1000, 90.0) is None, "it begins again"
+    assert pace.left(100, 1000, 100.0) == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_durations(seconds, text):
+    assert console.duration(seconds) == text
 
 
 def test_plain_lines_come_rarely(capsys):
