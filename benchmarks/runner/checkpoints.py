@@ -147,10 +147,17 @@ class Checkpoints:
                 _remove(old)
         self._saved_at = time.monotonic()
 
-    def latest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that is whole; a damaged one is reported and the one before it taken."""
+    def latest(self, upto: int | None = None) -> dict[str, Any] | None:
+        """The newest checkpoint that is whole; a damaged one is reported and the one before it taken.
+
+        Args:
+            upto: take none of a later step; those are removed.
+        """
         found = None
         for path in reversed(self._files()):
+            if upto is not None and _step(path) > upto:
+                _remove(path)
+                continue
             try:
                 step, found = self._read(path)
             except UserError as e:
@@ -165,8 +172,11 @@ class Checkpoints:
 
     def last_step(self) -> int | None:
         """The step of the newest checkpoint, judged by its name."""
-        files = self._files()
-        return int(files[-1].name.partition("-")[0]) if files else None
+        return max(self.steps(), default=None)
+
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints, judged by their names, oldest first."""
+        return [_step(path) for path in self._files()]
 
     def keep_value(self, key: str, value: MetricValue) -> None:
         """Keep a metric's value, so that an interrupted evaluation goes on with the next one."""
@@ -249,6 +259,10 @@ def _value(kept: Mapping[str, Any]) -> MetricValue:
     if not all(n is None or isinstance(n, int | float) for n in numbers) or not isinstance(value.details, dict):
         raise TypeError("not a metric's value")
     return value
+
+
+def _step(path: Path) -> int:
+    return int(path.name.partition("-")[0])
 
 
 def _remove(path: Path) -> None:

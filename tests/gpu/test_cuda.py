@@ -8,6 +8,7 @@ import torch
 from benchmarks.planning.plan import RunSpec, plan
 from benchmarks.runner.one import perform
 from benchmarks.runner.settings import Settings
+from benchmarks.runner.stacks import run_stacks
 from benchmarks.spec.loading import load_suite
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -31,3 +32,18 @@ def test_exact_likelihoods_agree_with_the_cpu(tmp_path):
     assert a is not None
     assert b is not None
     assert b.value == pytest.approx(a.value, abs=1e-5)
+
+
+def test_stacked_runs_agree_with_separate_ones(tmp_path):
+    runs = plan(load_suite("quickstart"), "smoke", seeds=[0, 1, 2])
+    done = []
+    left = run_stacks(
+        runs, Settings(tmp_path / "stacked", device="cuda"), 16, lambda _: None, lambda *r: done.append(r)
+    )
+    assert done
+    assert len(done) + len(left) == len(runs)
+    assert any(record.provenance.stacked == 3 for _, record, _ in done)
+    for spec, record, _ in done:
+        alone, _ = perform(spec, Settings(tmp_path / "alone", device="cuda"))
+        assert record.status == alone.status == "finished"
+        assert [m.value for m in record.metrics] == pytest.approx([m.value for m in alone.metrics], rel=1e-2)

@@ -1,0 +1,200 @@
+"""One run under its lock: from clean folder to sealed record, whoever does the training."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from benchmarks.core.errors import Diverged, UserError
+from benchmarks.core.interrupts import check, stopping
+from benchmarks.core.secrets import without_secrets
+from benchmarks.data.store import Dataset
+from benchmarks.planning.plan import RunSpec
+from benchmarks.records.corrections import note_corrections
+from benchmarks.records.record import Record, Status, remove_unfinished, write_atomically, write_record
+from benchmarks.runner import provenance
+from benchmarks.runner.checkpoints import Checkpoints
+from benchmarks.runner.distributed import arrange, crew
+from benchmarks.runner.recording import keep_results, make_record
+from benchmarks.runner.settings import Settings, Told
+from benchmarks.runner.tracking import summary_of, track_run
+from benchmarks.runner.watch import DataWatch
+
+if TYPE_CHECKING:
+    from benchmarks.runner.experiment import Outcome
+    from benchmarks.training.loop import Progress
+
+#: What is called for the outcome: as `benchmarks.runner.experiment.run_experiment`.
+Experiment = Callable[..., "Outcome"]
+
+
+class Attempt:
+    """A run that is about to be done; its caller holds the lock.
+
+    Args:
+        spec, settings: the run, and how to carry it out.
+        dataset: prepared.
+        folder: where its files go; what a killed process left there is removed.
+        tell: told how it goes.
+        damage: what is wrong with a record that was there.
+
+    Attributes:
+        checkpoints: of the training.
+        tracker: told of the curve.
+        stacked: runs that trained side by side with it, itself included.
+        shared: seconds of this process that it has used up side by side with others.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        settings: Settings,
+        dataset: Dataset,
+        folder: Path,
+        tell: Callable[[Told], None],
+        damage: str | None,
+    ) -> None:
+        self.spec, self.stacked, self.shared = spec, 1, 0.0
+        self._settings, self._dataset, self._folder, self._tell = settings, dataset, folder, tell
+        self._data_hash = dataset.content_hash
+        self._watch = DataWatch(dataset)
+        remove_unfinished(folder)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoint",
+            spec.fingerprint(self._data_hash),
+            settings.checkpoint_seconds,
+            stopping,
+            lambda fault: tell(Told(spec.cell, fault)),
+            exact=settings.device == "cpu" or bool(spec.training["deterministic"]),
+        )
+        if settings.force:
+            self.checkpoints.clear()
+        if damage is not None:
+            self.checkpoints.faults.append(damage)
+        self.tracker = track_run(settings.wandb, settings.results / "wandb", spec, spec.run_id(self._data_hash))
+        self._started = provenance.now()
+
+    def progress(self, p: Progress) -> None:
+        """Pass a training's progress on."""
+        self._tell(Told(self.spec.cell, "training", p.step, p.steps, p.samples_per_second))
+
+    def interrupted(self) -> None:
+        """The process is asked to stop; the state has been saved."""
+        self.tracker.finish({"status": "interrupted"}, failed=True)
+
+    def carry_out(self, experiment: Experiment | None = None) -> Record:
+        """Do the experiment, keep what comes out of it, and write the record.
+
+        Args:
+            experiment: instead of `run_experiment`.
+
+        Raises:
+            KeyboardInterrupt: the process was asked to stop; a training's state has been saved.
+            UserError: the record cannot be written.
+        """
+        import torch
+
+        spec, settings, checkpoints = self.spec, self._settings, self.checkpoints
+        if settings.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        clock = monotonic()
+        try:
+            if (changed := self._watch.fault()) is None:
+                status, error, outcome = self._attempt(experiment)
+                changed = self._watch.fault()
+            if changed is not None:  # whatever came out of it
+                status, error, outcome = "failed", changed, None
+                checkpoints.clear()
+        except KeyboardInterrupt:
+            self.interrupted()
+            raise
+        files: dict[str, str] = {}
+        if outcome is not None:
+            try:
+                files = keep_results(outcome, self._folder, weights=settings.weights)
+            except OSError as e:
+                checkpoints.faults.append(f"weights and curve could not be written: {e.strerror or e}")
+        record = make_record(
+            spec,
+            settings,
+            self._data_hash,
+            spec.run_id(self._data_hash),
+            status,
+            error,
+            outcome,
+            self._started,
+            monotonic() - clock + checkpoints.spent + self.shared,
+            files=files,
+            checkpoints=checkpoints,
+            stacked=self.stacked,
+        )
+        write_record(self._folder / "record.json", record)
+        with suppress(OSError):  # the record is what counts
+            note_corrections(record, settings.results)
+        if status == "finished":
+            checkpoints.clear()
+            (self._folder / "traceback.txt").unlink(missing_ok=True)
+        self.tracker.finish(summary_of(record), failed=status != "finished")
+        return record
+
+    def _attempt(self, experiment: Experiment | None) -> tuple[Status, str | None, Outcome | None]:
+        """Status, error and outcome of the experiment.
+
+        Raises:
+            KeyboardInterrupt: the process was asked to stop.
+        """
+        import torch
+
+        from benchmarks.runner.experiment import run_experiment
+
+        try:
+            arrange(self.spec, self._settings)
+            with crew(self.spec, self._settings, self.checkpoints) as mates:
+
+                def phase(name: str) -> None:
+                    check()
+                    mates.begins(name)
+                    self._tell(Told(self.spec.cell, name))
+
+                outcome = (experiment or run_experiment)(
+                    self.spec,
+                    mates.fabric,
+                    on_progress=self.progress,
+                    on_log=self.tracker.log,
+                    on_phase=phase,
+                    checkpoints=mates.checkpoints,
+                )
+        except Diverged as e:
+            step = self.checkpoints.last_step()
+            return "diverged", str(e) if step is None else f"{e}; last checkpoint: step {step}", None
+        except (MemoryError, torch.OutOfMemoryError) as e:
+            return "out-of-memory", str(e).splitlines()[0] if str(e) else "out of memory", None
+        except Exception as e:  # a failed run leaves a record too, and the sweep goes on past it
+            check()  # what a library makes of a KeyboardInterrupt is no failure of the run
+            with suppress(OSError):  # the record says what went wrong, too
+                write_atomically(self._folder / "traceback.txt", without_secrets(traceback.format_exc()))
+            return ("out-of-memory" if no_memory(e) else "failed"), _where(e), None
+        return "finished", None, outcome
+
+
+def no_memory(error: Exception) -> bool:
+    """Whether an error says that there was no memory left."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    )
+
+
+def _where(error: Exception) -> str:
+    """An error in one line, with the place in the code that raised it."""
+    if isinstance(error, UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((f for f in reversed(frames) if "benchmarks" in Path(f.filename).parts), frames[-1])
+    message = " ".join(str(error).split())[:400]
+    return f"{type(error).__name__}: {message} (in {last.name}, {Path(last.filename).name}:{last.lineno})"
