@@ -66,7 +66,9 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
 
 
 def _drift(held: bool) -> str:
-    return "other bits, within the spread over seeds" if held else "it does not come out again"
+    if not held:
+        return "it does not come out again"
+    return "other bits, within the spread over seeds or what rounding makes of them"
 
 
 def _number(value: float | None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from benchmarks.planning.plan import RunSpec
+from benchmarks.runner.processes import ending, without_interrupts
 from benchmarks.runner.settings import Settings, Told
 
 #: Seconds that a worker has for saving its state when it is asked to stop; then it is killed.
@@ -54,7 +55,7 @@ class Lane:
             message = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
-            message = Died(_ending(self._process.exitcode))
+            message = Died(ending(self._process.exitcode))
             self._process = None
         if not isinstance(message, Told):
             self.spec = None
@@ -85,32 +86,15 @@ class Lane:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, self._settings))
-        with _without_interrupts():
+        with without_interrupts():
             self._process.start()
         theirs.close()
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """A process started inside the block holds Ctrl-C back until it ignores it; here it comes after the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def lanes_with_news(lanes: Sequence[Lane], timeout: float = 0.5) -> list[Lane]:
     """Those whose worker has said something or died."""
     ready = wait([lane.pipe for lane in lanes], timeout)
     return [lane for lane in lanes if lane.pipe in ready]
-
-
-def _ending(code: int | None) -> str:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        return f"{name}; the system kills a process that takes too much memory" if name == "SIGKILL" else name
-    return f"exit code {code}"
 
 
 def _work(pipe: Connection, settings: Settings) -> None:

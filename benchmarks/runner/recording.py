@@ -13,6 +13,7 @@ from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import MetricSpec, RunSpec
 from benchmarks.records.record import Cost, Measured, Provenance, Record, Status, plain, seal, write_atomically
 from benchmarks.runner import provenance
+from benchmarks.runner.distributed import devices_for
 
 if TYPE_CHECKING:
     from benchmarks.runner.checkpoints import Checkpoints
@@ -36,6 +37,7 @@ def make_record(
     *,
     files: dict[str, str] | None = None,
     checkpoints: Checkpoints | None = None,
+    stacked: int = 1,
 ) -> Record:
     """The record of a run, sealed.
 
@@ -44,6 +46,7 @@ def make_record(
         wall: seconds that it took, those before an interruption included.
         files: sha256 of the files beside the record, by name.
         checkpoints: those that it kept, which know what it went on from.
+        stacked: runs that trained side by side with it, itself included.
     """
     revision, dirty = provenance.git_state()
     trained = outcome.trained if outcome else None
@@ -85,9 +88,11 @@ def make_record(
             platform=provenance.machine(),
             device=settings.device,
             threads=settings.threads,
+            devices=devices_for(spec, settings),
             command=provenance.command_line(),
             started=started,
             ended=provenance.now(),
+            stacked=stacked,
             resumed_from=checkpoints.resumed_from if checkpoints else None,
             faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
         ),

@@ -17,15 +17,19 @@ from benchmarks.core.paths import data_dir, safe_name
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.archive import record_files
 from benchmarks.records.record import Record, is_intact, read_record
+from benchmarks.runner.distributed import enough
 from benchmarks.runner.one import perform
 from benchmarks.runner.rebuild import hash_holds
 from benchmarks.runner.settings import Settings, Told
 
 Code = Literal["the same code", "the code of its revision", "other code"]
-Word = Literal["identical", "within spread", "drifted", "missing"]
+Word = Literal["identical", "within tolerance", "within spread", "drifted", "missing"]
 
 #: Differences of up to so many standard deviations over seeds are within what another seed would do.
 SPREADS = 2.0
+#: Relative difference that summing in another order may make: gradients of several devices, or what runs that train
+#: as one program compute side by side.
+ROUNDING = 1e-3
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -71,11 +75,12 @@ class Replayed:
 
     @property
     def held(self) -> bool:
-        """No number outside the spread over seeds, in a record that is as it was sealed."""
+        """No number outside the spread over seeds or what rounding may make of it, in a record that is as it was
+        sealed."""
         return (
             self.intact
             and self.status[0] == self.status[1]
-            and all(d.word in ("identical", "within spread") for d in self.metrics)
+            and all(d.word in ("identical", "within tolerance", "within spread") for d in self.metrics)
         )
 
 
@@ -107,7 +112,8 @@ def replay(
     if not is_intact(record):
         notes.append("its seal is broken: something in it was changed after the run")
     with tempfile.TemporaryDirectory(prefix="latentbench-replay-") as folder:
-        settings = Settings(Path(folder), device=device, threads=record.provenance.threads)
+        made = record.provenance
+        settings = Settings(Path(folder), device=device, threads=made.threads, devices=made.devices)
         code: Code = "the same code" if spec.code_hash == record.hashes["code"] else "other code"
         revision = record.provenance.git_revision
         if code == "other code" and not today and revision and _have(revision):
@@ -137,6 +143,18 @@ def _notes(record: Record, device: str) -> list[str]:
         notes.append(f"made on {made.device}, replayed on {device}")
     if made.platform != provenance.machine():
         notes.append(f"made on {made.platform}, replayed on {provenance.machine()}")
+    if made.devices > 1:
+        how = "as many" if enough(device, made.devices) else "one, which takes their shares in turn"
+        notes.append(
+            f"made on {made.devices} devices, replayed on {how}; the order in which gradients are summed may differ, "
+            f"so numbers may differ by {ROUNDING:g} of themselves for rounding"
+        )
+    if made.stacked > 1:
+        notes.append(
+            f"trained side by side with {made.stacked - 1} more as one program, replayed alone; sums are taken in "
+            f"another order, so other bits are no fault, and numbers may differ by {ROUNDING:g} of themselves, or by "
+            "what another seed would make of them where training lets rounding grow"
+        )
     here = provenance.packages()
     changed = [f"{k} {v} -> {here.get(k, 'none')}" for k, v in made.packages.items() if here.get(k) != v]
     if changed:
@@ -156,7 +174,9 @@ def _differences(spec: RunSpec, before: Record, now: Record) -> list[Difference]
         elif metric.value is None or new is None:
             word = "missing"
         else:
-            word = "within spread" if spread and abs(new - metric.value) <= SPREADS * spread else "drifted"
+            off, rounds = abs(new - metric.value), before.provenance.devices > 1 or before.provenance.stacked > 1
+            word = "within spread" if spread and off <= SPREADS * spread else "drifted"
+            word = "within tolerance" if rounds and off <= ROUNDING * abs(metric.value) else word
         found.append(Difference(metric.name, metric.unit, metric.value, new, spread, word))
     return found
 
@@ -217,7 +237,9 @@ def _run_there(tree: Path, record: Record, settings: Settings) -> Record:
     command: Sequence[str] = (
         *(sys.executable, "-m", "benchmarks", "run", f"--tier={record.tier}", f"--seeds={record.seed},"),
         *(f"--method={_literal(record.method)}", f"--dataset={_literal(record.dataset)}"),
-        *("--jobs=1", f"--device={settings.device}", "--wandb=disabled", "--quiet", "--", record.suite),
+        *("--jobs=1", f"--device={settings.device}", "--wandb=disabled", "--quiet"),
+        *([f"--devices={settings.devices}"] if settings.devices > 1 else ()),
+        *("--", record.suite),
     )
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH")))),

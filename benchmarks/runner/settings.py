@@ -19,7 +19,8 @@ class Settings:
     Attributes:
         results: folder of the records.
         device: ``cpu`` or ``cuda``.
-        threads: torch threads of this process.
+        threads: torch threads of a process.
+        devices: that one run is spread over: GPUs, or processes on the CPU.
         wandb: tracking mode.
         weights: keep each run's final weights beside its record.
         force: run again what has a record.
@@ -33,6 +34,7 @@ class Settings:
     weights: bool = True
     force: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    devices: int = 1
 
 
 @dataclass(frozen=True)

@@ -18,19 +18,26 @@ class Toy(nn.Module):
     """Independent Gaussians, trained with a little noise on the data.
 
     Args:
-        spoil: what goes wrong in training: nothing, an exception (``raise``), a NaN loss, no memory, the
-            death of the process (``kill``).
+        spoil: what goes wrong in training: nothing, an exception (``raise``), a NaN loss, no memory (``memory``, or on
+            the way back: ``backward``), the death of the process (``kill``).
+        rank: of the device whose process alone goes wrong, if not all do.
         pause: seconds that each step takes on top.
         spread: standard deviation of the initial means.
     """
 
-    def __init__(self, info: DataInfo, *, spoil: str = "", pause: float = 0.0, spread: float = 1.0) -> None:
+    def __init__(
+        self, info: DataInfo, *, spoil: str = "", rank: int = -1, pause: float = 0.0, spread: float = 1.0
+    ) -> None:
         if spread < 0:
             raise UserError(f"spread is {spread}", fix="0 or more")
         super().__init__()
-        self.spoil, self.pause = spoil, pause
+        self._spoil, self._rank, self.pause = spoil, rank, pause
         self.mean = nn.Parameter(spread * torch.randn(info.shape))
         self.log_std = nn.Parameter(torch.zeros(info.shape))
+
+    @property
+    def spoil(self) -> str:
+        return self._spoil if self._rank < 0 or self._rank == torch.distributed.get_rank() else ""
 
     def log_prob(self, x: Tensor) -> Tensor:
         each = -0.5 * ((x - self.mean) * torch.exp(-self.log_std)).square() - self.log_std - 0.5 * math.log(2 * math.pi)
@@ -47,7 +54,13 @@ class Toy(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         x = batch.x + 0.1 * torch.randn(batch.x.shape, generator=generator)
         loss = -self.log_prob(x).mean()
+        if self.spoil == "backward":
+            loss.register_hook(_no_memory)
         return {"loss": loss * math.nan if self.spoil == "nan" and batch.step > 1 else loss}
+
+
+def _no_memory(gradient: Tensor) -> Tensor:
+    raise MemoryError
 
 
 def measure(model: object, view: object, settings: dict, generator: Generator) -> MetricValue:

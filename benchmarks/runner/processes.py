@@ -1,0 +1,25 @@
+"""What the processes that runs start have in common."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """A process started inside the block holds Ctrl-C back until it ignores it; here it comes after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ending(code: int | None) -> str:
+    """How a process ended that gave no answer, by its exit code as `multiprocessing` has it."""
+    if code is not None and code < 0:
+        name = signal.Signals(-code).name
+        return f"{name}; the system kills a process that takes too much memory" if name == "SIGKILL" else name
+    return f"exit code {code}"
