@@ -13,7 +13,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +57,39 @@ def prepare(entry: Entry, progress: Progress = silent, *, force: bool = False) -
     Raises:
         UserError: no source, a wrong hash, a damaged file, data other than declared, a full disk.
     """
-    from filelock import FileLock
-
     manifest = None if force else read_manifest(entry)
     if manifest is not None:
         return manifest
+    with _alone(entry) as root:
+        manifest = None if force else read_manifest(entry)
+        return manifest if manifest is not None else _make(entry, root, lambda folder: _write(entry, progress, folder))
+
+
+def adopt(entry: Entry, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Take over a prepared form that was made elsewhere, in place of what is here.
+
+    Args:
+        entry: whose.
+        fill: writes it, with its manifest, into an empty folder, checks it, and returns the manifest.
+
+    Raises:
+        UserError: as `fill`; a full disk.
+    """
+    with _alone(entry) as root:
+        return _make(entry, root, fill)
+
+
+@contextlib.contextmanager
+def _alone(entry: Entry) -> Iterator[Path]:
+    """The folder of prepared data, while nobody else prepares `entry`."""
+    from filelock import FileLock
+
     root = prepared_dir()
     with _disk_errors(entry.name, root):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{entry.name}.lock"):
-            manifest = None if force else read_manifest(entry)
-            if manifest is None:
-                _sweep(root, entry.name)
-                manifest = _make(entry, root, progress)
-    return manifest
+            _sweep(root, entry.name)
+            yield root
 
 
 def _sweep(root: Path, name: str) -> None:
@@ -79,23 +98,29 @@ def _sweep(root: Path, name: str) -> None:
         shutil.rmtree(stale, ignore_errors=True)
 
 
-def _make(entry: Entry, root: Path, progress: Progress) -> dict[str, Any]:
-    progress(f"{entry.name}: preparing")
+def _make(entry: Entry, root: Path, fill: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix=f".{entry.name}.tmp-", dir=root))
     try:
-        written = write_splits(entry, _chunks(entry, progress), folder)
-        if entry.content_hash is not None and written["content_hash"] != entry.content_hash:
-            raise UserError(
-                f"{entry.name}: content hash {written['content_hash'][:16]}… is not the declared "
-                f"{entry.content_hash[:16]}…",
-                fix="the source has other data than the registry entry says",
-            )
-        manifest = {"format": FORMAT, "name": entry.name, "recipe": entry.recipe, **written}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        manifest = fill(folder)
         folder.chmod(0o755)
         _put(folder, root / entry.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def _write(entry: Entry, progress: Progress, folder: Path) -> dict[str, Any]:
+    """Obtain, load, check and write `entry` into an empty folder; the manifest."""
+    progress(f"{entry.name}: preparing")
+    written = write_splits(entry, _chunks(entry, progress), folder)
+    if entry.content_hash is not None and written["content_hash"] != entry.content_hash:
+        raise UserError(
+            f"{entry.name}: content hash {written['content_hash'][:16]}… is not the declared "
+            f"{entry.content_hash[:16]}…",
+            fix="the source has other data than the registry entry says",
+        )
+    manifest = {"format": FORMAT, "name": entry.name, "recipe": entry.recipe, **written}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest
 
 

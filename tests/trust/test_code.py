@@ -39,6 +39,7 @@ REVIEWED = {
     ("spec/registry.py", "entry_points"): "models and metrics of installed plug-ins",
     # other programs: fixed command lines, never through a shell
     ("runner/provenance.py", "subprocess.run"): "git rev-parse and status",
+    ("runner/executors/slurm.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
     ("runner/replay.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
     # pickles and formats that may hold them
     ("data/unpickle.py", "pickle.Unpickler"): "restricted: arrays only",

@@ -1,0 +1,31 @@
+"""`latentbench store`"""
+
+from __future__ import annotations
+
+import click
+
+from benchmarks.cli.options import examples
+from benchmarks.core.console import note
+
+
+@click.group(epilog=examples("store pull s3://bucket/results", "store pull /mnt/shared/results --weights"))
+def command() -> None:
+    """The store that the machines of a cluster share (`run --store`)."""
+
+
+@command.command(epilog=examples("store pull s3://bucket/results", "store pull /mnt/shared/results --weights"))
+@click.argument("url")
+@click.option("--weights", is_flag=True, help="Also the weights, which `verify` evaluates again.")
+@click.pass_context
+def pull(ctx: click.Context, url: str, weights: bool) -> None:
+    """Bring all records, with their curves, into the local results; each is checked by its seal and hashes.
+
+    `run` does it for its own runs. Exit code 1 where something was refused.
+    """
+    from benchmarks.core.paths import results_dir, shown
+    from benchmarks.runner.store import Store
+    from benchmarks.runner.transfer import pull_all
+
+    came, refused = pull_all(Store(url), results_dir(), weights=weights, say=lambda fault: note(f"error: {fault}"))
+    note(f"{came} runs came to {shown(results_dir())}" + (f", {refused} were refused" if refused else ""))
+    ctx.exit(1 if refused else 0)

@@ -1,0 +1,31 @@
+"""What carries runs out somewhere else than in this process and its children."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+from benchmarks.planning.plan import RunSpec
+from benchmarks.runner.local import OnDone
+from benchmarks.runner.settings import Settings, Told
+
+Device = Literal["cpu", "cuda"]
+
+
+class Executor(Protocol):
+    """Carries out runs somewhere else."""
+
+    def device(self, wanted: Literal["auto", "cpu", "cuda"]) -> Device:
+        """The device of its runs.
+
+        Raises:
+            UserError: it has no such one.
+        """
+
+    def preview(self, runs: Sequence[RunSpec]) -> str | None:
+        """What it would hand over for `runs`, as text; None where there is no such thing."""
+
+    def run_all(
+        self, runs: Sequence[RunSpec], settings: Settings, on_told: Callable[[Told], None], on_done: OnDone
+    ) -> None:
+        """As `benchmarks.runner.local.run_all`: each run once, its record in the results before `on_done`."""
