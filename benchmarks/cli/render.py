@@ -124,7 +124,8 @@ def print_verdicts(found: Sequence[ClaimVerdict]) -> None:
         text = v.text + (f" [{v.where}]" if v.where else "")
         rows.append([word, v.kind, v.claim, text])
     print_table(
-        f"verdicts: {first.suite}, version {first.version}, tier {first.tier} (Holm-corrected, alpha 0.05)",
+        f"verdicts: {first.suite}, version {first.version}, tier {first.tier} (Holm-corrected, alpha 0.05"
+        f"{', sequential' if first.sequential else ''})",
         ["verdict", "kind", "claim", "what the seeds say"],
         rows,
     )

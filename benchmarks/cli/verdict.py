@@ -28,7 +28,8 @@ def command(suites: tuple[str, ...], tier: Any, form: str, noise: bool, **design
     """Each claim with its verdict: reproduced, consistent, better, not-reproduced, insufficient or not-run.
 
     A value is judged at tier paper only, by an equivalence test; orders, trends and bounds by one-sided tests. All are
-    Holm-corrected over the suite's claims. `insufficient` names the number of seeds that would settle it.
+    Holm-corrected over the suite's claims. `insufficient` names the number of seeds that would settle it. Where seeds
+    are added by `run --until-settled`, the tests are sequential: they allow for having looked before.
 
     With --noise: each level of initialisation meets each level of data order, each such training is evaluated with
     several evaluation seeds, and the spread of every metric is split among them. 9 trainings a method by default; their

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.planning.plan import RunSpec, plan
 from benchmarks.records.archive import Shelf, collect, record_files
+from benchmarks.records.declared import Declared, read_declared
 from benchmarks.records.record import Record
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
@@ -19,12 +20,13 @@ RANKED: tuple[Tier, ...] = ("paper", "cpu")
 
 @dataclass(frozen=True)
 class Gathered:
-    """One suite at one tier."""
+    """One suite at one tier; `declared` where its seeds are added until its claims are settled."""
 
     loaded: LoadedSuite
     tier: Tier
     runs: list[RunSpec]
     shelf: Shelf
+    declared: Declared | None = None
 
     def records(self, method: str, dataset: str) -> list[Record]:
         """Records of a method on a dataset, in the order of their seeds, failed ones included."""
@@ -63,7 +65,7 @@ def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gath
     more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
     shelf = collect([*runs, *more], results)
     _say_once(shelf, [r for r in (*runs, *more) if r.exact])
-    return Gathered(loaded, tier, runs, shelf)
+    return Gathered(loaded, tier, runs, shelf, read_declared(loaded.suite.id, tier, results))
 
 
 def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.core.paths import safe_name
 from benchmarks.planning.plan import plan
 from benchmarks.records.archive import collect, running
+from benchmarks.runner.lease import UnderWay
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
 
@@ -26,15 +29,18 @@ class SuiteStatus:
     outdated: dict[str, str] = field(default_factory=dict)
 
 
-def suite_status(loaded: LoadedSuite, tier: Tier, results: Path) -> SuiteStatus:
-    """Match the plan to the records and locks on disk."""
+def suite_status(loaded: LoadedSuite, tier: Tier, results: Path, elsewhere: Sequence[UnderWay] = ()) -> SuiteStatus:
+    """Match the plan to the records and locks on disk, and to what other machines are doing."""
     runs = plan(loaded, tier)
     shelf = collect(runs, results)
     out = SuiteStatus(loaded.suite.id, tier, len(runs), stale=shelf.stale_code, outdated=shelf.outdated)
     busy = running(results)
+    away = {one.run_id.rpartition("--")[0]: one for one in elsewhere if one.suite == safe_name(loaded.suite.id)}
     for run in runs:
         record = shelf.found.get(run.cell)
-        if any(name.startswith(f"{run.cell}--") for name in busy.get(run.suite, ())):
+        if (one := away.get(run.cell)) is not None:
+            out.running.append(f"{run.cell}: {one}")
+        elif any(name.startswith(f"{run.cell}--") for name in busy.get(run.suite, ())):
             out.running.append(run.cell)
         elif record is None:
             out.to_do.append(run.cell)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.results.gather import Gathered
+from benchmarks.results.judging import methods_of
+from benchmarks.results.looks import judge_so_far, planner_for
 from benchmarks.spec.registry import find_metric
-from benchmarks.spec.suite import BoundClaim, Claim, OrderClaim, Suite, TrendClaim, ValueClaim
-from benchmarks.stats.claims import Judgement, judge_bound, judge_order, judge_trend, judge_value, settle
-from benchmarks.stats.samples import Sample
+from benchmarks.stats.judgement import Judgement, settle
 
 ALPHA = 0.05
 
@@ -18,9 +19,11 @@ ALPHA = 0.05
 class ClaimVerdict:
     """One claim of a suite at a tier, and what its seeds say.
 
-    `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `information`
-    is true for a value claim below tier `paper`: it is shown and not judged. `missing` counts the planned seeds without
-    a record, `stale` the records that other code than today's made, over all methods of the claim.
+    `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `sequential` is
+    true where seeds are added until claims are settled (`benchmarks.results.looks`): then the test is the sequential
+    one, and the interval one that covers at all looks at once. `information` is true for a value claim below tier
+    `paper`: it is shown and not judged. `missing` counts the planned seeds without a record, `stale` the records that
+    other code than today's made, over all methods of the claim.
     """
 
     suite: str
@@ -42,6 +45,7 @@ class ClaimVerdict:
     information: bool = False
     missing: int = 0
     stale: int = 0
+    sequential: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON object."""
@@ -54,9 +58,10 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
     Which claims are judged is settled by the suite alone (value claims at tier `paper` only), never by the data.
     """
     suite, tier = gathered.loaded.suite, gathered.tier
-    judged = {c.id: _judge(c, gathered, alpha) for c in suite.claims}
+    judged = {c.id: judge_so_far(c, gathered, alpha) for c in suite.claims}
     family = [c.id for c in suite.claims if tier in c.tiers and (c.kind != "value" or tier == "paper")]
-    settled = dict(zip(family, settle([judged[i] for i in family], alpha), strict=True))
+    found = settle([judged[i] for i in family], alpha, planner=planner_for(gathered))
+    settled = dict(zip(family, found, strict=True))
     out = []
     for claim in suite.claims:
         judgement = settled.get(claim.id, judged[claim.id])
@@ -74,6 +79,11 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
         stale = sum(gathered.stale(m, claim.dataset) for m in methods)
         if judgement.n and missing:
             text += f"; {missing} planned run{'s have' if missing > 1 else ' has'} no record"
+        if peeked := _peeked(gathered, methods, claim.dataset):
+            text += (
+                f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled`, whose "
+                "declaration is missing: this verdict does not allow for the looks that were taken"
+            )
         if stale:
             text += f"; {stale} record{'s were' if stale > 1 else ' was'} made by other code than today's"
         out.append(
@@ -97,108 +107,20 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
                 information=information,
                 missing=missing,
                 stale=stale,
+                sequential=gathered.declared is not None,
             )
         )
     return out
+
+
+def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
+    """Records whose seeds were added until claims were settled, where nothing declares the looks any more."""
+    if gathered.declared is not None:
+        return 0
+    return sum("--until-settled" in r.provenance.command for m in methods for r in gathered.records(m, dataset))
 
 
 def _interval(judgement: Judgement) -> tuple[float, float] | None:
     if judgement.low is None or judgement.high is None:
         return None
     return judgement.low, judgement.high
-
-
-def _judge(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
-    suite = gathered.loaded.suite
-    entry = find_metric(suite.metric_name(claim.metric))
-    unit = "" if entry.unit == "1" else entry.unit
-
-    identity: str | None = None
-
-    def sample(method: str) -> Sample:
-        nonlocal identity
-        identity = identity or _identity(gathered, method, claim.dataset, claim.metric)
-        return seeds_of(gathered, method, claim.dataset, claim.metric, identity)
-
-    match claim:
-        case ValueClaim():
-            reported = suite.reported_for(claim.method, claim.dataset, claim.metric)
-            target = claim.reported if claim.reported is not None else (reported.value if reported else None)
-            if target is None:  # validation refuses such a suite; a suite that was not validated says so here
-                raise gathered.loaded.file.error(f"claim {claim.id!r} has no reported number", ("claims",))
-            spread = reported if reported and reported.std is not None and (reported.runs or 0) > 1 else None
-            return judge_value(
-                sample(claim.method),
-                target,
-                claim.tolerance,
-                entry.better,
-                reported_std=spread.std if spread else None,
-                reported_runs=reported.runs if reported else None,
-                name=_label(suite, claim.method),
-                unit=unit,
-                alpha=alpha,
-            )
-        case OrderClaim():
-            return judge_order(
-                sample(claim.better),
-                sample(claim.worse),
-                entry.better,
-                claim.margin,
-                names=(_label(suite, claim.better), _label(suite, claim.worse)),
-                unit=unit,
-                alpha=alpha,
-            )
-        case TrendClaim():
-            return judge_trend(
-                [sample(m) for m in claim.methods],
-                claim.direction,
-                shape=claim.form,
-                name=claim.metric,
-                labels=[_label(suite, m) for m in claim.methods],
-                unit=unit,
-                alpha=alpha,
-            )
-        case BoundClaim():
-            side: Literal["above", "below"] = "above" if claim.at_least is not None else "below"
-            limit = claim.at_least if claim.at_least is not None else claim.at_most
-            assert limit is not None  # the schema asks for one of the two
-            return judge_bound(
-                sample(claim.method), limit, side, name=_label(suite, claim.method), unit=unit, alpha=alpha
-            )
-
-
-def methods_of(claim: Claim) -> list[str]:
-    """The methods that a claim is about."""
-    match claim:
-        case OrderClaim():
-            return [claim.better, claim.worse]
-        case TrendClaim():
-            return list(claim.methods)
-        case _:
-            return [claim.method]
-
-
-def _label(suite: Suite, method: str) -> str:
-    return suite.methods[method].label or method
-
-
-def _identity(gathered: Gathered, method: str, dataset: str, metric: str) -> str | None:
-    """The identity under which a method's first seed was measured."""
-    found = (record.value(metric) for record in gathered.records(method, dataset))
-    return next((measured.identity for measured in found if measured is not None), None)
-
-
-def seeds_of(gathered: Gathered, method: str, dataset: str, metric: str, identity: str | None) -> Sample:
-    """A metric's values by seed, failed seeds counted. Only values of one identity count: those of another are of
-    another quantity, and stand with the failed."""
-    values: dict[int, float] = {}
-    failed, exact = 0, False
-    counts = find_metric(gathered.loaded.suite.metric_name(metric)).counts
-    for record in gathered.records(method, dataset):
-        measured = record.value(metric)
-        exact = exact or record.exact
-        if measured is None or measured.value is None or measured.identity != identity:
-            failed += 1
-        else:
-            values[record.seed] = measured.value
-    return Sample.of(dict(values), failed=failed, deterministic=True if exact else False if counts else None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from benchmarks.core.errors import UserError
 from benchmarks.stats import wording
@@ -17,6 +17,9 @@ Verdict = Literal["reproduced", "consistent", "better", "not-reproduced", "insuf
 
 PILOT = 3
 """Seeds to start with where the spread is unknown."""
+
+Planner: TypeAlias = Callable[[Sequence[Condition], int, float, float], int | None]
+"""Seeds that settle a claim, from its conditions, seeds so far, level and power: `seeds_to_settle`, or one like it."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,21 @@ def _effect_size(found: Comparison, centre: float) -> float | None:
     return hedges_g(difference, pooled**0.5, df)
 
 
-def settle(judgements: Sequence[Judgement], alpha: float = 0.05, power: float = 0.8) -> list[Judgement]:
+def settle(
+    judgements: Sequence[Judgement], alpha: float = 0.05, power: float = 0.8, planner: Planner = seeds_to_settle
+) -> list[Judgement]:
     """Verdicts over all claims of a suite, with the seeds that each still needs.
 
     Holm's correction runs over two families, the evidence for each claim and the evidence against it, each at
     `alpha`: the probability that any false claim is called reproduced is at most alpha, and so is the probability that
     any true one is called not-reproduced (or better). Pass every claim of the suite, run or not: a claim without data
     has p = 1, keeps its place in the family, and so no verdict changes because another claim was left out.
+
+    Args:
+        judgements: of all claims.
+        alpha: for each of the two families.
+        power: for `needed_n`.
+        planner: finds `needed_n`; another one where seeds are added sequentially.
 
     Returns:
         The judgements in the same order, with `verdict`, `needed_n` (planned at alpha / number of claims) and `text`
@@ -178,7 +189,7 @@ def settle(judgements: Sequence[Judgement], alpha: float = 0.05, power: float = 
         if verdict in ("reproduced", "better", "not-reproduced"):
             needed = judgement.n
         elif judgement._conditions:
-            planned = seeds_to_settle(judgement._conditions, judgement.n, alpha / len(judgements), power)
+            planned = planner(judgement._conditions, judgement.n, alpha / len(judgements), power)
             needed = None if planned is None else max(planned, judgement.n + 1)
         if verdict == "consistent" and judgement.prediction is not None:
             text += wording.predicted(judgement.prediction, 1 - alpha)

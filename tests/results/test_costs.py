@@ -1,0 +1,146 @@
+"""What a run will cost, from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data.registry import load_entry
+from benchmarks.records.record import Cost, read_record, write_record
+from benchmarks.results.costs import MARGIN, Estimate, Known, _rows, evaluation_factors, from_pilot, total
+from benchmarks.runner.pilot import Pilot
+from tests.project import write_made_up
+
+
+def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu", folder=None, **cost):
+    [spec] = project.plan(tier, changes, methods=[method], seeds=[seed])
+    path = write_made_up(spec, {"nll": 1.0}, folder=folder)
+    made = read_record(path)
+    provenance = made.provenance.model_copy(update={"device": device})
+    write_record(path, made.model_copy(update={"cost": Cost(**cost), "provenance": provenance}))
+
+
+def estimate(project, method="wide", tier="cpu", changes=None, device="cpu"):
+    [spec] = project.plan(tier, changes, methods=[method], seeds=[9])
+    return Known.of("small", project.results).estimate(spec, device)
+
+
+NINE = {"wall_seconds": 13.0, "training_seconds": 9.0, "evaluation_seconds": 3.0, "steps": 9, "parameters": 1000}
+
+
+def test_nothing_is_invented(project):
+    found = estimate(project)
+    assert (found.seconds, found.hours, found.range_hours, found.source) == (None, None, None, "unknown")
+    assert found.text == "no record of any tier"
+
+
+def test_measured_is_the_median_with_the_records_range(project):
+    for seed, wall in enumerate([10.0, 12.0, 20.0]):
+        record(project, seed=seed, **NINE | {"wall_seconds": wall})
+    found = estimate(project)
+    assert (found.seconds, found.low, found.high, found.source) == (12.0, 10.0, 20.0, "measured")
+    assert found.hours == pytest.approx(12 / 3600)
+    assert found.disk > 4000
+
+
+def test_a_run_that_was_held_up_is_left_out(project):
+    for seed, wall in enumerate([10.0, 12.0, 1800.0]):
+        record(project, seed=seed, **NINE | {"wall_seconds": wall})
+    assert estimate(project).high == 12.0
+
+
+def test_training_scales_with_its_length(project):
+    """Three epochs at cpu, four at paper: nine steps become twelve; the second that is neither stays."""
+    record(project, **NINE)
+    found = estimate(project, tier="paper")
+    assert found.source == "scaled"
+    assert found.seconds == pytest.approx(12 + 3 + 1)
+    assert (found.low, found.high) == pytest.approx((16 / MARGIN, 16 * MARGIN))
+    assert found.text == "tier cpu x 1.33, 1 record"
+
+
+def test_another_batch_widens_the_range(project):
+    """Batches of 20 instead of 40: twice the steps, the same samples."""
+    record(project, **NINE)
+    found = estimate(project, changes={"training.batch_size": 20})
+    assert (found.low, found.high) == pytest.approx(((9 + 3 + 1) / MARGIN, (18 + 3 + 1) * MARGIN))
+
+
+def test_evaluation_scales_with_its_rows(project):
+    record(project, **NINE)
+    found = estimate(project, changes={"tiers.cpu.limit": {"test": 20}})
+    assert found.seconds == pytest.approx(9 + 1 + 1), "20 rows of 60"
+
+
+def test_another_network_is_not_scaled(project):
+    record(project, **NINE)
+    found = estimate(project, changes={"methods.wide.params.spread": 3.0})
+    assert (found.source, found.text) == ("unknown", "records of tier cpu have other spread")
+
+
+def test_another_device_is_not_scaled(project):
+    record(project, device="cuda", **NINE)
+    assert estimate(project).text == "no record on cpu"
+    assert estimate(project, device="cuda").source == "measured"
+
+
+def test_a_metric_that_nobody_measured(project):
+    record(project, changes={"metrics.bits_per_dim": None}, **NINE)
+    assert estimate(project).text == "no record has measured bits_per_dim"
+
+
+def test_what_was_run_here_comes_before_what_was_shipped(project):
+    record(project, folder=project.results / "runs/small", **NINE)
+    shipped = Path(project.results / "reference/small")
+    record(project, seed=1, folder=shipped, **NINE | {"wall_seconds": 40.0})
+    for path in list(shipped.glob("*/record.json")):
+        path.rename(shipped / f"{path.parent.name}.json")
+    found = estimate(project)
+    assert (found.seconds, found.text) == (13.0, "measured, 1 record")
+
+
+def test_a_fitted_method_scales_with_rows(project):
+    record(project, "floor", **NINE | {"steps": 0, "training_seconds": 12.0, "wall_seconds": 16.0})
+    found = estimate(project, "floor", "smoke")
+    assert found.seconds == pytest.approx(12 * 80 / 120 + 3 + 1), "whatever the epochs"
+
+
+@pytest.mark.parametrize(
+    ("expression", "rows"),
+    [("train", 120), ("train[:50]", 50), ("train[100:]", 20), ("train[-30:]", 30), ("train+valid[:50%]", 140)],
+)
+def test_rows_of_split_expressions(project, expression, rows):
+    assert _rows(load_entry("line"), expression, None) == rows
+    assert _rows(load_entry("line"), expression, 7) == 7
+
+
+def test_evaluation_is_between_its_metrics():
+    from benchmarks.results.costs import Work
+
+    old = Work(1, 1, 1, {"a": (10, 50), "b": (10, 1)})
+    assert evaluation_factors(old, Work(1, 1, 1, {"a": (20, 500), "b": (20, 1)})) == (2, 20)
+    assert evaluation_factors(old, Work(1, 1, 1, {"c": (1, 1)})) is None
+
+
+def test_a_pilot(project):
+    [spec] = project.plan("cpu", methods=["wide"], seeds=[0])
+    pilot = Pilot(
+        step_seconds=0.5,
+        fit=(0.0, 0.0),
+        evaluation=(1.0, 0.1),
+        one_size=False,
+        fixed_seconds=0.5,
+        parameters=7,
+        unmeasured=("mig",),
+    )
+    found = from_pilot(spec, pilot, 2)
+    assert found.seconds == pytest.approx(9 * 0.5 + 1 + 6 + 0.5)
+    assert (found.low, found.high) == pytest.approx((12 / MARGIN, 12 * MARGIN))
+    assert found.hours == pytest.approx(24 / 3600), "on two cores"
+    assert found.text == "timed here, without mig"
+
+
+def test_total_counts_what_is_unknown():
+    one = Estimate(3600, 1800, 7200, 1, "measured", "")
+    assert total([one, one, Estimate(None, None, None, 1, "unknown", "")]) == (2, 1, 4, 1)

@@ -1,0 +1,157 @@
+"""Claims judged while seeds are added, and which runs come next."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.core.errors import UserError
+from benchmarks.records.declared import declared_path
+from benchmarks.records.record import read_record, write_record
+from benchmarks.results.gather import gather
+from benchmarks.results.settling import declaration, drafted, first_runs, standing
+from benchmarks.results.verdicts import verdicts
+from tests.project import write_made_up
+
+COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}
+ORDER = {"id": "order", "kind": "order", "better": "wide", "worse": "narrow", **COMMON}
+BOUND = {"id": "bound", "kind": "bound", "method": "floor", "at_least": 0.0, **COMMON}
+CHANGES = {"claims": [ORDER, BOUND]}
+NOISE = [0.3, -0.4, 0.1, -0.2, 0.25, -0.15, 0.35, -0.3, 0.05, 0.2, -0.1, 0.0, 0.15]
+
+
+def make(project, n, gap, methods=("wide", "narrow", "floor"), start=0):
+    """Seeds `start` to n - 1: `wide` is better by `gap`, `floor` clearly above its bound."""
+    values = {"wide": lambda i: 1 + NOISE[i], "narrow": lambda i: 1 + gap - NOISE[i], "floor": lambda i: 9 + NOISE[i]}
+    for method in methods:
+        for spec in project.plan("cpu", CHANGES, methods=[method], seeds=range(start, n)):
+            write_made_up(spec, {"nll": values[method](spec.seed)})
+
+
+def found(project):
+    return {v.claim: v for v in verdicts(gather(project.load(CHANGES), "cpu"))}
+
+
+def next_runs(project, cap=None):
+    now = standing(project.load(CHANGES), "cpu", cap, project.results)
+    return sorted({(r.method, r.seed) for r in now.runs}), now
+
+
+def test_the_declaration_is_written_once(project):
+    loaded = project.load(CHANGES)
+    first = declaration(loaded, "cpu", 8, project.results)
+    assert (first.first, first.cap, first.there) == (3, 8, 0)
+    assert declaration(loaded, "cpu", 40, project.results) == first, "what was declared stands"
+    assert {r.seed for r in first_runs(loaded, first)} == {0, 1, 2}
+
+
+def test_records_that_were_there_are_counted(project):
+    make(project, 2, 1.0)
+    assert declaration(project.load(CHANGES), "cpu", None, project.results).there == 6
+
+
+def test_settled_claims_get_no_more_seeds(project):
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    make(project, 3, 0.3)
+    runs, now = next_runs(project)
+    assert [v.claim for v in now.unsettled] == ["order"], "the bound is clear"
+    assert runs == [("narrow", 3), ("wide", 3)], "to the look at four"
+    assert "1 of 2 claims settled" in str(now)
+    make(project, 4, 0.3, methods=("wide", "narrow"))
+    assert next_runs(project)[0] == [(m, s) for m in ("narrow", "wide") for s in (4, 5)]
+    assert found(project)["bound"].verdict == "reproduced", "and stays so"
+
+
+def test_the_cap_ends_it(project):
+    declaration(project.load(CHANGES), "cpu", 6, project.results)
+    make(project, 6, 0.05, methods=("wide", "narrow"))
+    make(project, 3, 0.05, methods=("floor",))
+    runs, now = next_runs(project)
+    assert (runs, [v.claim for v in now.unsettled]) == ([], ["order"])
+    assert next_runs(project, cap=8)[0], "a larger cap has further looks"
+    assert next_runs(project, cap=4)[0] == []
+
+
+def test_the_sequential_verdict_is_harder_to_get_and_says_what_it_is(project):
+    values = {"wide": [1.0, 1.9, 1.2], "narrow": [1.3, 2.4, 1.4]}
+    only = {"claims": [ORDER]}
+    for method, numbers in values.items():
+        for spec, number in zip(project.plan("cpu", only, methods=[method], seeds=range(3)), numbers):
+            write_made_up(spec, {"nll": number})
+    loaded = project.load(only)
+    [fixed] = verdicts(gather(loaded, "cpu"))
+    declaration(loaded, "cpu", 12, project.results)
+    [sequential] = verdicts(gather(loaded, "cpu"))
+    assert (fixed.verdict, sequential.verdict) == ("reproduced", "insufficient")
+    assert (fixed.sequential, sequential.sequential) == (False, True)
+    assert "sequential, 1 look (at 3 seeds)" in sequential.text
+    assert sequential.interval[0] < fixed.interval[0] < fixed.interval[1] < sequential.interval[1]
+    assert sequential.needed_n in (4, 6, 8, 12)
+
+
+def test_a_look_takes_whole_sets_of_seeds_only(project):
+    """A fourth seed of one side, or a hand-picked one, changes nothing until its look is complete."""
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    make(project, 3, 0.3)
+    before = found(project)["order"]
+    make(project, 5, 9.0, methods=("wide",), start=4)
+    make(project, 4, 9.0, methods=("wide",), start=3)
+    after = found(project)["order"]
+    assert (after.estimate, after.interval, after.verdict) == (before.estimate, before.interval, before.verdict)
+    make(project, 4, 9.0, methods=("narrow",), start=3)
+    assert found(project)["order"].estimate != before.estimate
+
+
+def test_before_the_first_look_nothing_is_settled(project):
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    make(project, 2, 5.0)
+    now = found(project)
+    assert {v.verdict for v in now.values()} == {"insufficient"}
+    assert "the first look, at 3 seeds, is to come" in now["order"].text
+
+
+def test_a_failed_seed_completes_a_look(project):
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    make(project, 2, 5.0)
+    for spec in project.plan("cpu", CHANGES, seeds=[2]):
+        write_made_up(spec, {}, status="failed")
+    assert "sequential, 1 look" in found(project)["order"].text
+    assert next_runs(project)[1].seeds == 4
+
+
+def test_an_exact_method_has_said_all(project):
+    changes = {"methods.floor.exact": True, "datasets.line.preprocess": [], "claims": [ORDER | {"worse": "floor"}]}
+    loaded = project.load(changes)
+    declaration(loaded, "cpu", 12, project.results)
+    for method, seeds in (("wide", range(3)), ("floor", [0])):
+        for spec in project.plan("cpu", changes, methods=[method], seeds=seeds):
+            write_made_up(spec, {"nll": 1 + NOISE[spec.seed]})
+    now = standing(loaded, "cpu", None, project.results)
+    assert {(r.method, r.seed) for r in now.runs} == {("wide", 3)}
+
+
+@pytest.mark.parametrize("tier", ["smoke", "cpu"])
+def test_nothing_to_settle(project, tier):
+    with pytest.raises(UserError, match="no claim"):
+        drafted(project.load({"claims": []} if tier == "cpu" else CHANGES), tier, None)
+
+
+def test_an_edited_declaration_gives_no_verdict(project):
+    make(project, 3, 1.0)
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    path = declared_path("small", "cpu", project.results)
+    path.write_text(path.read_text().replace('"cap": 12', '"cap": 3'))
+    with pytest.raises(UserError, match="seal"):
+        found(project)
+
+
+def test_a_declaration_that_was_taken_away_is_missed(project):
+    """Each record holds the command that made it."""
+    make(project, 3, 1.0)
+    assert "declaration" not in found(project)["bound"].text
+    [path] = (project.results / "runs/small").glob("floor--*--s2--*/record.json")
+    record = read_record(path)
+    command = ["latentbench", "run", "small", "--until-settled"]
+    provenance = record.provenance.model_copy(update={"command": command})
+    write_record(path, record.model_copy(update={"provenance": provenance}))
+    assert "1 record was made by `run --until-settled`, whose declaration is missing" in found(project)["bound"].text
+    assert "declaration" not in found(project)["order"].text
