@@ -24,9 +24,15 @@ from bench.machine import surroundings
 BENCHMARKS = {
     "startup": "bench.startup:startup",
     "planning": "bench.planning:planning",
+    "decision": "bench.planning:decision",
     "leaderboard": "bench.planning:leaderboard",
     "loop": "bench.harness:loop",
+    "kinds": "bench.kinds:kinds",
+    "stacking": "bench.stacking:stacking",
     "run": "bench.whole:run",
+    "scheduling": "bench.scheduling:scheduling",
+    "jobs": "bench.jobs:jobs",
+    "pythae": "bench.pythae_vae:pythae",
     "data": "bench.data:data",
     "metrics": "bench.metrics:metrics",
 }

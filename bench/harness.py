@@ -10,17 +10,20 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from bench.figures import Figure
 from bench.model import LEARNING_RATE, PREPROCESS, ROWS, SIDE, build, generate
 from bench.timing import interleaved, ratio
 from benchmarks.core.seeds import generator
 from benchmarks.core.types import Batch
+
+if TYPE_CHECKING:
+    from benchmarks.data.registry import Column
 
 #: The most that the harness may cost (issue 2).
 TARGET = 1.10
@@ -36,13 +39,31 @@ def by_hand(images: Tensor, batch: int, steps: int, *, fused: bool | None, seed:
     """The shortest loop: (N, 28, 28) uint8 `images`, binarised anew each time, Adam."""
     model = build(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=fused)
-    rows, noise, done, epoch = images.flatten(1), generator(seed, "noise"), 0, 0
+
+    def binarise(rows: Tensor, noise: Generator) -> Tensor:
+        grey = rows.float() / 255
+        return (torch.rand(grey.shape, generator=noise) < grey).float()
+
+    return step_by_step(model, optimizer, images.flatten(1), batch, steps, binarise, seed=seed)
+
+
+def step_by_step(
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    rows: Tensor,
+    batch: int,
+    steps: int,
+    prepare: Callable[[Tensor, Generator], Tensor] | None = None,
+    *,
+    seed: int = 0,
+) -> Model:
+    """A loop with nothing in it but the steps; `prepare` makes the model's input of the rows of a batch."""
+    noise, done, epoch = generator(seed, "noise"), 0, 0
     while done < steps:
         order = torch.randperm(len(rows), generator=generator(seed, "order", epoch))
         for index in order.split(batch)[: steps - done]:
-            grey = rows[index].float() / 255
-            x = (torch.rand(grey.shape, generator=noise) < grey).float()
-            loss = model.loss(Batch(x, len(rows)), noise)["loss"]
+            x = rows[index] if prepare is None else prepare(rows[index], noise)
+            loss = model.loss(Batch(x, len(rows), done, done / steps), noise)["loss"]  # type: ignore[operator]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -52,21 +73,36 @@ def by_hand(images: Tensor, batch: int, steps: int, *, fused: bool | None, seed:
 
 
 def through_loop(images: Tensor, batch: int, steps: int) -> Model:
+    """The same through the harness."""
+    from benchmarks.data.registry import Column
+
+    column = Column(shape=(SIDE, SIDE), dtype="uint8", levels=256)
+    return trained(build(), images, PREPROCESS, column, batch, steps)
+
+
+def trained(
+    model: Model,
+    rows: Tensor,
+    preprocess: list[Any],
+    column: Column,
+    batch: int,
+    steps: int,
+    lr: float = LEARNING_RATE,
+    on_log: Callable[[dict[str, float]], None] = lambda _: None,
+) -> Model:
     """`benchmarks.training.loop.train`: Fabric, a source on the device, curve and progress."""
     from lightning.fabric import Fabric
 
     from benchmarks.data.preprocess import build as build_pipeline
-    from benchmarks.data.registry import Column
     from benchmarks.spec.protocol import Optimizer, Training
     from benchmarks.training.loop import train
     from benchmarks.training.source import Source
 
-    pipeline = build_pipeline(PREPROCESS, Column(shape=(SIDE, SIDE), dtype="uint8", levels=256))
-    model, fabric = build(), Fabric(accelerator="cpu", devices=1)
+    fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    source = Source(images, {}, pipeline, fabric.device, SIDE * SIDE, augment=True)
-    spec = Training(optimizer=Optimizer(name="adam", lr=LEARNING_RATE), batch_size=batch, steps=steps)
-    train(model, source, None, spec, fabric, seed=0)
+    source = Source(rows, {}, build_pipeline(preprocess, column), fabric.device, rows[0].numel(), augment=True)
+    spec = Training(optimizer=Optimizer(name="adam", lr=lr), batch_size=batch, steps=steps)
+    train(model, source, None, spec, fabric, seed=0, on_log=on_log)
     return model
 
 
@@ -108,7 +144,7 @@ def through_trainer(images: Tensor, batch: int, steps: int) -> Model:
 
 def loop(quick: bool) -> list[Figure]:
     """The training loop alone, and Lightning's Trainer beside it."""
-    _quiet()
+    quiet()
     torch.set_flush_denormal(True)  # as in every run: for all contenders
     images = torch.from_numpy(generate(ROWS, np.random.default_rng(0))["x"])
     figures = []
@@ -169,7 +205,8 @@ def _distances(contenders: dict[str, Callable[[int], Model]]) -> dict[str, float
     return distance
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """No word from Lightning."""
     import lightning.pytorch  # noqa: F401  it sets its loggers' levels when it is imported
 
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from benchmarks.core.paths import data_dir
+from benchmarks.core.trust import VARIABLE
 
 
 @contextmanager
@@ -31,6 +32,7 @@ def project(suite: Mapping[str, Any], datasets: Mapping[str, Mapping[str, Any]] 
         places = {"ROOT": root, "DATA": data_dir() if datasets is None else root / "data", "RESULTS": root / "results"}
         before = dict(os.environ)
         os.environ |= {f"LATENTBENCH_{name}": str(place) for name, place in places.items()}
+        os.environ[VARIABLE] = "1"  # the entries name code of this folder
         try:
             yield root
         finally:

@@ -25,7 +25,7 @@ from benchmarks.runner.tracking import Mode
 from benchmarks.spec.loading import load_suite
 
 TEST_ROWS, BATCH, STEPS = 1000, 20, 2000
-_DATASET = {
+DATASET = {
     "name": "grey",
     "title": "Grey images of MNIST's shape",
     "kind": "generated",
@@ -56,7 +56,7 @@ def run(quick: bool) -> list[Figure]:
     """One run of 2,000 steps (a sixth of those of suite iwae's tier cpu), without wandb and with its offline tracking;
     and a run of a single step: what each costs beside its steps."""
     steps = STEPS // (10 if quick else 1)
-    with project(_suite(steps), {"grey": _DATASET}) as root:
+    with project(_suite(steps), {"grey": DATASET}) as root:
         torch.set_flush_denormal(True)  # the harness sets it, so the script has it too
         data = open_dataset("grey")
         train, test = (np.asarray(data.split(split)["x"]) for split in ("train", "test"))
