@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speed as ratios within one run: `nox -s bench -- --only loop --compare results/bench/<earlier>.json`."""
-    install(session, "bench")
+    install(session, "bench", "ray")
     session.install("-c", "constraints.txt", *PEERS_IMPORT)
     session.install("--no-deps", *PEERS)
     session.run("python", "-m", "bench", *session.posargs)

@@ -26,8 +26,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "What there is: papers, suites, models, datasets, metrics."),
     "show": ("show", "A paper's card: methods, data, metrics, claims, cost per tier."),
     "validate": ("validate", "Check suites without running them."),
+    "plan": ("plan", "What suites will cost, before anything is spent; what a budget buys."),
     "run": ("run", "Run suites; what has a record is not run again."),
     "status": ("status", "Runs done, failed, stale and to do."),
+    "fingerprints": ("fingerprints", "What each run depends on, as hashes: where they change, it is done again."),
+    "store": ("store", "Records from the store that a cluster's machines share."),
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
     "verdict": ("verdict", "Each claim of a paper with its verdict."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
@@ -60,6 +63,9 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
+
+#: Options of latentbench itself, as they are written before the command.
+BEFORE = {"--plugins": "--plugins FOLDER", "--trust": "--trust"}
 
 EPILOG = """\b
 Examples:
@@ -110,6 +116,8 @@ def main(args: list[str] | None = None) -> None:
         code = 130
     except click.ClickException as e:
         e.show()
+        if isinstance(e, click.NoSuchOption) and e.option_name in BEFORE:
+            note(f"{e.option_name} goes before the command: latentbench {BEFORE[e.option_name]} COMMAND …")
         code = e.exit_code
     except KeyboardInterrupt:
         note("interrupted: what has finished is kept, the rest goes on when you run it again")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from benchmarks.core.console import out, printable
 from benchmarks.core.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIERS = click.Choice(["smoke", "cpu", "paper"])
@@ -41,9 +39,20 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    minor: Sequence[str] = (),
 ) -> None:
-    """A table on stdout; cells are text, never markup. It folds on a terminal; elsewhere each row is one line."""
+    """A table on stdout; cells are text, never markup. It folds on a terminal; elsewhere each row is one line.
+
+    Args:
+        title, columns, rows: what it shows.
+        right: columns whose cells stand to the right.
+        minor: columns that a narrow terminal goes without, the first of them first.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -53,13 +62,24 @@ def print_table(
     if not console.is_terminal:
         click.echo(_plain(title, columns, [[c.plain for c in row] for row in cells], right))
         return
+    from benchmarks.cli.folding import folded, left_out, widths
+
+    if dropped := left_out(columns, cells, console.width, minor):
+        kept = [i for i, name in enumerate(columns) if name not in dropped]
+        columns, cells = [columns[i] for i in kept], [[row[i] for i in kept] for row in cells]
+        title += f" (a wider terminal shows {', '.join(dropped)})"
     table = Table(
-        title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(printable(title)) if title else None,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    for name, width in zip(columns, _widths(columns, cells, console.width), strict=True):
+    fitting = widths(columns, cells, console.width)
+    for name, width in zip(columns, fitting, strict=True):
         table.add_column(name, justify="right" if name in right else "left", overflow="fold", width=width)
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*(folded(cell, width) for cell, width in zip(row, fitting, strict=True)))
     console.print(table)
 
 
@@ -75,21 +95,6 @@ def _plain(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], ri
         parts = (pad + c if name in right else c + pad for c, pad, name in zip(row, pads, columns, strict=True))
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
-
-
-def _widths(columns: Sequence[str], rows: Sequence[Sequence[Text]], room: int) -> list[int]:
-    """Widths that fill `room` cells: those above some width are cut to it, so that the widest columns fold first.
-
-    rich comes to the same by measuring every cell, which takes half its time on hundreds of rows.
-    """
-    widths = [max([len(name), *(_longest(row[i]) for row in rows)]) for i, name in enumerate(columns)]
-    left = room - 3 * len(widths) - 1  # each column has three cells of frame and space
-    cut = next((w for w in range(max(widths), 1, -1) if sum(min(w, x) for x in widths) <= left), 1)
-    return [min(cut, x) for x in widths]
-
-
-def _longest(cell: Text) -> int:
-    return max((line.cell_len for line in cell.split()), default=0) if "\n" in cell.plain else cell.cell_len
 
 
 def parse_seeds(text: str | None) -> list[int] | None:
@@ -111,3 +116,45 @@ def parse_seeds(text: str | None) -> list[int] | None:
     if min(parts) < 0 or len(set(parts)) != len(parts):
         raise UserError(f"{text!r}: seeds must be distinct and not negative", where="--seeds", fix="e.g. 4,7")
     return parts
+
+
+def parse_hours(text: str | None) -> float | None:
+    """``8h``, ``30m``, ``2d`` or a number of hours.
+
+    Raises:
+        UserError: no such time, or none above zero.
+    """
+    if text is None:
+        return None
+    unit = {"m": 1 / 60, "h": 1.0, "d": 24.0}.get(text[-1:].lower())
+    try:
+        hours = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 < hours < math.inf:
+        raise UserError(f"{text!r} is no time", where="--budget", fix="e.g. 8h, 30m or 2d")
+    return hours
+
+
+def one_of(*options: tuple[str, Any]) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        UserError: two of them are given.
+    """
+    given = [name for name, value in options if value not in (None, False)]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} exclude each other", where=given[1], fix="keep one of them")
+
+
+def parse_stack(text: str) -> int | None:
+    """Runs side by side: ``off`` is 1, a number itself, ``auto`` None.
+
+    Raises:
+        UserError: none of these.
+    """
+    if text in ("auto", "off"):
+        return {"auto": None, "off": 1}[text]
+    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+        raise UserError(f"{text!r} is no number of runs", where="--stack", fix="auto, off, or a number up to 4096")
+    return int(text)

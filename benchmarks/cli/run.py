@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from benchmarks.cli.options import examples, parse_seeds, tier_option
+from benchmarks.cli.options import examples, one_of, parse_hours, parse_seeds, parse_stack, tier_option
+from benchmarks.core.errors import UserError
 
 
 @click.command(
@@ -15,11 +16,18 @@ from benchmarks.cli.options import examples, parse_seeds, tier_option
         "run iwae --tier cpu --seeds 3 --jobs 2",
         "run iwae --tier paper --method 'iwae-*' --dataset mnist --device cuda",
         "run iwae real-nvp --tier smoke",
+        "run iwae --tier paper --executor ray --address auto --store s3://bucket/results --gpus-per-run 0.25",
+        "run iwae --tier paper --executor slurm --slurm partition=a100,time=4:00:00 --dry-run",
+        "run iwae --tier cpu --until-settled --cap 16",
+        "run iwae beta-tcvae --tier paper --budget 8h",
     ),
 )
 @click.argument("suites", nargs=-1, required=True)
 @tier_option("smoke: seconds; cpu: minutes; paper: the paper's protocol. Default: cpu, or paper where that is small.")
 @click.option("--seeds", help="A number of seeds (3) or a list (4,7), instead of the suite's own.")
+@click.option("--until-settled", is_flag=True, help="Add seeds until every claim is settled, or the cap is reached.")
+@click.option("--cap", type=click.IntRange(2, 10_000), help="With --until-settled: seeds of a method. Default: 12.")
+@click.option("--budget", metavar="TIME", help="Run what settles most claims in that time (8h, 30m), as `plan` says.")
 @click.option("--method", "methods", multiple=True, help="Only these methods; a name or pattern, repeatable.")
 @click.option("--dataset", "datasets", multiple=True, help="Only these datasets; a name or pattern, repeatable.")
 @click.option(
@@ -27,6 +35,17 @@ from benchmarks.cli.options import examples, parse_seeds, tier_option
 )
 @click.option(
     "--threads", type=click.IntRange(1, 256), help="torch threads of each run. Default: the cores, shared by the jobs."
+)
+@click.option(
+    "--devices", type=click.IntRange(1, 256), default=1, help="Spread each run over so many GPUs, or CPU processes."
+)
+@click.option(
+    "--stack",
+    metavar="auto|off|N",
+    default="auto",
+    show_default=True,
+    help="Train runs that differ in seed, learning rate or plain numbers alone as one program, at most N of them. "
+    "auto: as many as fit on a GPU; off on the CPU, where it gains nothing.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
@@ -37,16 +56,36 @@ from benchmarks.cli.options import examples, parse_seeds, tier_option
     "--wandb", type=click.Choice(["online", "offline", "disabled"]), help="Default: online if logged in, else offline."
 )
 @click.option("--no-weights", is_flag=True, help="Do not keep each run's final weights.")
+@click.option("--executor", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True)
+@click.option("--store", metavar="URL", help="Folder or s3://… that all machines reach. Default: the results folder.")
+@click.option("--address", metavar="ADDRESS", help="Of a Ray cluster. Default: RAY_ADDRESS, else one started here.")
+@click.option(
+    "--gpus-per-run", type=click.FloatRange(0), help="GPUs of each run, or a fraction (Ray). Default: 1 on a GPU."
+)
+@click.option("--memory-per-run", metavar="SIZE", help="Such as 4G. Default: what earlier records of the method say.")
+@click.option("--slurm", multiple=True, metavar="K=V,…", help="For sbatch: partition=a100,time=4:00:00; repeatable.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress, no tables.")
-@click.option("--dry-run", is_flag=True, help="Print the runs and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the runs, and what Slurm would get, and stop.")
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
     """Run suites, then print their leaderboards and verdicts. What has a record is not run again.
 
     Interrupt it when you like, or lose the machine: the same command goes on, with finished runs kept and the others
     taken up from their last checkpoint. Several of these commands on one results folder share its runs.
+
+    With --until-settled the claims are judged at looks that are declared before the first run, by a sequential test
+    that allows for them; `latentbench verdict` then uses it too. The same command goes on after an interruption.
     """
     from benchmarks.cli.sweep import Sweep
 
     options["seeds"] = parse_seeds(options["seeds"])
+    options["stack"] = parse_stack(options["stack"])
+    options["budget"] = parse_hours(options["budget"])
+    one_of(
+        ("--seeds", options["seeds"]), ("--until-settled", options["until_settled"]), ("--budget", options["budget"])
+    )
+    if options["cap"] is not None and not options["until_settled"]:
+        raise UserError("it goes with --until-settled", where="--cap", fix="give both, or neither")
+    if options["devices"] > 1 and options["executor"] != "local":
+        raise UserError("it is for this machine", where="--devices", fix="leave it out, or use --executor local")
     ctx.exit(Sweep(**options).go())

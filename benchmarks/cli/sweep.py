@@ -6,13 +6,14 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from benchmarks.cli.runbars import RunBars
+from benchmarks.cli.settling import declare_looks, first_looks, further_looks
 from benchmarks.core.console import Display, display, note
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import results_dir, shown
@@ -23,6 +24,7 @@ from benchmarks.spec.validation import problems
 
 if TYPE_CHECKING:
     from benchmarks.records.record import Record
+    from benchmarks.runner.executors.choice import Executor, Name
     from benchmarks.runner.settings import Settings
     from benchmarks.runner.tracking import Mode
 
@@ -38,13 +40,24 @@ class Sweep:
     datasets: Sequence[str] = ()
     jobs: int | None = None
     threads: int | None = None
+    stack: int | None = None
     checkpoint_every: float | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
     force: bool = False
     wandb: Mode | None = None
     no_weights: bool = False
     quiet: bool = False
     dry_run: bool = False
+    until_settled: bool = False
+    cap: int | None = None
+    budget: float | None = None
+    executor: Name = "local"
+    store: str | None = None
+    address: str | None = None
+    gpus_per_run: float | None = None
+    memory_per_run: str | None = None
+    slurm: Sequence[str] = ()
     counts: dict[str, int] = field(default_factory=dict)
 
     def go(self) -> int:
@@ -52,16 +65,20 @@ class Sweep:
         loaded = [load_suite(s) for s in self.suites]
         faults = [fault for one in loaded for fault in problems(one)]
         _refuse(faults)
-        plans = [
-            plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets) for one in loaded
-        ]
+        plans = self._plans(loaded)
         if not any(plans):
             raise UserError(
                 "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
             )
         if self.dry_run:
-            for spec in (r for runs in plans for r in runs):
-                click.echo(f"{spec.suite}  {spec.cell}")
+            from benchmarks.records.archive import finished as done_already
+
+            for runs in plans:
+                done = set() if self.force else done_already(runs)
+                for spec in runs:
+                    click.echo(f"{spec.suite}  {spec.cell}{'  there already' if spec.cell in done else ''}")
+            if (executor := self._elsewhere()) is not None:
+                click.echo(executor.preview([r for runs in plans for r in runs]) or "", nl=False)
             return 0
         settings = self._settings()
         from benchmarks.runner.preflight import check_models
@@ -69,10 +86,36 @@ class Sweep:
         _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
         self._prepare(plans)
         started = time.monotonic()
+        if self.until_settled:
+            declare_looks(loaded, self._tier, self.cap, settings.results)
         with display(quiet=self.quiet) as screen:
             self._run([r for runs in plans for r in runs], settings, screen)
+            if self.until_settled:
+                for more in further_looks(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
+                    self._run(more, settings, screen)
         self._close(loaded, settings, time.monotonic() - started)
         return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory")) else 0
+
+    def _plans(self, loaded: list[LoadedSuite]) -> list[list[RunSpec]]:
+        """The runs of each suite."""
+        if self.until_settled:
+            return first_looks(loaded, self._tier, self.cap, results_dir(), self.methods, self.datasets)
+        if self.budget is not None:
+            from benchmarks.cli.budgeted import picked
+
+            return picked(
+                loaded,
+                self._tier,
+                self.budget,
+                device_for(self.device),
+                self.methods,
+                self.datasets,
+                threads=self.threads or 1,
+                quiet=self.quiet,
+            )
+        return [
+            plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets) for one in loaded
+        ]
 
     def _tier(self, one: LoadedSuite) -> Tier:
         return self.tier or one.suite.default_tier
@@ -85,7 +128,10 @@ class Sweep:
         _writable(results)
         return Settings(
             results=results,
-            device=device_for(self.device),
+            devices=self.devices,
+            device=device_for(self.device, self.devices)
+            if (away := self._elsewhere()) is None
+            else away.device(self.device),
             wandb=self.wandb or default_mode(),
             weights=not self.no_weights,
             force=self.force,
@@ -105,22 +151,35 @@ class Sweep:
 
         overall = screen.bar("runs", len(runs))
         bars = RunBars(screen)
-        done = 0
+        done = kept = 0
 
         def finished(spec: RunSpec, record: Record, cached: bool) -> None:
-            nonlocal done
-            done += 1
+            nonlocal done, kept
+            done, kept = done + (not cached), kept + cached
             bars.close(spec.cell)
             status = "there already" if cached else record.status
             self.counts[status] = self.counts.get(status, 0) + 1
-            overall.update(done, text=spec.cell)
+            overall.update(done, len(runs) - kept, spec.cell)  # what is there takes no time, and says none
             if record.status != "finished":
                 note(f"{spec.suite} {spec.cell}: {status}: {record.error}")
             for fault in record.provenance.faults if not cached else ():
                 note(f"{spec.suite} {spec.cell}: {fault}")
 
-        jobs = self.jobs or default_jobs(settings.device, len(runs))
-        run_all(runs, settings, jobs, bars.told, finished, threads=self.threads)
+        if (executor := self._elsewhere()) is not None:
+            executor.run_all(runs, settings, bars.told, finished)
+            return
+        jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
+        from benchmarks.runner.stacks import default_stack
+
+        stack = default_stack(settings.device) if self.stack is None else self.stack
+        run_all(runs, settings, jobs, bars.told, finished, threads=self.threads, stack=stack)
+
+    def _elsewhere(self) -> Executor | None:
+        """What carries the runs out, where that is not this process."""
+        from benchmarks.runner.executors.choice import Options, choose
+
+        options = {f.name: getattr(self, f.name) for f in fields(Options)}
+        return choose(self.executor, Options(**options))
 
     def _close(self, loaded: list[LoadedSuite], settings: Settings, seconds: float) -> None:
         words = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
@@ -188,11 +247,11 @@ def _writable(folder: Path) -> None:
         ) from None
 
 
-def device_for(wanted: str) -> Literal["cpu", "cuda"]:
+def device_for(wanted: str, count: int = 1) -> Literal["cpu", "cuda"]:
     """The device behind ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: there is no such one.
+        UserError: there is no such one, or there are fewer than `count` GPUs.
     """
     if wanted == "cpu" or (wanted == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES") == ""):
         return "cpu"
@@ -204,5 +263,11 @@ def device_for(wanted: str) -> Literal["cpu", "cuda"]:
             "no CUDA GPU can be used here",
             where="--device cuda",
             fix="use --device cpu, or see what `latentbench doctor` says of the GPU",
+        )
+    if there and torch.cuda.device_count() < count:
+        raise UserError(
+            f"{count} GPUs are wanted and {torch.cuda.device_count()} can be used here",
+            where="--devices",
+            fix="ask for fewer, or for processes of this machine with --device cpu",
         )
     return "cuda" if there else "cpu"

@@ -35,9 +35,10 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def default_jobs(device: str, runs: int) -> int:
-    """Runs side by side where nobody says: a core each, which small models use best; on a GPU one at a time."""
-    return 1 if device == "cuda" else max(1, min(cores(), runs, MOST_JOBS))
+def default_jobs(device: str, runs: int, devices: int = 1) -> int:
+    """Runs side by side where nobody says: a core each, which small models use best; one at a time on a GPU, or where
+    each is spread over several `devices`."""
+    return 1 if device == "cuda" or devices > 1 else max(1, min(cores(), runs, MOST_JOBS))
 
 
 def threads_for(jobs: int) -> int:
@@ -54,6 +55,7 @@ def run_all(
     on_done: OnDone,
     *,
     threads: int | None = None,
+    stack: int = 1,
 ) -> None:
     """Carry out `runs`; a failed one leaves its record and the rest goes on.
 
@@ -64,14 +66,19 @@ def run_all(
         jobs: processes side by side.
         on_told, on_done: told how the runs go.
         threads: torch threads of each; by default the cores are shared among the jobs.
+        stack: runs of one method that train as one program, at most; those come first, in this process.
 
     Raises:
         UserError: data or folders that no run can do without.
         KeyboardInterrupt: interrupted; finished runs are kept, and the state of those under way.
     """
-    settings = replace(settings, threads=threads or threads_for(jobs))
+    if stack > 1 and settings.devices == 1:
+        from benchmarks.runner.stacks import run_stacks
+
+        runs = run_stacks(runs, replace(settings, threads=threads or threads_for(1)), stack, on_told, on_done)
+    settings = replace(settings, threads=threads or threads_for(jobs * settings.devices))
     waiting = Waiting(runs)
-    if jobs == 1:
+    if jobs == 1 and settings.devices == 1:  # what joins several devices may take its process down
         while (spec := waiting.next()) is not None:
             check()
             try:
