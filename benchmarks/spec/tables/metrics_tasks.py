@@ -26,7 +26,7 @@ METRICS: dict[str, MetricEntry] = {
         lowest={"rows": 1},
         counts=True,
     ),
-    "parameters": metric("memory:parameters", "Trainable", "million", "lower", "trainable parameters", counts=True),
+    "parameters": metric("memory:parameters", "Trainable", "million", "lower", "trainable parameters"),
     "gradient_cosine": metric(
         "gradients:gradient_cosine",
         "EstimatedGradient",
