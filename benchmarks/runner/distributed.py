@@ -26,7 +26,7 @@ from benchmarks.planning.plan import RunSpec
 from benchmarks.runner.checkpoints import Checkpoints
 from benchmarks.runner.helpers import Helper, first_lost
 from benchmarks.runner.settings import Settings
-from benchmarks.spec.registry import find_model
+from benchmarks.spec.registry import find_model, parameters
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -40,8 +40,32 @@ PATIENCE = 3.0
 
 
 def devices_for(spec: RunSpec, settings: Settings) -> int:
-    """Devices that a run is spread over: only gradient training gains from several."""
-    return settings.devices if "Trainable" in find_model(spec.model).can else 1
+    """Devices that a run is spread over: one where nothing is trained, or a batch must not be divided."""
+    return settings.devices if why_on_one(spec) is None else 1
+
+
+def why_on_one(spec: RunSpec) -> str | None:
+    """Why a run stays on one device, if it does."""
+    entry = find_model(spec.model)
+    if "Trainable" not in entry.can:
+        return "it is fitted, not trained by gradients"
+    if entry.whole_batch:
+        return "its loss takes something from the batch as a whole"
+    if _normalises_batches({**_defaults(spec), **spec.params}):
+        return "it normalises batches"
+    return None
+
+
+def _defaults(spec: RunSpec) -> dict[str, bool]:
+    """A model's own setting of batch normalisation, where it has one."""
+    return {k: v == "True" for k, v in parameters(spec.target).items() if k == "batch_norm"}
+
+
+def _normalises_batches(params: Any) -> bool:
+    """Whether some part is asked for batch normalisation."""
+    if isinstance(params, Mapping):
+        return any(bool(v) if k == "batch_norm" else _normalises_batches(v) for k, v in params.items())
+    return isinstance(params, list | tuple) and any(_normalises_batches(v) for v in params)
 
 
 @dataclass(frozen=True)

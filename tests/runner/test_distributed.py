@@ -15,12 +15,14 @@ from lightning.fabric import Fabric
 
 from benchmarks.core import interrupts
 from benchmarks.core.errors import Diverged, UserError
+from benchmarks.planning.plan import plan
 from benchmarks.records.record import Record, is_intact, read_record, seal
-from benchmarks.runner.distributed import devices_for
+from benchmarks.runner.distributed import devices_for, why_on_one
 from benchmarks.runner.experiment import run_experiment
 from benchmarks.runner.helpers import Lost
 from benchmarks.runner.one import perform
 from benchmarks.runner.settings import Settings, Told
+from benchmarks.spec.loading import load_suite
 from benchmarks.training.sharded import InTurn
 from tests.project import Project
 
@@ -143,6 +145,24 @@ def test_interrupted_and_taken_up_again(project):
 def test_only_gradient_training_is_spread(project):
     specs = project.plan("cpu", seeds=[0])
     assert {s.method: devices_for(s, settings(project)) for s in specs} == {"wide": 2, "narrow": 2, "floor": 1}
+
+
+@pytest.mark.parametrize(
+    ("suite", "method", "why"),
+    [
+        ("beta-tcvae", "tcvae-4", "batch as a whole"),
+        ("gumbel-softmax", "vae-cat-nvil", "batch as a whole"),
+        ("pic", "hclt-em-k16", "batch as a whole"),
+        ("real-nvp", "real-nvp", "normalises batches"),
+        ("iwae", "vae-k1-1l", None),
+        ("iwae", "factorised", "fitted"),
+    ],
+)
+def test_a_loss_of_the_whole_batch_is_not_divided(suite, method, why):
+    runs = [r for r in plan(load_suite(suite), "cpu", seeds=[0]) if r.method.startswith(method)]
+    assert runs
+    reasons = {why_on_one(r) for r in runs}
+    assert all((r is None) if why is None else why in r for r in reasons)
 
 
 def test_more_gpus_than_there_are(project, monkeypatch):

@@ -21,12 +21,15 @@ class ModelEntry:
         summary: one line for `latentbench list models`.
         scalars: parameters, as dotted paths, that are used as numbers and nothing else, so that runs which differ in
             them may train side by side.
+        whole_batch: its training loss can take something from the batch as a whole (an estimate of the aggregate
+            posterior, statistics of the costs, counts of an EM step, Markov chains), so that no batch may be divided.
     """
 
     target: str
     can: frozenset[str]
     summary: str
     scalars: tuple[str, ...] = ()
+    whole_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,11 @@ class MetricEntry:
         return self.likelihood or ""
 
 
-def model(target: str, can: str, summary: str, *, scalars: tuple[str, ...] = ()) -> ModelEntry:
+def model(
+    target: str, can: str, summary: str, *, scalars: tuple[str, ...] = (), whole_batch: bool = False
+) -> ModelEntry:
     """The entry of one of our models; `can` names its protocols, apart by spaces."""
-    return ModelEntry(f"benchmarks.models.{target}", frozenset(can.split()), summary, scalars)
+    return ModelEntry(f"benchmarks.models.{target}", frozenset(can.split()), summary, scalars, whole_batch)
 
 
 def metric(

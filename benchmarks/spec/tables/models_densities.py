@@ -34,6 +34,7 @@ MODELS: dict[str, ModelEntry] = {
         "circuits.latent_tree:HCLT",
         "Trainable Preparable ExactLikelihood Sampler",
         "hidden Chow-Liu tree with free tables, by EM or gradient descent",
+        whole_batch=True,
     ),
     "pic": model(
         "circuits.pic:PIC",
@@ -44,11 +45,13 @@ MODELS: dict[str, ModelEntry] = {
         "circuits.patches:PatchCircuit",
         "Trainable Preparable ExactLikelihood Sampler",
         "circuit of image patches by EM, from a random start or distilled from a VAE's features",
+        whole_batch=True,
     ),
     "hmm": model(
         "circuits.hmm:HMM",
         "Trainable Preparable ExactLikelihood Sampler",
         "hidden Markov model of discrete sequences by EM, from a random start or distilled from a transformer",
+        whole_batch=True,
     ),
     "sequence-transformer": model(
         "circuits.hmm:SequenceTransformer",

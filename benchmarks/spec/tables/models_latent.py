@@ -36,6 +36,7 @@ MODELS: dict[str, ModelEntry] = {
         "pixel_vae:PixelVAE",
         "Trainable VariationalBound Sampler Encoder CodeLikelihood",
         "VAE with PixelCNN decoder, autoregressive-flow prior or posterior, and the InfoVAE loss, each if wanted",
+        whole_batch=True,
     ),
     "gon": model(
         "gon:GON",
@@ -58,26 +59,31 @@ MODELS: dict[str, ModelEntry] = {
         "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
         "VAE with weights on mutual information, total correlation and dimension-wise KL",
         scalars=("alpha", "beta", "gamma"),
+        whole_batch=True,
     ),
     "polynomial-programme": model(
         "discrete.programme:PolynomialProgramme",
         "Trainable EstimatedGradient ExpectedCost",
         "binary variables that minimise an expected polynomial: a test of gradient estimators, without data",
+        whole_batch=True,
     ),
     "discrete-vae": model(
         "discrete.vae:DiscreteVAE",
         "Trainable VariationalBound Sampler Encoder Decoder Reconstructor EstimatedGradient",
         "VAE with categorical or Bernoulli variables, trained by any of eleven gradient estimators",
         scalars=("estimator.straight_through.temperature", "estimator.gumbel_softmax.temperature"),
+        whole_batch=True,
     ),
     "class-vae": model(
         "discrete.class_vae:ClassVAE",
         "Trainable VariationalBound Sampler",
         "VAE with a class and a style, the class marginalised or sampled",
+        whole_batch=True,
     ),
     "structured-predictor": model(
         "discrete.structured:StructuredPredictor",
         "Trainable ConditionalBound",
         "stochastic network that predicts the second half of a binary vector from the first",
+        whole_batch=True,
     ),
 }

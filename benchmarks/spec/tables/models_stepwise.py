@@ -22,11 +22,13 @@ MODELS: dict[str, ModelEntry] = {
         "autoregressive.energy:LatticeARM",
         "Trainable KnownTarget",
         "autoregressive model of a spin lattice, trained to its energy without data",
+        whole_batch=True,
     ),
     "lattice-mam": model(
         "autoregressive.energy:LatticeMaM",
         "Trainable KnownTarget",
         "marginalization model of a spin lattice, trained to its energy without data",
+        whole_batch=True,
     ),
     "vdm": model(
         "diffusion.vdm:VDM",
