@@ -84,6 +84,13 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
                 f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled`, whose "
                 "declaration is missing: this verdict does not allow for the looks that were taken"
             )
+        elif judgement.n and (added := _added(gathered, methods, claim.dataset)):
+            text += (
+                f"; it rests on {added} seed{'s' if added > 1 else ''} beyond the tier's own, and holds if their "
+                "number was fixed before any was looked at"
+            )
+        if judgement.n and gathered.declared is not None and (there := gathered.declared.there):
+            text += f"; {there} record{'s were' if there > 1 else ' was'} there before the looks were declared"
         if stale:
             text += f"; {stale} record{'s were' if stale > 1 else ' was'} made by other code than today's"
         out.append(
@@ -118,6 +125,14 @@ def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
     if gathered.declared is not None:
         return 0
     return sum("--until-settled" in r.provenance.command for m in methods for r in gathered.records(m, dataset))
+
+
+def _added(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
+    """Seeds that the tier does not ask for, of the method that has most of them, where no looks were declared."""
+    if gathered.declared is not None:
+        return 0
+    own = set(gathered.loaded.suite.tiers[gathered.tier].seeds)
+    return max(sum(r.seed not in own and not r.exact for r in gathered.records(m, dataset)) for m in methods)
 
 
 def _interval(judgement: Judgement) -> tuple[float, float] | None:

@@ -64,6 +64,7 @@ class Judgement:
     verdict: Verdict | None = None
     _conditions: tuple[Condition, ...] = field(default=(), repr=False, compare=False)
     _against: Verdict = field(default="not-reproduced", repr=False, compare=False)
+    _run: int = field(default=0, repr=False, compare=False)  # seeds, those that failed included, where looks count them
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of the public attributes."""
@@ -189,7 +190,8 @@ def settle(
         if verdict in ("reproduced", "better", "not-reproduced"):
             needed = judgement.n
         elif judgement._conditions:
-            planned = planner(judgement._conditions, judgement.n, alpha / len(judgements), power)
+            so_far = max(judgement.n, judgement._run)
+            planned = planner(judgement._conditions, so_far, alpha / len(judgements), power)
             needed = None if planned is None else max(planned, judgement.n + 1)
         if verdict == "consistent" and judgement.prediction is not None:
             text += wording.predicted(judgement.prediction, 1 - alpha)

@@ -115,7 +115,7 @@ def combined(taken: Sequence[tuple[Look, Judgement]]) -> Judgement:
     """
     held = min(1.0, *(j.p_reproduced / look.share for look, j in taken))
     against = min(1.0, *(j.p_against / look.share for look, j in taken))
-    last = taken[-1][1]
+    last = replace(taken[-1][1], _run=taken[-1][0].seeds)
     if held <= against:
         return replace(last, p_reproduced=held, p_against=1.0)
     return replace(last, p_reproduced=1.0, p_against=against)

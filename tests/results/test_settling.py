@@ -155,3 +155,31 @@ def test_a_declaration_that_was_taken_away_is_missed(project):
     write_record(path, record.model_copy(update={"provenance": provenance}))
     assert "1 record was made by `run --until-settled`, whose declaration is missing" in found(project)["bound"].text
     assert "declaration" not in found(project)["order"].text
+
+
+def test_what_is_planned_after_a_failed_seed_is_a_look_to_come(project):
+    """Three seeds were run, two have a value: the next look is at four, not at three again."""
+    only = {"claims": [ORDER]}
+    loaded = project.load(only)
+    declaration(loaded, "cpu", 12, project.results)
+    for method, numbers in {"wide": [1.0, 1.1], "narrow": [2.0, 2.2]}.items():
+        for spec, number in zip(project.plan("cpu", only, methods=[method], seeds=range(2)), numbers):
+            write_made_up(spec, {"nll": number})
+    for spec in project.plan("cpu", only, seeds=[2]):
+        write_made_up(spec, {}, status="diverged")
+    [verdict] = verdicts(gather(loaded, "cpu"))
+    assert (verdict.verdict, verdict.n) == ("insufficient", 2)
+    assert verdict.needed_n in (4, 6, 8, 12, 16)
+
+
+def test_seeds_beyond_the_tiers_own_are_named_where_no_looks_were_declared(project):
+    """Planning more seeds from those that were seen, and judging all by the fixed test, is looking twice."""
+    make(project, 3, 1.0)
+    assert "beyond" not in found(project)["order"].text
+    make(project, 5, 1.0, methods=("wide", "narrow"))
+    assert "rests on 2 seeds beyond the tier's own" in found(project)["order"].text
+    assert "beyond" not in found(project)["bound"].text
+    declaration(project.load(CHANGES), "cpu", 12, project.results)
+    text = found(project)["order"].text
+    assert "beyond" not in text
+    assert "13 records were there before the looks were declared" in text
