@@ -32,6 +32,7 @@ def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: b
     Stale: made by other code than today's; the next `latentbench run` makes it anew. Outdated: answers an earlier
     specification of the suite, metric or dataset, and counts for nothing; `status SUITE` says what has changed.
     """
+    from benchmarks.cli.store import existing
     from benchmarks.core.paths import results_dir
     from benchmarks.results.progress import suite_status
     from benchmarks.runner.lease import under_way
@@ -39,9 +40,10 @@ def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: b
     from benchmarks.runner.transfer import pull_all
     from benchmarks.spec.loading import load_suite, suite_files
 
+    shared = Store(results_dir()) if store is None else existing(store)
     if store is not None:
-        pull_all(Store(store), results_dir(), say=lambda fault: note(f"error: {fault}"))
-    elsewhere = under_way(Store(store or results_dir()))
+        pull_all(shared, results_dir(), say=lambda fault: note(f"error: {fault}"))
+    elsewhere = under_way(shared)
     found = []
     for name in suites or suite_files():
         loaded = load_suite(name)

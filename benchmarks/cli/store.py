@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from benchmarks.cli.options import examples
 from benchmarks.core.console import note
+from benchmarks.core.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.runner.store import Store
 
 
 @click.group(epilog=examples("store pull s3://bucket/results", "store pull /mnt/shared/results --weights"))
@@ -23,9 +29,22 @@ def pull(ctx: click.Context, url: str, weights: bool) -> None:
     `run` does it for its own runs. Exit code 1 where something was refused.
     """
     from benchmarks.core.paths import results_dir, shown
-    from benchmarks.runner.store import Store
     from benchmarks.runner.transfer import pull_all
 
-    came, refused = pull_all(Store(url), results_dir(), weights=weights, say=lambda fault: note(f"error: {fault}"))
+    came, refused = pull_all(existing(url), results_dir(), weights=weights, say=lambda fault: note(f"error: {fault}"))
     note(f"{came} runs came to {shown(results_dir())}" + (f", {refused} were refused" if refused else ""))
     ctx.exit(1 if refused else 0)
+
+
+def existing(url: str) -> Store:
+    """The store at an address where something has been stored.
+
+    Raises:
+        UserError: nothing has; nobody means to read an empty one.
+    """
+    from benchmarks.runner.store import MARK, Store
+
+    store = Store(url)
+    if store.read(MARK) is None and not store.names("runs"):
+        raise UserError("there is no store", where=store.shown, fix="give the address that `run --store` was given")
+    return store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -49,8 +50,19 @@ def git_state() -> tuple[str | None, bool | None]:
     return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
+_sent: list[str] = []
+
+
+def sent_by(command: Sequence[str]) -> None:
+    """From now on, this process works for a `command_line` of another machine."""
+    _sent[:] = command
+
+
 def command_line() -> list[str]:
-    """The command as typed, without the program's folder (which says where, not what) and without secrets."""
+    """The command as typed, here or where the run was sent from, without the program's folder (which says where, not
+    what) and without secrets."""
+    if _sent:
+        return list(_sent)
     return [Path(sys.argv[0]).name, *hide_in_arguments(sys.argv[1:])]
 
 

@@ -61,7 +61,7 @@ def _bring(store: Store, entry: Entry, content_hash: str, folder: Path) -> dict[
     place = f"{FOLDER}/{content_hash}"
 
     def refused(why: str) -> UserError:
-        return UserError(f"data in the store are refused: {why}", where=f"{store.url}/{place}", fix="remove them")
+        return UserError(f"data in the store are refused: {why}", where=f"{store.shown}/{place}", fix="remove them")
 
     names = store.names(place)
     for name in names:

@@ -49,12 +49,14 @@ class Store:
         from fsspec.implementations.local import LocalFileSystem
 
         self.url = str(url)
+        #: As messages show it.
+        self.shown = without_secrets(self.url)
         try:
             self._fs, root = url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as e:
             raise UserError(
                 f"no store of this kind can be opened: {' '.join(str(e).split())}",
-                where=f"--store {without_secrets(self.url)}",
+                where=f"--store {self.shown}",
                 fix="name a folder or s3://bucket/prefix; S3 needs `pip install 'latentbench[store]'`",
             ) from None
         self._root: str = root.rstrip("/")
@@ -140,7 +142,7 @@ class Store:
         if (self.read(MARK) or b"").decode() != mark:
             raise UserError(
                 f"another machine ({os.uname().nodename}) does not see the same store",
-                where=f"--store {without_secrets(self.url)}",
+                where=f"--store {self.shown}",
                 fix="name a folder that all nodes mount, or a bucket",
             )
 
@@ -165,7 +167,7 @@ class Store:
                     why = " ".join((str(e) or type(e).__name__).split())[:300]
                     raise UserError(
                         f"the store cannot be {what}: {why}",
-                        where=without_secrets(self.url),
+                        where=self.shown,
                         fix="check its address, your credentials and the network, then run again",
                     ) from None
             time.sleep(pause)

@@ -1,4 +1,5 @@
-"""What a process on another machine must find as here: environment variables, plug-in folders, registry entries."""
+"""What a process on another machine must find as here: environment variables, plug-in folders, registry entries, and
+the command that its records are made by."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from benchmarks.core import plugins
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import data_dir
 from benchmarks.data.registry import entry_file
+from benchmarks.runner import provenance
 
 #: Environment variables that go along: ours, and those by which data, stores and trackers are reached.
 PREFIXES = ("LATENTBENCH_", "AWS_", "FSSPEC_", "HF_", "WANDB_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "THP_MEM_")
@@ -25,7 +27,7 @@ OWN_DATA = "~/.cache/latentbench/data"
 #: Bytes of plug-in folders; they hold code.
 MOST_BYTES = 50_000_000
 
-_entered: set[int] = set()
+_entered: list[Surroundings] = []
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Surroundings:
         variables: name -> value.
         folders: of each plug-in folder, relative file name -> bytes.
         places: where the sender has them; a machine on which these are importable too uses what was sent.
+        command: that was typed there, for the records.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[Mapping[str, bytes], ...] = ()
     places: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     @classmethod
     def here(cls, datasets: Iterable[str] = ()) -> Surroundings:
@@ -54,13 +58,16 @@ class Surroundings:
         places = plugins.folders()
         folders = [_files(folder) for folder in places]
         entries = {f"datasets/{n}.yaml": path.read_bytes() for n in datasets if (path := entry_file(n)) is not None}
-        return cls(variables, tuple(f for f in (*folders, entries) if f), tuple(map(str, places)))
+        sent = tuple(f for f in (*folders, entries) if f)
+        return cls(variables, sent, tuple(map(str, places)), tuple(provenance.command_line()))
 
     def enter(self) -> None:
-        """Make this process see them; once is enough."""
-        if id(self) in _entered or not (self.variables or self.folders):
+        """Make this process see them; once is enough, also where every task of a worker brings a copy."""
+        if self in _entered or not (self.variables or self.folders):
             return
-        _entered.add(id(self))
+        _entered.append(self)
+        if self.command:
+            provenance.sent_by(self.command)
         for name, value in self.variables.items():
             if name not in FOLDERS or Path(value).is_dir():
                 os.environ[name] = value

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import safe_name
-from benchmarks.records.record import MAX_BYTES, Record, is_intact, write_atomically
+from benchmarks.records.record import MAX_BYTES, Record, is_intact, read_record, write_atomically
 from benchmarks.runner.checkpoints import SUFFIX, VALUES
 from benchmarks.runner.store import Store
 
@@ -39,7 +39,7 @@ def stored_record(store: Store, suite: str, run_id: str) -> Record | None:
     """
     name = f"{place_of(suite, run_id)}/{RECORD}"
     content = store.read(name)
-    return None if content is None else checked_record(content, suite, run_id, where=f"{store.url}/{name}")
+    return None if content is None else checked_record(content, suite, run_id, where=f"{store.shown}/{name}")
 
 
 def checked_record(content: bytes, suite: str, run_id: str, where: str) -> Record:
@@ -93,12 +93,12 @@ def pull_results(store: Store, record: Record, results: Path, *, weights: bool =
         if hashlib.sha256(content).hexdigest() != record.files[name]:
             raise UserError(
                 "refused: it does not hash to what its record says",
-                where=f"{store.url}/{place}/{name}",
+                where=f"{store.shown}/{place}/{name}",
                 fix="remove the run from the store, then run again",
             )
         kept[name] = content
     kept[RECORD] = store.read(f"{place}/{RECORD}") or b""
-    checked_record(kept[RECORD], record.suite, record.run_id, f"{store.url}/{place}/{RECORD}")
+    checked_record(kept[RECORD], record.suite, record.run_id, f"{store.shown}/{place}/{RECORD}")
     for name, content in kept.items():
         write_atomically(results / place / name, content)
 
@@ -107,6 +107,8 @@ def pull_all(
     store: Store, results: Path, *, weights: bool = False, say: Callable[[str], None] = lambda _: None
 ) -> tuple[int, int]:
     """Bring every run that has a record, and is not here as it is there, into a results folder.
+
+    A record here that is finished where the store's is not, or newer, stays; one of the same size counts as the same.
 
     Args:
         weights: also their weights.
@@ -126,13 +128,24 @@ def pull_all(
             continue
         try:
             record = stored_record(store, suite, run_id)
-            if record is not None:
+            if record is not None and not _outranked(record, here / RECORD):
                 pull_results(store, record, results, weights=weights)
                 came += 1
         except UserError as e:
             refused += 1
             say(str(e))
     return came, refused
+
+
+def _outranked(record: Record, path: Path) -> bool:
+    """Whether the record at `path` is to be kept rather than `record`."""
+    with suppress(UserError):
+        return _rank(read_record(path, sealed=True)) > _rank(record)
+    return False
+
+
+def _rank(record: Record) -> tuple[bool, str]:
+    return record.status == "finished", record.provenance.ended
 
 
 def _same_size(path: Path, size: int) -> bool:

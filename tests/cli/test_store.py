@@ -32,6 +32,15 @@ def test_pulled_records_count_here(project, store):
     assert (status["done"], len(status["to_do"])) == (3, 6)
 
 
+@pytest.mark.parametrize("command", [("store", "pull"), ("status", "small", "--store")])
+def test_an_address_without_a_store_is_refused(project, command):
+    project.suite()
+    answer = project(*command, str(project.root / "nowhere"))
+    assert answer.code == 2
+    assert "nowhere: there is no store (give the address" in answer.errors[0]
+    assert not (project.root / "nowhere").exists()
+
+
 def test_what_is_refused_is_named_and_fails_the_command(project, store):
     name = next(n for n in store.names("runs") if n.endswith("record.json"))
     store.write(f"runs/{name}", (store.read(f"runs/{name}") or b"").replace(b'"seed": ', b'"seed": 1'))

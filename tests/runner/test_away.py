@@ -13,7 +13,8 @@ from benchmarks.core import interrupts
 from benchmarks.core.errors import UserError
 from benchmarks.core.interrupts import ask
 from benchmarks.records.record import Record, seal
-from benchmarks.runner.away import Errand, bring_home, give_up_away, perform_away, set_out, settled
+from benchmarks.runner.away import give_up_away, perform_away
+from benchmarks.runner.errands import Errand, bring_home, set_out, settled
 from benchmarks.runner.lease import Lease, new_owner
 from benchmarks.runner.one import Busy, perform
 from benchmarks.runner.settings import Settings
@@ -266,3 +267,52 @@ def test_an_interrupt_outside_training_leaves_no_lease(project, folder):
         perform_away(away.errand(away.specs[0]), away.place, away.settings, tell)
     assert folder.names("leases") == {}
     assert heard[-1].phase == "evaluation"
+
+
+def test_pulling_keeps_what_is_better_here(project, folder):
+    """A failed try in the store does not take the place of a run that was finished here since."""
+    away = Away(project, folder, methods=["floor"])
+    [spec] = away.specs
+    give_up_away(away.errand(spec), away.place, away.settings, "its worker died")
+    at_home, _ = perform(spec, Settings(project.results))
+    assert at_home.status == "finished"
+    assert pull_all(folder, project.results) == (0, 0)
+    assert project.records() == {spec.cell: at_home}
+
+
+def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
+    """Each task of a worker brings its own copy; plug-ins that were imported from the first are not looked for in the
+    second, and records hold the command that was typed."""
+    import pickle
+    import sys
+
+    from benchmarks.core import plugins
+    from benchmarks.runner import provenance
+
+    (tmp_path / "sent_along.py").write_text("MODELS = {}\n")
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["/some/where/latentbench", "run", "small", "--until-settled"])
+    monkeypatch.setattr(provenance, "_sent", [])
+    monkeypatch.setattr("benchmarks.runner.surroundings._entered", [])
+    sent = pickle.dumps(Surroundings.here())
+    monkeypatch.setattr(sys, "argv", ["/ray/default_worker.py", "--node-ip-address=10.0.0.1"])
+    found = []
+    for _ in range(2):
+        pickle.loads(sent).enter()
+        found.append([m.__file__ for m in plugins.modules() if m.__name__ == "sent_along"])
+    sys.modules.pop("sent_along")
+    assert found[0] == found[1] != []
+    assert provenance.command_line() == ["latentbench", "run", "small", "--until-settled"]
+
+
+def test_messages_show_no_password_of_an_address(project, folder):
+    away = Away(project, folder, methods=["floor"])
+    record, _ = away.go(away.specs[0])
+    name = f"{place_of('small', record.run_id)}/record.json"
+    folder.write(name, b"{}")
+    folder.shown = "s3://***@bucket"
+    folder.url = "s3://user:password@bucket"
+    with pytest.raises(UserError) as refused:
+        stored_record(folder, "small", record.run_id)
+    assert "password" not in str(refused.value)
