@@ -85,7 +85,8 @@ def _alone(make: Builder, images: Tensor, steps: int, device: str) -> None:
 
 
 def _stacked(make: Builder, images: Tensor, steps: int, device: str, size: int) -> None:
-    from benchmarks.training.stacked import Member, train_stacked
+    from benchmarks.training.member import Member
+    from benchmarks.training.stacked import train_stacked
 
     fabric, source, spec = _setting(images, steps, device)
     train_stacked([Member(make(seed), spec, seed) for seed in range(size)], source, None, fabric)

@@ -50,9 +50,10 @@ def command(
     Under `seeds`: those that a claim has, of those that would settle it as its seeds look now; `pilot` where there are
     fewer than three, which tell nothing.
     """
+    from benchmarks.cli.devices import device_for
     from benchmarks.cli.estimating import estimated
-    from benchmarks.cli.planned import as_json, print_needs, print_picked, print_totals
-    from benchmarks.cli.sweep import device_for
+    from benchmarks.cli.planned import print_needs, print_picked, print_totals
+    from benchmarks.cli.planned_json import as_json
     from benchmarks.core.paths import results_dir
     from benchmarks.results.budget import pick
     from benchmarks.runner.local import cores

@@ -29,8 +29,8 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
     """
     from dataclasses import asdict
 
+    from benchmarks.cli.devices import device_for
     from benchmarks.cli.runbars import RunBars
-    from benchmarks.cli.sweep import device_for
     from benchmarks.runner.rebuild import find_record, rebuild
     from benchmarks.runner.replay import replay
 

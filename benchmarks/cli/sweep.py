@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from benchmarks.cli.closing import close
+from benchmarks.cli.devices import device_for
 from benchmarks.cli.runbars import RunBars
 from benchmarks.cli.settling import declare_looks, first_looks, further_looks
 from benchmarks.core.console import Display, display, note
@@ -71,29 +72,31 @@ class Sweep:
                 "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
             )
         if self.dry_run:
-            from benchmarks.records.archive import finished as done_already
-
-            for runs in plans:
-                done = set() if self.force else done_already(runs)
+            executor = self._elsewhere()
+            left = [self._to_do(runs) for runs in plans]
+            for runs, to_do in zip(plans, left, strict=True):
+                cells = {spec.cell for spec in to_do}
                 for spec in runs:
-                    click.echo(f"{spec.suite}  {spec.cell}{'  there already' if spec.cell in done else ''}")
-            if (executor := self._elsewhere()) is not None:
-                click.echo(executor.preview([r for runs in plans for r in runs]) or "", nl=False)
+                    click.echo(f"{spec.suite}  {spec.cell}{'' if spec.cell in cells else '  there already'}")
+            if executor is not None and any(left):
+                click.echo(executor.preview([r for runs in left for r in runs], self.device) or "", nl=False)
             return 0
         settings = self._settings()
         from benchmarks.runner.preflight import check_models
 
         _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
+        if self.devices > 1:
+            _say_what_stays_whole(plans)
         self._prepare(plans)
         started = time.monotonic()
         if self.until_settled:
             declare_looks(loaded, self._tier, self.cap, settings.results)
         with display(quiet=self.quiet) as screen:
-            self._run([r for runs in plans for r in runs], settings, screen)
+            self._run(plans, settings, screen)
             if self.until_settled:
                 for more in further_looks(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
-                    self._run(more, settings, screen)
-        self._close(loaded, settings, time.monotonic() - started)
+                    self._run([more], settings, screen)
+        close(loaded, self._tier, settings, self.counts, time.monotonic() - started, quiet=self.quiet)
         return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory")) else 0
 
     def _plans(self, loaded: list[LoadedSuite]) -> list[list[RunSpec]]:
@@ -146,9 +149,23 @@ class Sweep:
         for name in dict.fromkeys(r.data["source"] for runs in plans for r in runs):
             open_dataset(name, silent if self.quiet else to_stderr)
 
-    def _run(self, runs: list[RunSpec], settings: Settings, screen: Display) -> None:
+    def _to_do(self, runs: Sequence[RunSpec]) -> list[RunSpec]:
+        """Those of one suite's runs that have no finished record in the results."""
+        from benchmarks.records.archive import finished
+
+        there = set() if self.force else finished(runs)
+        return [spec for spec in runs if spec.cell not in there]
+
+    def _run(self, plans: Sequence[Sequence[RunSpec]], settings: Settings, screen: Display) -> None:
+        """Carry out each suite's runs; whoever does so looks again for a record that has come meanwhile."""
         from benchmarks.runner.local import default_jobs, run_all
 
+        # another store than the results has its own word on what is there
+        runs = [spec for one in plans for spec in (self._to_do(one) if self.store is None else one)]
+        if there := sum(map(len, plans)) - len(runs):
+            self._count("there already", there)
+        if not runs:
+            return
         overall = screen.bar("runs", len(runs))
         bars = RunBars(screen)
         done = kept = 0
@@ -158,7 +175,7 @@ class Sweep:
             done, kept = done + (not cached), kept + cached
             bars.close(spec.cell)
             status = "there already" if cached else record.status
-            self.counts[status] = self.counts.get(status, 0) + 1
+            self._count(status)
             overall.update(done, len(runs) - kept, spec.cell)  # what is there takes no time, and says none
             if record.status != "finished":
                 note(f"{spec.suite} {spec.cell}: {status}: {record.error}")
@@ -169,10 +186,13 @@ class Sweep:
             executor.run_all(runs, settings, bars.told, finished)
             return
         jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
-        from benchmarks.runner.stacks import default_stack
+        from benchmarks.runner.stackable import default_stack
 
         stack = default_stack(settings.device) if self.stack is None else self.stack
         run_all(runs, settings, jobs, bars.told, finished, threads=self.threads, stack=stack)
+
+    def _count(self, status: str, n: int = 1) -> None:
+        self.counts[status] = self.counts.get(status, 0) + n
 
     def _elsewhere(self) -> Executor | None:
         """What carries the runs out, where that is not this process."""
@@ -180,51 +200,6 @@ class Sweep:
 
         options = {f.name: getattr(self, f.name) for f in fields(Options)}
         return choose(self.executor, Options(**options))
-
-    def _close(self, loaded: list[LoadedSuite], settings: Settings, seconds: float) -> None:
-        words = ", ".join(f"{n} {status}" for status, n in sorted(self.counts.items()))
-        total = sum(self.counts.values())
-        note(
-            f"{total} run{'s' if total != 1 else ''} in {seconds:.0f} s: {words}; records in {shown(settings.results)}"
-        )
-        from benchmarks.cli.render import print_leaderboard, print_verdicts
-        from benchmarks.results.gather import gather
-        from benchmarks.results.leaderboard import leaderboard
-        from benchmarks.results.verdicts import verdicts
-
-        smoke = False
-        for one in loaded:
-            tier = self._tier(one)
-            if tier == "smoke":
-                smoke = True
-                continue
-            gathered = gather(one, tier, settings.results)
-            rows = leaderboard(gathered)
-            if not self.quiet:
-                print_leaderboard(gathered, rows)
-                print_verdicts(verdicts(gathered))
-            _track_leaderboard(settings, one.suite.id, tier, rows)
-        if smoke and not self.quiet:
-            note("smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict")
-
-
-def _track_leaderboard(settings: Settings, suite: str, tier: str, rows: Sequence[object]) -> None:
-    """The leaderboard as a wandb table."""
-    from dataclasses import astuple
-
-    from benchmarks.results.leaderboard import COLUMNS
-    from benchmarks.runner.tracking import Tracker
-
-    tracker = Tracker(
-        settings.wandb,
-        settings.results / "wandb",
-        name=f"{suite}-{tier}-leaderboard",
-        group=suite,
-        job_type="leaderboard",
-        tags=[suite, tier, "leaderboard"],
-    )
-    tracker.table("leaderboard", COLUMNS, [list(astuple(r)) for r in rows])  # type: ignore[call-overload]
-    tracker.finish({})
 
 
 def _refuse(faults: list[UserError]) -> None:
@@ -247,27 +222,10 @@ def _writable(folder: Path) -> None:
         ) from None
 
 
-def device_for(wanted: str, count: int = 1) -> Literal["cpu", "cuda"]:
-    """The device behind ``auto``, ``cpu`` or ``cuda``.
+def _say_what_stays_whole(plans: list[list[RunSpec]]) -> None:
+    """Which methods run on one device though several were asked for, and why."""
+    from benchmarks.runner.distributed import why_on_one
 
-    Raises:
-        UserError: there is no such one, or there are fewer than `count` GPUs.
-    """
-    if wanted == "cpu" or (wanted == "auto" and os.environ.get("CUDA_VISIBLE_DEVICES") == ""):
-        return "cpu"
-    import torch
-
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise UserError(
-            "no CUDA GPU can be used here",
-            where="--device cuda",
-            fix="use --device cpu, or see what `latentbench doctor` says of the GPU",
-        )
-    if there and torch.cuda.device_count() < count:
-        raise UserError(
-            f"{count} GPUs are wanted and {torch.cuda.device_count()} can be used here",
-            where="--devices",
-            fix="ask for fewer, or for processes of this machine with --device cpu",
-        )
-    return "cuda" if there else "cpu"
+    reasons = {f"{r.suite} {r.method}": why for runs in plans for r in runs if (why := why_on_one(r)) is not None}
+    for method, why in reasons.items():
+        note(f"{method} stays on one device: {why}")

@@ -27,8 +27,9 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
     """Check a results folder that somebody sends (or one's own): does everything in it hang together?
 
     For each record: its seal, the chain from specification, data and code to fingerprint and name, the hashes of
-    weights and curve, the identity of each metric; over all of them, numbers that no run could have produced. With
-    --sample, stored weights are evaluated again and compared. Nothing in the folder is executed. Exit code 1: faults.
+    weights and curve, the identity of each metric; over all of them, numbers that no run could have produced; and the
+    seal of each declaration of sequential looks. With --sample, stored weights are evaluated again and compared.
+    Nothing in the folder is executed. Exit code 1: faults.
     """
     from benchmarks.core.paths import results_dir
     from benchmarks.runner.verify import verify
@@ -46,11 +47,14 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
     for checked in found:
         for remark in checked.remarks:
             remarks[remark] = remarks.get(remark, 0) + 1
+    records = sum(c.kind == "record" for c in found)
     for remark, times in sorted(remarks.items(), key=lambda r: -r[1]):
-        note(f"{times} of {len(found)}: {printable(remark)}")
+        note(f"{times} of {records}: {printable(remark)}")
     evaluated = sum(bool(c.evaluated) for c in found)
     again = f", {evaluated} evaluated again from their weights" if evaluated else ""
-    click.echo(f"{len(found)} records, {len(faulty)} with faults{again}")
+    declared = len(found) - records
+    looks = f" and {declared} declaration{'s' if declared > 1 else ''} of looks" if declared else ""
+    click.echo(f"{records} records{looks}, {len(faulty)} with faults{again}")
     ctx.exit(1 if faulty else 0)
 
 

@@ -40,16 +40,16 @@ def record_files(suite: str, results: Path | None = None, prefix: str = "") -> I
     """
     root = results or results_dir()
     runs, reference = f"{root}/runs/{safe_name(suite)}", f"{root}/reference/{safe_name(suite)}"
-    for name in _listed(runs, prefix):
+    for name in listed(runs, prefix):
         file = f"{runs}/{name}/record.json"
         if os.path.isfile(file):
             yield name, file
-    for name in _listed(reference, prefix):
+    for name in listed(reference, prefix):
         if name.endswith(".json"):
             yield name.removesuffix(".json"), f"{reference}/{name}"
 
 
-def _listed(folder: str, prefix: str) -> list[str]:
+def listed(folder: str, prefix: str = "") -> list[str]:
     """What is in a folder and starts with `prefix`, sorted; nothing where there is none."""
     try:
         return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
@@ -93,7 +93,7 @@ def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, root)
         folder = f"{root}/runs/{safe_name(suite)}"
-        there = set(_listed(folder, ""))
+        there = set(listed(folder))
         for run in runs:
             known = data[run.data["source"]]
             if run.suite != suite or known is None or (name := run.run_id(known)) not in there:

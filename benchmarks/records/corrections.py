@@ -6,11 +6,12 @@ done again under a new identity, the value before and the value now are both kep
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from benchmarks.core import escape
 from benchmarks.core.errors import UserError
-from benchmarks.records.archive import record_files
+from benchmarks.records.listing import Listing
 from benchmarks.records.record import Measured, Record, read_record, write_atomically
 
 HEAD = """# Corrections
@@ -55,17 +56,22 @@ def note_corrections(record: Record, results: Path) -> int:
 def _latest(record: Record, results: Path) -> Record | None:
     """The newest other record of the same cell that finished."""
     cell = record.run_id.rpartition("--")[0]
+    listing = _listing(record.suite, results.absolute())
+    listing.add(record.run_id)
     found = None
-    for name, file in record_files(record.suite, results, f"{cell}--"):
-        if name == record.run_id:
+    for path in listing.records(f"{cell}--"):
+        if record.run_id in (path.parent.name, path.stem):
             continue
         try:
-            other = read_record(Path(file))
-        except UserError:
+            other = read_record(path)
+        except UserError:  # or it is still to come
             continue
         if other.status == "finished" and (found is None or other.provenance.ended > found.provenance.ended):
             found = other
     return found
+
+
+_listing = cache(Listing)
 
 
 def _line(record: Record, old: Measured, now: Measured) -> str:

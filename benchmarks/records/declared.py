@@ -21,6 +21,8 @@ from benchmarks.records.record import write_atomically
 from benchmarks.spec.suite import Tier
 
 MAX_BYTES = 1_000_000
+FOLDER = "sequential"
+_FIX = "restore it; or remove it, and the claims are judged as if the number of seeds had been fixed beforehand"
 
 
 class Declared(BaseModel):
@@ -63,7 +65,11 @@ def order(seeds: Sequence[int], n: int) -> list[int]:
 def declared_path(suite: str, tier: Tier, results: Path | None = None) -> Path:
     """Where the declaration of a suite at a tier lies."""
     root = results or results_dir()
-    return stays_inside(root / "sequential" / f"{safe_name(suite)}-{tier}.json", root)
+    return stays_inside(root / FOLDER / _file(suite, tier), root)
+
+
+def _file(suite: str, tier: Tier) -> str:
+    return f"{safe_name(suite)}-{tier}.json"
 
 
 def declare(declared: Declared, results: Path | None = None) -> Declared:
@@ -92,20 +98,34 @@ def read_declared(suite: str, tier: Tier, results: Path | None = None) -> Declar
         UserError: the file is no declaration, or not as it was sealed.
     """
     path = declared_path(suite, tier, results)
-    fix = "restore it; or remove it, and the claims are judged as if the number of seeds had been fixed beforehand"
+    try:
+        return read_declaration(path)
+    except FileNotFoundError:
+        return None
+
+
+def read_declaration(path: Path) -> Declared:
+    """The declaration in a file, whichever suite it is about.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: the file cannot be read, is no declaration, is not as it was sealed, or lies under another name.
+    """
     try:
         text = read_at_most(path, MAX_BYTES)
     except FileNotFoundError:
-        return None
+        raise
     except OSError as e:
         raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None
     try:
         found = Declared.model_validate_json(text or "")
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
-        raise UserError(f"not a declaration of looks: {fault['msg']}", where=shown(path), fix=fix) from None
-    if found.seal != _seal(found) or (found.suite, found.tier) != (suite, tier):
-        raise UserError("its seal is broken: it was changed after it was written", where=shown(path), fix=fix)
+        raise UserError(f"not a declaration of looks: {fault['msg']}", where=shown(path), fix=_FIX) from None
+    if found.seal != _seal(found):
+        raise UserError("its seal is broken: it was changed after it was written", where=shown(path), fix=_FIX)
+    if path.name != _file(found.suite, found.tier):
+        raise UserError("it is about another suite or tier than its name says", where=shown(path), fix=_FIX)
     return found
 
 

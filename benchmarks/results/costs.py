@@ -7,7 +7,6 @@ work. What cannot be scaled, such as a larger network, makes the cost unknown, a
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,17 +15,15 @@ from statistics import median
 from typing import Any, Literal
 
 from benchmarks.core.errors import UserError
-from benchmarks.data.registry import Entry, load_entry
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.archive import record_files
 from benchmarks.records.record import Record, read_record
+from benchmarks.results.work import Work, evaluation_factors
 from benchmarks.runner.pilot import FEW, FIT_FEW, Pilot
 from benchmarks.spec.protocol import Training
 
 Source = Literal["measured", "scaled", "pilot", "unknown"]
 
-WORK = frozenset({"k", "samples", "steps", "draws", "repeats", "restarts", "subsets", "projections", "orders"})
-"""Settings of metrics that multiply their work."""
 HELD_UP = 5.0
 """Times the median: a record that took longer, or was shorter by as much, tells of the machine, and is left out."""
 MARGIN = 1.3
@@ -77,72 +74,6 @@ class Estimate:
 def unknown(why: str) -> Estimate:
     """The estimate where there is none."""
     return Estimate(None, None, None, 1, "unknown", why)
-
-
-@dataclass(frozen=True)
-class Work:
-    """How much a run does: training rows, samples that training goes through, steps, and the work of its metrics (rows
-    and the product of the settings that multiply it). A model that is fitted at once has neither samples nor steps."""
-
-    rows: float
-    samples: float
-    steps: float
-    metrics: Mapping[str, tuple[float, float]]
-
-    @classmethod
-    def of(cls, settled: Mapping[str, Any]) -> Work:
-        """From a specification as `RunSpec.settled` gives it and records keep it.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not one.
-        """
-        data, training = settled["data"], Training.model_validate(settled["training"])
-        entry = load_entry(data["source"])
-        rows = _rows(entry, data["split"]["train"], data["limit"].get("train"))
-        test = _rows(entry, data["split"].get("test", data["split"]["train"]), data["limit"].get("test"))
-        per_epoch = math.ceil(rows / training.batch_size)
-        epochs = training.epochs or sum(s.epochs for s in training.schedule.stages)
-        steps = training.steps if training.steps is not None else epochs * per_epoch
-        samples = steps * min(training.batch_size, rows) if training.steps is not None else epochs * rows
-        metrics = {m["key"]: _work(m["settings"], test) for m in settled["metrics"]}
-        return cls(float(rows), float(samples), float(steps), metrics)
-
-    def training_factors(self, old: Work, *, fitted: bool) -> tuple[float, float]:
-        """Least and largest factor by which training grows from `old`: by steps or by samples; by rows if `fitted`."""
-        if fitted:
-            return (self.rows / old.rows,) * 2
-        factors = self.steps / old.steps, self.samples / old.samples
-        return min(factors), max(factors)
-
-
-def _work(settings: Mapping[str, Any], rows: float) -> tuple[float, float]:
-    """Rows that a metric looks at, and the product of the settings that multiply its work."""
-    own = settings.get("rows", settings.get("sources"))
-    product = math.prod(v for k, v in settings.items() if k in WORK and isinstance(v, int | float) and v > 0)
-    return (min(float(own), rows) if isinstance(own, int) and own > 0 else rows), float(product)
-
-
-def _rows(entry: Entry, expression: str, limit: int | None) -> int:
-    """Rows of a split expression, such as ``train[:50000]+test``, from what the registry declares."""
-    total = 0
-    for part in expression.split("+"):
-        found = re.fullmatch(r"\s*([^\[\]]+?)\s*(?:\[(.*)\])?\s*", part)
-        if found is None or found[1] not in entry.splits:
-            raise ValueError(expression)
-        n = entry.splits[found[1]].rows
-        if found[2]:
-            ends = [_end(end, n) for end in found[2].split(":")]
-            start, stop = (ends[0] or 0), (n if len(ends) < 2 or ends[1] is None else ends[1])
-            n = max(0, min(n, stop) - start)
-        total += n
-    return total if limit is None else min(total, limit)
-
-
-def _end(text: str, n: int) -> int | None:
-    if not (text := text.strip()):
-        return None
-    value = round(n * float(text[:-1]) / 100) if text.endswith("%") else int(text)
-    return value + n if value < 0 else value
 
 
 @dataclass(frozen=True)
@@ -218,6 +149,15 @@ def _whose(own: bool) -> str:
     return "" if own else "reference "
 
 
+def _alone(record: Record) -> float:
+    """Seconds at most, were the run done by itself: what trained side by side has recorded its share."""
+    return record.cost.wall_seconds * record.provenance.stacked
+
+
+def _stacked(records: Sequence[Record]) -> str:
+    return ", trained side by side" if any(r.provenance.stacked > 1 for r in records) else ""
+
+
 def _measured(records: Sequence[Record], *, own: bool) -> Estimate:
     kept = _usual(records)
     times = [r.cost.wall_seconds for r in kept]
@@ -225,10 +165,10 @@ def _measured(records: Sequence[Record], *, own: bool) -> Estimate:
     return Estimate(
         seconds=median(times),
         low=min(times) / (MARGIN if n == 1 else 1),
-        high=max(times) * (MARGIN if n == 1 else 1),
+        high=max(map(_alone, kept)) * (MARGIN if n == 1 else 1),
         threads=_threads(kept[0]),
         source="measured",
-        text=f"measured, {n} {_whose(own)}record{'s' if n > 1 else ''}",
+        text=f"measured, {n} {_whose(own)}record{'s' if n > 1 else ''}{_stacked(kept)}",
         parameters=kept[0].cost.parameters,
     )
 
@@ -263,11 +203,11 @@ def _scaled(records: Sequence[Record], settled: Mapping[str, Any], *, own: bool)
     return Estimate(
         seconds=median([math.sqrt(a * b) for a, b in ends]),
         low=min(lows) / MARGIN,
-        high=max(highs) * MARGIN,
+        high=max(high * r.provenance.stacked for high, (r, _) in zip(highs, near)) * MARGIN,
         threads=_threads(near[0][0]),
         source="scaled",
         text=f"tier {tiers}{'' if 0.995 < factor < 1.005 else f' x {factor:.3g}'}, "
-        f"{len(near)} {_whose(own)}record{'s' if len(near) > 1 else ''}",
+        f"{len(near)} {_whose(own)}record{'s' if len(near) > 1 else ''}{_stacked(kept)}",
         parameters=near[0][0].cost.parameters,
     )
 
@@ -298,20 +238,6 @@ def _ends(line: tuple[float, float], rows: float, tried: int, pilot: Pilot) -> t
     """Least and most seconds at `rows` rows, which differ where one size alone was tried."""
     most = line[0] + line[1] * rows
     return (min(most, line[0] + line[1] * tried) if pilot.one_size else most), most
-
-
-def evaluation_factors(old: Work, new: Work) -> tuple[float, float] | None:
-    """Least and largest factor by which evaluation grows over the metrics of `new`; None if `old` lacks one of them.
-
-    A record does not say which metric took how long, so the factors of all are possible.
-    """
-    factors = []
-    for key, (rows, product) in new.metrics.items():
-        if key not in old.metrics:
-            return None
-        rows_before, product_before = old.metrics[key]
-        factors.append((rows / rows_before) * (product / product_before) if rows_before and product_before else 1.0)
-    return (min(factors), max(factors)) if factors else (1.0, 1.0)
 
 
 def _threads(record: Record) -> int:

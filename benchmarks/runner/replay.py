@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.core.errors import UserError
-from benchmarks.core.paths import data_dir, safe_name
+from benchmarks.core.paths import safe_name
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.archive import record_files
 from benchmarks.records.record import Record, is_intact, read_record
 from benchmarks.runner.distributed import enough
 from benchmarks.runner.one import perform
 from benchmarks.runner.rebuild import hash_holds
+from benchmarks.runner.revision import checked_out, is_ours, run_there
 from benchmarks.runner.settings import Settings, Told
 
 Code = Literal["the same code", "the code of its revision", "other code"]
@@ -30,7 +27,6 @@ SPREADS = 2.0
 #: Relative difference that summing in another order may make: gradients of several devices, or what runs that train
 #: as one program compute side by side.
 ROUNDING = 1e-3
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -116,10 +112,10 @@ def replay(
         settings = Settings(Path(folder), device=device, threads=made.threads, devices=made.devices)
         code: Code = "the same code" if spec.code_hash == record.hashes["code"] else "other code"
         revision = record.provenance.git_revision
-        if code == "other code" and not today and revision and _have(revision):
+        if code == "other code" and not today and revision and is_ours(revision):
             code = "the code of its revision"
-            with _checkout(revision) as tree:
-                again = _run_there(tree, record, settings)
+            with checked_out(revision) as tree:
+                again = run_there(tree, record, settings)
             if again.hashes["code"] != record.hashes["code"]:
                 notes.append(f"the code of revision {revision[:10]} is not the one that made it (uncommitted changes)")
         else:
@@ -196,70 +192,3 @@ def _spread(spec: RunSpec, metric: str, identity: str, now: float | None) -> flo
         if measured is not None and measured.identity == identity and measured.value is not None:
             values[record.seed] = measured.value
     return statistics.stdev(values.values()) if len(values) > 1 else None
-
-
-def _git(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(("git", *args), cwd=CHECKOUT, capture_output=True, text=True, check=False)
-
-
-def _have(revision: str) -> bool:
-    """Whether a revision is in the history of this clone: of what is checked out, or of a branch or tag of one's own.
-
-    A commit that is merely stored, such as one fetched from somebody's fork, is not run because a record names it.
-    What a record says goes to git as data, never as an option.
-    """
-    if not (len(revision) in (40, 64) and all(c in "0123456789abcdef" for c in revision)):
-        return False
-    if _git("merge-base", "--is-ancestor", revision, "HEAD").returncode == 0:
-        return True
-    return bool(_git("for-each-ref", "--count=1", f"--contains={revision}", "refs/heads", "refs/tags").stdout.strip())
-
-
-@contextmanager
-def _checkout(revision: str) -> Iterator[Path]:
-    """A work tree of `revision`, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="latentbench-revision-") as folder:
-        tree = Path(folder) / "tree"
-        done = _git("worktree", "add", "--detach", "--quiet", str(tree), revision)
-        if done.returncode != 0:
-            raise UserError(
-                f"revision {revision[:10]} cannot be checked out: {done.stderr.strip()[:200]}",
-                fix="replay with --today to use the code as it is",
-            )
-        try:
-            yield tree
-        finally:
-            _git("worktree", "remove", "--force", str(tree))
-
-
-def _run_there(tree: Path, record: Record, settings: Settings) -> Record:
-    """The run of a record by the code of a work tree, in a process of its own."""
-    command: Sequence[str] = (
-        *(sys.executable, "-m", "benchmarks", "run", f"--tier={record.tier}", f"--seeds={record.seed},"),
-        *(f"--method={_literal(record.method)}", f"--dataset={_literal(record.dataset)}"),
-        *("--jobs=1", f"--device={settings.device}", "--wandb=disabled", "--quiet"),
-        *([f"--devices={settings.devices}"] if settings.devices > 1 else ()),
-        *("--", record.suite),
-    )
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH")))),
-        "LATENTBENCH_ROOT": str(tree),
-        "LATENTBENCH_RESULTS": str(settings.results),
-        "LATENTBENCH_DATA": str(data_dir()),
-        "OMP_NUM_THREADS": str(settings.threads),
-    }
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    files = [file for _, file in record_files(record.suite, settings.results)]
-    if len(files) != 1:
-        said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise UserError(
-            f"the code of its revision made {len(files)} records (exit code {done.returncode}): {said}",
-            where=record.run_id,
-            fix="replay with --today to use the code as it is",
-        )
-    return read_record(Path(files[0]))
-
-
-def _literal(name: str) -> str:
-    """A name as a pattern that matches it alone."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

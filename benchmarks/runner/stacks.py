@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import monotonic
@@ -18,7 +18,6 @@ from benchmarks.core.console import note
 from benchmarks.core.errors import Diverged
 from benchmarks.core.interrupts import check, deferred
 from benchmarks.data.store import open_dataset
-from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.archive import run_folder
 from benchmarks.records.record import Record
@@ -26,7 +25,7 @@ from benchmarks.runner.attempt import Attempt, no_memory
 from benchmarks.runner.distributed import arrange, crew
 from benchmarks.runner.one import SETTLED, lock, standing
 from benchmarks.runner.settings import Settings, Told
-from benchmarks.spec.registry import find_model
+from benchmarks.runner.stackable import MOST_STACKED, split_evenly, stackable
 
 if TYPE_CHECKING:
     import torch
@@ -35,62 +34,12 @@ if TYPE_CHECKING:
     from benchmarks.runner.experiment import Data, Outcome
     from benchmarks.training.state import Trained
 
-#: Side by side on a GPU where nobody says.
-MOST_STACKED = 64
 #: Copies of its weights that a training holds at most: weights, gradients, two moments, average, best.
 _COPIES = 6
 #: Rows of data that stand for what a training keeps of its batch between the passes. A guess, on the large side.
 _ACTIVATIONS = 64
 
 OnDone = Callable[[RunSpec, Record, bool], None]
-
-
-def default_stack(device: str) -> int:
-    """Runs side by side where nobody says: on a CPU one, for there they gain nothing (`bench/stacking.py`)."""
-    return MOST_STACKED if device == "cuda" else 1
-
-
-def stackable(runs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
-    """Groups of two to `most` runs that may train side by side, each in the runs' order."""
-    groups: dict[str, list[RunSpec]] = {}
-    for spec in runs:
-        if (key := _kind(spec)) is not None:
-            groups.setdefault(key, []).append(spec)
-    return [part for group in groups.values() for part in _split(group, most) if len(part) > 1]
-
-
-def _kind(spec: RunSpec) -> str | None:
-    """What the runs of a stack have in common; None where a run is for no stack."""
-    entry = find_model(spec.model)
-    if "Trainable" not in entry.can or entry.can & {"Preparable", "Fittable"} or spec.exact:
-        return None
-    if spec.training["precision"] == "16-mixed":  # one factor scales all losses
-        return None
-    optimizer = {k: v for k, v in spec.training["optimizer"].items() if k != "lr"}
-    params = _without(spec.params, [path.split(".") for path in entry.scalars])
-    return digest([spec.target, params, spec.data, {**spec.training, "optimizer": optimizer}])
-
-
-def _without(params: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """`params` with None for the numbers at `paths`."""
-    out = dict(params)
-    for first, *rest in paths:
-        if rest and isinstance(out.get(first), Mapping):
-            out[first] = _without(out[first], [rest])
-        elif not rest and isinstance(out.get(first), int | float):
-            out[first] = None
-    return out
-
-
-def _split(group: Sequence[Any], most: int) -> Iterator[list[Any]]:
-    """Parts of at most `most`, as even as can be."""
-    parts = math.ceil(len(group) / max(1, most))
-    size, larger = divmod(len(group), max(1, parts))
-    start = 0
-    for i in range(parts):
-        end = start + size + (i < larger)
-        yield list(group[start:end])
-        start = end
 
 
 def run_stacks(
@@ -172,7 +121,7 @@ def perform_stack(
             if results is None:
                 together = [[one] for one in part] + together
             elif not results:
-                together = [*_split(part, math.ceil(len(part) / 2)), *together]
+                together = [*split_evenly(part, math.ceil(len(part) / 2)), *together]
             else:
                 for one, result in zip(part, results, strict=True):
                     on_done(one.attempt.spec, one.attempt.carry_out(result), False)
@@ -265,7 +214,8 @@ def _results(part: Sequence[_Standing], settings: Settings) -> list[_Result]:
     from benchmarks.runner.experiment import _determinism, _source, build_model, load_data
     from benchmarks.spec.protocol import Training
     from benchmarks.training.draws_by_member import CannotStack
-    from benchmarks.training.stacked import Member, train_stacked
+    from benchmarks.training.member import Member
+    from benchmarks.training.stacked import train_stacked
 
     specs = [one.attempt.spec for one in part]
     arrange(specs[0], settings)

@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import safe_name, shown
 from benchmarks.data.store import content_hash_if_known
 from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import RunSpec
+from benchmarks.records.below import declarations_below, records_below
+from benchmarks.records.declared import read_declaration
 from benchmarks.records.record import Record, read_record, seal
 from benchmarks.runner.rebuild import hash_holds, rebuild
 from benchmarks.runner.recording import metric_identity
@@ -28,46 +31,33 @@ from benchmarks.spec.registry import find_metric
 TOLERANCE = 1e-4
 WEIGHTS = "weights.safetensors"
 MAX_FILE_BYTES = 4 << 30
-MAX_DEPTH = 20
 
 
 @dataclass
 class Checked:
-    """What was found in one record.
+    """What was found in one record, or in one declaration of sequential looks.
 
     Attributes:
         path: its file.
-        run_id: what it calls itself.
+        kind: which of the two it is.
+        run_id: what it calls itself; of a declaration, the suite and tier that it is about.
         faults: what does not hold: damage, edits, numbers that no run produced.
         remarks: what could not be checked here, or differs for a reason that is no fault.
         evaluated: metrics that came out again from the stored weights.
     """
 
     path: Path
+    kind: Literal["record", "declaration"] = "record"
     run_id: str = ""
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     evaluated: list[str] = field(default_factory=list)
 
 
-def records_below(folder: Path) -> Iterator[Path]:
-    """Record files of a results folder, or any folder of records; links are not followed."""
-    depth = len(folder.parts)
-    for root, folders, files in os.walk(folder, followlinks=False):
-        deep = len(Path(root).parts) - depth >= MAX_DEPTH
-        folders[:] = [] if deep else sorted(f for f in folders if f not in ("checkpoint", "wandb", "locks"))
-        for name in sorted(files):
-            path = Path(root, name)
-            if path.is_symlink():
-                continue
-            if name == "record.json" or (name.endswith(".json") and "--" in name):
-                yield path
-
-
 def verify(
     folder: Path, *, sample: int = 0, seed: int = 0, tell: Callable[[str], None] = lambda _: None
 ) -> list[Checked]:
-    """Check every record below `folder`, and evaluate the stored weights of `sample` of them again.
+    """Check every record and declaration below `folder`, and evaluate the stored weights of `sample` records again.
 
     Args:
         folder: a results folder, or a single record's.
@@ -78,8 +68,9 @@ def verify(
     Raises:
         UserError: no such folder, or no records in it.
     """
-    paths = [folder] if folder.is_file() else list(records_below(folder))
-    if not paths:
+    paths = list(records_below(folder))
+    declared = [_declaration(path) for path in declarations_below(folder)]
+    if not paths and not declared:
         raise UserError(
             "no records here", where=shown(folder), fix="give a results folder, or one that holds <run>/record.json"
         )
@@ -104,7 +95,19 @@ def verify(
     for checked, record, spec in chosen:
         tell(record.run_id)
         _evaluate(checked, record, spec)
-    return found
+    return found + declared
+
+
+def _declaration(path: Path) -> Checked:
+    checked = Checked(path, "declaration")
+    try:
+        declared = read_declaration(path)
+        checked.run_id = f"{declared.suite}-{declared.tier}"
+    except UserError as e:
+        checked.faults.append(f"{e.what} ({e.fix})" if e.fix else e.what)
+    except OSError as e:
+        checked.faults.append(f"it cannot be read: {e.strerror}")
+    return checked
 
 
 def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:

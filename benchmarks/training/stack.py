@@ -8,7 +8,6 @@ Gradients come from ordinary reverse mode behind vmap, so that a parameter which
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,10 +16,8 @@ from torch.func import functional_call, vjp, vmap
 
 from benchmarks.core.types import Batch
 from benchmarks.training.draws_by_member import CannotStack, MemberNoise, by_member
+from benchmarks.training.likeness import differing_scalars, plain_attributes
 
-#: What `torch.nn.Module` keeps for itself, and what recurrent layers derive from their weights at each call.
-_OWN = {"_parameters", "_buffers", "_modules", "training", "_flat_weights", "_flat_weight_refs"}
-_OWN |= {name for name in vars(nn.Module()) if "state_dict" in name}
 #: How vmap says that it knows an operation only by its parts.
 _COMPOSED = "Batching rule not implemented"
 
@@ -61,7 +58,7 @@ class Stack:
     def __init__(self, models: Sequence[nn.Module], streams: Sequence[Generator], *, in_parts: bool = False) -> None:
         self._losses = [_Loss(m) for m in models]
         self._noise = MemberNoise(streams)
-        self._scalars = _scalars(models)
+        self._scalars = differing_scalars(models)
         self.parameters = _gather([dict(loss.named_parameters()) for loss in self._losses])
         for name, whole in self.parameters.items():
             own = [loss.get_parameter(name) for loss in self._losses]
@@ -150,7 +147,7 @@ class Stack:
                 no buffer.
         """
         before = {name: whole.clone() for name, whole in self._buffers.items()}
-        kept = _plain_attributes(self._losses[0])
+        kept = plain_attributes(self._losses[0])
         drawn = [s.get_state() for s in self._noise.streams]
         try:
             terms = self.losses(batch)
@@ -161,7 +158,7 @@ class Stack:
             for stream, state in zip(self._noise.streams, drawn, strict=True):
                 stream.set_state(state)
             terms = self.losses(batch)
-        if kept != _plain_attributes(self._losses[0]):
+        if kept != plain_attributes(self._losses[0]):
             raise CannotStack("the model keeps state outside of its buffers")
         for i, loss in enumerate(self._losses):
             own, noise = alone(i)
@@ -226,73 +223,3 @@ class _attributes:  # noqa: N801
     def __exit__(self, *_: object) -> None:
         for (module, name, _), value in zip(self._places, self._before, strict=True):
             setattr(module, name, value)
-
-
-def _scalars(models: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """The plain numbers in which models differ, (S,) each, by path from a `_Loss`.
-
-    Raises:
-        CannotStack: they differ in something else.
-    """
-    device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
-    paths: dict[str, None] = {}
-    for other in models[1:]:
-        pairs = zip_longest(
-            models[0].named_modules(prefix="model"), other.named_modules(prefix="model"), fillvalue=("", None)
-        )
-        for (name, a), (_, b) in pairs:
-            if _kind(a) != _kind(b):
-                raise CannotStack(f"{name} is of another class in some members")
-            for key in sorted((a.__dict__.keys() | b.__dict__.keys()) - _OWN):
-                x, y = a.__dict__.get(key), b.__dict__.get(key)
-                if alike(x, y):
-                    continue
-                if not (isinstance(x, float) and isinstance(y, float)):
-                    raise CannotStack(f"members differ in {name}.{key}, which is no plain number")
-                paths[f"{name}.{key}"] = None
-    found = {}
-    for path in paths:
-        owner, _, last = path.removeprefix("model").removeprefix(".").rpartition(".")
-        found[path] = torch.tensor([getattr(m.get_submodule(owner), last) for m in models], device=device)
-    return found
-
-
-def _kind(module: Any) -> tuple[str, tuple[type, ...]]:
-    """A module's class; torch makes a new one for every module with a parametrisation."""
-    return type(module).__qualname__, type(module).__mro__[1:]
-
-
-def alike(a: Any, b: Any, _seen: frozenset[int] = frozenset()) -> bool:
-    """Whether two values that are no modules do the same, as far as it can be told: what cannot is not alike."""
-    if a is b or id(a) in _seen:
-        return True
-    if type(a) is not type(b):
-        return False
-    seen = _seen | {id(a)}
-    if isinstance(a, Tensor):
-        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, Mapping):
-        return list(a) == list(b) and all(alike(a[k], b[k], seen) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(alike(x, y, seen) for x, y in zip(a, b))
-    if hasattr(a, "__code__"):
-        inside, other = ([c.cell_contents for c in f.__closure__ or ()] for f in (a, b))
-        return a.__code__ == b.__code__ and alike(a.__defaults__, b.__defaults__, seen) and alike(inside, other, seen)
-    if hasattr(a, "__self__"):
-        return a.__func__ is b.__func__ and alike(a.__self__, b.__self__, seen)
-    if hasattr(a, "__dict__") and type(a).__eq__ is object.__eq__:
-        return alike(vars(a), vars(b), seen)
-    try:
-        return bool(a == b)
-    except (RuntimeError, ValueError, TypeError):
-        return False
-
-
-def _plain_attributes(root: nn.Module) -> dict[str, int]:
-    """Identities of what modules hold besides parameters and buffers: they change where something is assigned."""
-    return {
-        f"{path}.{key}": id(value)
-        for path, module in root.named_modules()
-        for key, value in module.__dict__.items()
-        if key not in _OWN
-    }

@@ -9,51 +9,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from benchmarks.core.errors import Diverged
-from benchmarks.core.seeds import Seeds, derive, generator
 from benchmarks.core.types import Batch
-from benchmarks.spec.protocol import Training
 from benchmarks.training.draws_by_member import CannotStack, MemberNoise, by_rows
-from benchmarks.training.loop import CURVE_POINTS, Progress, _batches, total_steps, validation_loss
-from benchmarks.training.optim import build_optimizer, learning_rate_factor
+from benchmarks.training.loop import CURVE_POINTS, Progress, validation_loss
+from benchmarks.training.member import Member, Place
+from benchmarks.training.optim import learning_rate_factor
 from benchmarks.training.stack import Stack
 from benchmarks.training.stacked_optim import StackedOptimizer
-from benchmarks.training.state import Average, Best, Checkpointer, Standing, Trained
+from benchmarks.training.state import Trained
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from benchmarks.training.source import Source
-
-
-@dataclass
-class Member:
-    """One of the trainings.
-
-    Attributes:
-        model: with its initial weights; at the end with those that are to be evaluated.
-        spec: its protocol; those of a stack differ in the learning rate at most.
-        seed: its seed.
-        on_progress, on_log: told of its progress and of each row of its curve.
-        checkpoints: where its state is kept.
-        kept: the state that it goes on from; all members of a stack stand at the same step.
-    """
-
-    model: nn.Module
-    spec: Training
-    seed: int | Seeds
-    on_progress: Callable[[Progress], None] = lambda _: None
-    on_log: Callable[[dict[str, float]], None] = lambda _: None
-    checkpoints: Checkpointer | None = None
-    kept: dict[str, Any] | None = None
 
 
 def train_stacked(
@@ -78,53 +53,17 @@ def train_stacked(
     if fabric.strategy.precision.state_dict():
         raise CannotStack(f"precision {members[0].spec.precision} scales the losses of all members by one number")
     with torch.random.fork_rng():
-        places = [_Place(m, train_set, valid_set, fabric) for m in members]
+        places = [Place(m, train_set, valid_set, fabric) for m in members]
         if len({p.standing.out.steps for p in places}) > 1 or any(p.standing.finished for p in places):
             raise CannotStack("members stand at different steps")
         _Trainings(sorted(places, key=lambda p: p.spec.optimizer.lr), train_set, valid_set, fabric).run()
     return [p.diverged or p.standing.out for p in places]
 
 
-class _Place:
-    """A member's own part of the program: what alone would be the local variables of `loop.train`."""
-
-    def __init__(self, member: Member, train_set: Source, valid_set: Source | None, fabric: Fabric) -> None:
-        self.model = fabric.to_device(member.model).train()
-        self.spec, self.seed, self.checkpoints = member.spec, member.seed, member.checkpoints
-        self.on_progress, self.on_log = member.on_progress, member.on_log
-        spec = member.spec
-        self.optimizer = build_optimizer(self.model.parameters(), spec.optimizer)
-        best = Best(spec) if (spec.early_stopping or spec.select == "best") and valid_set is not None else None
-        average = Average(self.model, spec.ema) if spec.ema is not None else None
-        self.noise = generator(self.seed, "noise", device=str(fabric.device))
-        self.standing = Standing(self.model, self.optimizer, fabric, self.noise, average, best)
-        if member.kept is not None:
-            self.standing.load(member.kept)
-        self.last = total_steps(spec, len(train_set))
-        self.resumed_at = self.standing.out.samples
-        self.orders = _batches(
-            len(train_set), spec.batch_size, self.standing.out.steps, self.last, self.seed, fabric.device
-        )
-        self.diverged: Diverged | None = None
-
-    @contextmanager
-    def whole(self, optimizer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The state as `loop.train` keeps it: nothing was drawn from the global generator, which alone it seeds."""
-        with torch.random.fork_rng():
-            torch.manual_seed(derive(self.seed, "noise", "global"))
-            self.optimizer.load_state_dict(optimizer)
-            yield self.standing.state()
-            self.optimizer.state.clear()
-
-    def log(self, row: dict[str, float]) -> None:
-        self.standing.out.curve.append(row)
-        self.on_log(row)
-
-
 class _Trainings:
     """The loop over steps. `places` are those still in training, equal learning rates together."""
 
-    def __init__(self, places: list[_Place], train_set: Source, valid_set: Source | None, fabric: Fabric) -> None:
+    def __init__(self, places: list[Place], train_set: Source, valid_set: Source | None, fabric: Fabric) -> None:
         self._places, self._train, self._valid, self._fabric = places, train_set, valid_set, fabric
         spec = places[0].spec
         self._per_epoch = math.ceil(len(train_set) / spec.batch_size)
@@ -292,7 +231,7 @@ class _Trainings:
                 p.optimizer.load_state_dict(state)
             self._build()
 
-    def _finish(self, p: _Place, optimizer: dict[str, Any]) -> None:
+    def _finish(self, p: Place, optimizer: dict[str, Any]) -> None:
         at = p.standing
         at.out.epochs = at.out.steps / self._per_epoch
         if at.average is not None:

@@ -311,3 +311,35 @@ def test_exact_is_refused_where_anything_is_drawn(project):
     done = project("validate", "small")
     assert done.code == 2
     assert "not `exact`" in done.err
+
+
+def test_what_is_there_reaches_nobody_and_damaged_records_are_done_again(project, monkeypatch):
+    """Two suites with the same cells: what counts is each one's own record, intact, of today's specification."""
+    project.suite()
+    project.suite({}, "second")
+    options = ("small", "second", "--seeds", "1", "--quiet")
+    assert "6 finished" in project.run(*options).err
+    (spoilt,) = project.results.glob("runs/second/floor--*/record.json")
+    spoilt.write_text(spoilt.read_text().replace('"seed": 0', '"seed": 1'))
+    (lost,) = project.results.glob("runs/small/wide--*/record.json")
+    lost.write_text("{}")
+
+    from benchmarks.runner import local
+
+    asked = []
+    carry_out = local.run_all
+
+    def told(runs, *args, **rest):
+        asked.extend((r.suite, r.method) for r in runs)
+        return carry_out(runs, *args, **rest)
+
+    monkeypatch.setattr(local, "run_all", told)
+    again = project.run(*options)
+    assert again.code == 0
+    assert asked == [("small", "wide"), ("second", "floor")]
+    assert "2 finished, 4 there already" in again.err
+    asked.clear()
+    assert "6 there already" in project.run(*options).err
+    assert not asked
+    assert "6 finished" in project.run(*options, "--force").err
+    assert len(asked) == 6

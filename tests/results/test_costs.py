@@ -8,16 +8,17 @@ import pytest
 
 from benchmarks.data.registry import load_entry
 from benchmarks.records.record import Cost, read_record, write_record
-from benchmarks.results.costs import MARGIN, Estimate, Known, _rows, evaluation_factors, from_pilot, total
+from benchmarks.results.costs import MARGIN, Estimate, Known, from_pilot, total
+from benchmarks.results.work import _rows, evaluation_factors
 from benchmarks.runner.pilot import Pilot
 from tests.project import write_made_up
 
 
-def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu", folder=None, **cost):
+def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu", folder=None, stacked=1, **cost):
     [spec] = project.plan(tier, changes, methods=[method], seeds=[seed])
     path = write_made_up(spec, {"nll": 1.0}, folder=folder)
     made = read_record(path)
-    provenance = made.provenance.model_copy(update={"device": device})
+    provenance = made.provenance.model_copy(update={"device": device, "stacked": stacked})
     write_record(path, made.model_copy(update={"cost": Cost(**cost), "provenance": provenance}))
 
 
@@ -116,7 +117,7 @@ def test_rows_of_split_expressions(project, expression, rows):
 
 
 def test_evaluation_is_between_its_metrics():
-    from benchmarks.results.costs import Work
+    from benchmarks.results.work import Work
 
     old = Work(1, 1, 1, {"a": (10, 50), "b": (10, 1)})
     assert evaluation_factors(old, Work(1, 1, 1, {"a": (20, 500), "b": (20, 1)})) == (2, 20)
@@ -144,3 +145,11 @@ def test_a_pilot(project):
 def test_total_counts_what_is_unknown():
     one = Estimate(3600, 1800, 7200, 1, "measured", "")
     assert total([one, one, Estimate(None, None, None, 1, "unknown", "")]) == (2, 1, 4, 1)
+
+
+def test_the_share_of_one_of_many_is_not_what_it_takes_alone(project):
+    for seed in (0, 1, 2):
+        record(project, seed=seed, stacked=8, wall_seconds=10.0, steps=9)
+    found = estimate(project)
+    assert (found.seconds, found.low, found.high) == (10.0, 10.0, 80.0)
+    assert found.text == "measured, 3 records, trained side by side"

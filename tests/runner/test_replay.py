@@ -13,6 +13,7 @@ import pytest
 from benchmarks.core.errors import UserError
 from benchmarks.records.record import read_record
 from benchmarks.runner import replay as module
+from benchmarks.runner import revision
 from benchmarks.runner.rebuild import find_record, rebuild
 from benchmarks.runner.replay import replay
 from tests.project import REPOSITORY, TOYS
@@ -188,7 +189,7 @@ def clone(project, tmp_path, monkeypatch):
     git(tree, "init", "--quiet", "--initial-branch=main")
     git(tree, "add", ".")
     git(tree, "commit", "--quiet", "-m", "another loop")
-    monkeypatch.setattr(module, "CHECKOUT", tree)
+    monkeypatch.setattr(revision, "CHECKOUT", tree)
     return tree
 
 
@@ -228,13 +229,13 @@ def test_a_commit_of_a_stranger_is_not_run(clone):
     git(clone, "commit", "--quiet", "--allow-empty", "-m", "evil")
     stranger = git(clone, "rev-parse", "HEAD")
     git(clone, "update-ref", "refs/remotes/fork/evil", stranger)
-    assert module._have(stranger)
+    assert revision.is_ours(stranger)
     git(clone, "reset", "--quiet", "--hard", main)
-    assert module._have(main)
+    assert revision.is_ours(main)
     assert git(clone, "cat-file", "-t", stranger) == "commit"
-    assert not module._have(stranger)
+    assert not revision.is_ours(stranger)
     git(clone, "tag", "kept", stranger)
-    assert module._have(stranger)
+    assert revision.is_ours(stranger)
 
 
 def test_a_contradiction_in_itself_is_told(project, results):

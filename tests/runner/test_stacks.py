@@ -15,7 +15,8 @@ from benchmarks.runner.checkpoints import Checkpoints
 from benchmarks.runner.one import perform
 from benchmarks.runner.replay import replay
 from benchmarks.runner.settings import Settings
-from benchmarks.runner.stacks import run_stacks, stackable
+from benchmarks.runner.stackable import stackable
+from benchmarks.runner.stacks import run_stacks
 from tests.project import Project
 
 VAE = {

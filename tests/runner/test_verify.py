@@ -8,7 +8,9 @@ import shutil
 
 import pytest
 
-from benchmarks.runner.verify import records_below, verify
+from benchmarks.records.below import records_below
+from benchmarks.records.declared import Declared, declare, declared_path
+from benchmarks.runner.verify import verify
 from tests.trust.tampering import edit, record_of, rename, run_folder
 
 
@@ -46,6 +48,34 @@ def test_stored_weights_give_the_numbers_again(project, results):
     wide = [c for c in found if "wide" in c["run_id"]]
     assert [c["evaluated"] for c in wide] == [["nll", "bits_per_dim"]] * 2
     assert "1 evaluated again" in project("verify", results, "--sample", "1").out
+
+
+def test_declarations_of_looks_are_checked_too(project, results):
+    made = Declared(
+        suite="small",
+        version=3,
+        tier="cpu",
+        declared="2026-01-01T00:00:00+00:00",
+        seeds=[0, 1],
+        first=2,
+        cap=4,
+        there=0,
+    )
+    declare(made, results)
+    answer = project("verify", results)
+    assert (answer.code, answer.out) == (0, "4 records and 1 declaration of looks, 0 with faults\n")
+    path = declared_path("small", "cpu", results)
+    sound = path.read_text()
+    path.write_text(sound.replace('"cap": 4', '"cap": 5'))
+    answer = project("verify", results)
+    assert answer.code == 1
+    assert answer.out.splitlines()[-1] == "4 records and 1 declaration of looks, 1 with faults"
+    assert "small-cpu.json: its seal is broken" in answer.out
+    assert project("verify", path).code == 1
+    found = [c for c in json.loads(project("verify", results, "--format", "json").out) if c["kind"] == "declaration"]
+    assert [bool(c["faults"]) for c in found] == [True]
+    path.rename(path.with_name("other-cpu.json")).write_text(sound)
+    assert "another suite or tier than its name says" in project("verify", results).out
 
 
 def value(data, by=1.0):

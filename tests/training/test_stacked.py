@@ -20,7 +20,8 @@ from benchmarks.spec import registry
 from benchmarks.spec.protocol import Training
 from benchmarks.training.draws_by_member import CannotStack
 from benchmarks.training.loop import train
-from benchmarks.training.stacked import Member, train_stacked
+from benchmarks.training.member import Member
+from benchmarks.training.stacked import train_stacked
 from benchmarks.training.state import Trained
 from tests.models import test_all_models as models
 from tests.training.test_loop import DIMS, source

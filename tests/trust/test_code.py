@@ -39,8 +39,8 @@ REVIEWED = {
     ("spec/registry.py", "entry_points"): "models and metrics of installed plug-ins",
     # other programs: fixed command lines, never through a shell
     ("runner/provenance.py", "subprocess.run"): "git rev-parse and status",
-    ("runner/executors/slurm.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
-    ("runner/replay.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
+    ("runner/executors/slurmsweep.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
+    ("runner/revision.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
     # pickles and formats that may hold them
     ("data/unpickle.py", "pickle.Unpickler"): "restricted: arrays only",
     ("data/loaders/common.py", "np.load"): "allow_pickle=False",

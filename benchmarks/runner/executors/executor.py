@@ -22,8 +22,8 @@ class Executor(Protocol):
             UserError: it has no such one.
         """
 
-    def preview(self, runs: Sequence[RunSpec]) -> str | None:
-        """What it would hand over for `runs`, as text; None where there is no such thing."""
+    def preview(self, runs: Sequence[RunSpec], wanted: Literal["auto", "cpu", "cuda"]) -> str | None:
+        """What it would hand over for `runs` on the device `wanted`, as text; None where there is no such thing."""
 
     def run_all(
         self, runs: Sequence[RunSpec], settings: Settings, on_told: Callable[[Told], None], on_done: OnDone

@@ -18,12 +18,9 @@ from typing import Any, Literal
 
 from benchmarks.core.console import note
 from benchmarks.core.errors import UserError
+from benchmarks.core.interrupts import deferred
 from benchmarks.planning.plan import RunSpec
-from benchmarks.runner.away import (
-    bring_home,
-    set_out,
-    settled,
-)
+from benchmarks.runner.errands import bring_home, set_out, settled
 from benchmarks.runner.executors.executor import Device
 from benchmarks.runner.executors.raysweep import RaySweep, Resources
 from benchmarks.runner.local import OnDone
@@ -60,15 +57,20 @@ class RayExecutor:
         self.address = self.address or os.environ.get(VARIABLE) or None
 
     def device(self, wanted: Literal["auto", "cpu", "cuda"]) -> Device:
-        import ray
+        if self.address is None:  # its cluster is this machine, and takes a while to start
+            import torch
 
-        with self._cluster():
-            there = ray.cluster_resources().get("GPU", 0) > 0
+            there = torch.cuda.is_available()
+        else:
+            import ray
+
+            with self._cluster():
+                there = ray.cluster_resources().get("GPU", 0) > 0
         if wanted == "cuda" and not there:
             raise UserError("the cluster has no GPU", where="--device cuda", fix="use --device cpu")
         return "cuda" if there and wanted != "cpu" and self.gpus != 0 else "cpu"
 
-    def preview(self, runs: Sequence[RunSpec]) -> str | None:
+    def preview(self, runs: Sequence[RunSpec], wanted: Literal["auto", "cpu", "cuda"]) -> str | None:
         return None
 
     def run_all(
@@ -114,24 +116,25 @@ class RayExecutor:
         started: dict[str, Any] = {"include_dashboard": False} if self.address is None else {}
         handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
-            if self.address is not None:
-                _must_listen(self.address)
-            ray.init(
-                address=self.address or "local",
-                namespace="latentbench",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **started,
-            )
-        except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as e:
-            raise UserError(
-                f"no Ray cluster answers: {' '.join(str(e).split())[:200]}",
-                where=f"--address {self.address}" if self.address else "--executor ray",
-                fix="start one with `ray start --head`, and give its address",
-            ) from None
-        for one, handler in handlers.items():  # Ray has its own for SIGTERM, which ends the process at once
-            signal.signal(one, handler)
-        try:
+            with deferred():  # cut short in its start, Ray brings the process down at its end
+                try:
+                    if self.address is not None:
+                        _must_listen(self.address)
+                    ray.init(
+                        address=self.address or "local",
+                        namespace="latentbench",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        **started,
+                    )
+                except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as e:
+                    raise UserError(
+                        f"no Ray cluster answers: {' '.join(str(e).split())[:200]}",
+                        where=f"--address {self.address}" if self.address else "--executor ray",
+                        fix="start one with `ray start --head`, and give its address",
+                    ) from None
+                for one, handler in handlers.items():  # Ray has its own for SIGTERM, which ends the process at once
+                    signal.signal(one, handler)
             yield
         finally:
             ray.shutdown()

@@ -13,7 +13,8 @@ from typing import Any
 from benchmarks.core.errors import UserError
 from benchmarks.core.interrupts import check
 from benchmarks.planning.plan import RunSpec
-from benchmarks.runner.away import Errand, Place, bring_home, data_hash_of, give_up_away, perform_away
+from benchmarks.runner.away import give_up_away, perform_away
+from benchmarks.runner.errands import Errand, Place, bring_home, data_hash_of
 from benchmarks.runner.lanes import GRACE
 from benchmarks.runner.lease import new_owner
 from benchmarks.runner.local import LOOK_AGAIN, OnDone, Waiting

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.core.errors import UserError
 from benchmarks.core.interrupts import check, install
-from benchmarks.runner.away import Errand, Place, perform_away
+from benchmarks.runner.away import perform_away
+from benchmarks.runner.errands import Errand, Place
 from benchmarks.runner.one import Busy
 from benchmarks.runner.settings import Settings
 

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.core import interrupts
 from benchmarks.core.errors import UserError
+from benchmarks.data.store import open_dataset
 from benchmarks.runner.executors.ray import RayExecutor
 from benchmarks.runner.settings import Settings
 from tests.project import REPOSITORY, TOYS, Project
@@ -27,7 +28,7 @@ CHANGES = {
         "floor": {"model": "factorised", "baseline": True},
     },
     "metrics": {"nll": {}},
-    "tiers": {"cpu": {"seeds": 4, "training": {"epochs": 30}}},
+    "tiers": {"cpu": {"seeds": 2, "training": {"epochs": 30}}},
 }
 
 
@@ -69,6 +70,7 @@ def sweep(cluster, project: Project, monkeypatch):
     interrupts.install()
 
 
+@pytest.mark.slow
 def test_a_node_dies_and_the_sweep_ends_complete(cluster, sweep, project):
     """Each run has one record; that of the dead node went on from the checkpoint in the store."""
     specs = project.plan("cpu", CHANGES)
@@ -96,6 +98,8 @@ def test_a_node_dies_and_the_sweep_ends_complete(cluster, sweep, project):
     store = project.root / "store"
     files = [p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file() and p.suffix != ".lock"]
     assert sum(f.endswith("/record.json") for f in files) == len(specs)
+    content = open_dataset("line").content_hash
+    assert f"shared-data/{content}/latentbench.json" in files, "for nodes that lack the data"
     assert not [f for f in files if "checkpoint" in f or f.startswith("leases")]
     assert project.records().keys() == {s.cell for s in specs}
 
@@ -103,6 +107,7 @@ def test_a_node_dies_and_the_sweep_ends_complete(cluster, sweep, project):
     assert [cached for *_, cached in again] == [True] * len(specs), "nothing is done twice"
 
 
+@pytest.mark.slow
 def test_cancelling_saves_state_and_leaves_nothing(cluster, sweep, project):
     changes = CHANGES | {"tiers": {"cpu": {"seeds": 2, "training": {"epochs": 400}}}}
     specs = project.plan("cpu", changes, methods=["slow"])
@@ -143,6 +148,7 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_its_workers_fails_and_the_others_go_on(sweep, project, monkeypatch):
     monkeypatch.setattr("benchmarks.runner.executors.raysweep.TRIES", 2)
     changes = CHANGES | {"methods": {"deadly": {"model": "toy", "params": {"spoil": "kill"}}, **CHANGES["methods"]}}
@@ -180,13 +186,27 @@ def test_plug_in_folders_and_variables_reach_the_workers(sweep, project, monkeyp
     assert str(folder) not in record.error, "it was sent there"
 
 
-def test_data_that_a_node_lacks_come_from_the_store(sweep, project, monkeypatch):
-    specs = project.plan("cpu", CHANGES, methods=["floor"], seeds=[0])
-    from benchmarks.data.store import open_dataset
+def test_an_interruption_waits_until_ray_has_started(monkeypatch):
+    """Cut short in its start, Ray ends the process with a segmentation fault."""
+    done = []
 
-    content = open_dataset("line").content_hash
-    sweep(specs)
-    assert (project.root / "store/shared-data" / content / "latentbench.json").is_file()
+    def start(**_):
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("started")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("shut down"))
+    before = signal.getsignal(signal.SIGINT)
+    interrupts.install(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), RayExecutor()._cluster():
+            done.append("used")
+    finally:
+        interrupts.install()
+        signal.signal(signal.SIGINT, before)
+    assert done == ["started", "shut down"]
 
 
 def test_a_cluster_that_does_not_answer_is_said_in_a_line(project):

@@ -1,0 +1,62 @@
+"""Which runs may train as one program: those that differ in seed, learning rate or plain numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.planning.fingerprint import digest
+from benchmarks.planning.plan import RunSpec
+from benchmarks.spec.registry import find_model
+
+#: Side by side on a GPU where nobody says.
+MOST_STACKED = 64
+
+
+def default_stack(device: str) -> int:
+    """Runs side by side where nobody says: on a CPU one, for there they gain nothing (`bench/stacking.py`)."""
+    return MOST_STACKED if device == "cuda" else 1
+
+
+def stackable(runs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
+    """Groups of two to `most` runs that may train side by side, each in the runs' order."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in runs:
+        if (key := _kind(spec)) is not None:
+            groups.setdefault(key, []).append(spec)
+    return [part for group in groups.values() for part in split_evenly(group, most) if len(part) > 1]
+
+
+def _kind(spec: RunSpec) -> str | None:
+    """What the runs of a stack have in common; None where a run is for no stack."""
+    entry = find_model(spec.model)
+    if "Trainable" not in entry.can or entry.can & {"Preparable", "Fittable"} or spec.exact:
+        return None
+    if spec.training["precision"] == "16-mixed":  # one factor scales all losses
+        return None
+    optimizer = {k: v for k, v in spec.training["optimizer"].items() if k != "lr"}
+    params = _without(spec.params, [path.split(".") for path in entry.scalars])
+    return digest([spec.target, params, spec.data, {**spec.training, "optimizer": optimizer}])
+
+
+def _without(params: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """`params` with None for the numbers at `paths`."""
+    out = dict(params)
+    for first, *rest in paths:
+        if rest and isinstance(out.get(first), Mapping):
+            out[first] = _without(out[first], [rest])
+        elif not rest and isinstance(out.get(first), int | float):
+            out[first] = None
+    return out
+
+
+def split_evenly(group: Sequence[Any], most: int) -> Iterator[list[Any]]:
+    """Parts of at most `most`, as even as can be."""
+    parts = math.ceil(len(group) / max(1, most))
+    size, larger = divmod(len(group), max(1, parts))
+    start = 0
+    for i in range(parts):
+        end = start + size + (i < larger)
+        yield list(group[start:end])
+        start = end
