@@ -107,7 +107,6 @@ def test_a_node_dies_and_the_sweep_ends_complete(cluster, sweep, project):
     assert [cached for *_, cached in again] == [True] * len(specs), "nothing is done twice"
 
 
-@pytest.mark.slow
 def test_cancelling_saves_state_and_leaves_nothing(cluster, sweep, project):
     changes = CHANGES | {"tiers": {"cpu": {"seeds": 2, "training": {"epochs": 400}}}}
     specs = project.plan("cpu", changes, methods=["slow"])
@@ -148,7 +147,6 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.mark.slow
 def test_a_run_that_kills_its_workers_fails_and_the_others_go_on(sweep, project, monkeypatch):
     monkeypatch.setattr("benchmarks.runner.executors.raysweep.TRIES", 2)
     changes = CHANGES | {"methods": {"deadly": {"model": "toy", "params": {"spoil": "kill"}}, **CHANGES["methods"]}}

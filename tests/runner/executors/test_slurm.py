@@ -31,6 +31,8 @@ CHANGES = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("benchmarks.runner.executors.slurmsweep.POLL", 0.3)
+    # how long submitit looks for the results of a task that is over; here no network file system holds them up
+    monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     yield
     interrupts.install()
 
@@ -85,7 +87,6 @@ def test_a_warned_task_saves_its_state_goes_back_into_the_queue_and_ends(project
     assert [cached for *_, cached in run(project, specs)] == [True, True], "nothing is submitted again"
 
 
-@pytest.mark.slow
 def test_interrupted_the_tasks_save_their_state_and_end(project):
     specs = project.plan("cpu", CHANGES | {"tiers.cpu.training": {"epochs": 1000}}, methods=["slow"])
     interrupts.install(signal.SIGTERM)
