@@ -7,7 +7,7 @@ members share the launches. A network of a few units shows the same on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from benchmarks.core.types import DataInfo
 from benchmarks.models.vae import VAE
 
 BATCH, SIZES = 20, (1, 4, 16)
+#: Draws a row of runs that are stacked though they differ in them; each step is one of the most draws.
+DRAWS = (1, 2, 4)
 #: The most that 16 seeds may take on an H200, in times of one (issue 7). There is no target for the CPU.
 TARGET = {"cuda": 2.0}
 
@@ -30,7 +32,7 @@ Builder = Callable[[int], torch.nn.Module]
 
 
 def stacking(quick: bool) -> list[Figure]:
-    """S = 1, 4, 16 stacked members over one run."""
+    """S = 1, 4, 16 stacked members over one run; members of differing k over as many runs."""
     torch.set_flush_denormal(True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images = torch.from_numpy(generate(ROWS, np.random.default_rng(0))["x"])
@@ -38,7 +40,7 @@ def stacking(quick: bool) -> list[Figure]:
     figures = []
     for name, make, what in (("iwae", build, "IWAE's one-layer VAE, k=1"), ("small", _small, "a VAE of 8 units")):
         contenders: dict[str, Callable[[], Any]] = {"alone": partial(_alone, make, images, steps, device)}
-        contenders |= {str(s): partial(_stacked, make, images, steps, device, s) for s in SIZES}
+        contenders |= {str(s): partial(_stacked, [make] * s, images, steps, device) for s in SIZES}
         times = interleaved(contenders, repeats=3 if quick else 5)
         figures += [
             ratio(
@@ -52,13 +54,34 @@ def stacking(quick: bool) -> list[Figure]:
             )
             for size in SIZES
         ]
-    return figures
+    return [*figures, _differing_draws(images, steps, device, repeats=3 if quick else 5)]
 
 
-def _small(seed: int) -> VAE:
+def _differing_draws(images: Tensor, steps: int, device: str, repeats: int) -> Figure:
+    """Three stacked runs of the small VAE that differ in k over the three one after another."""
+    makers = [partial(_small, k=k) for k in DRAWS]
+
+    def one_by_one() -> None:
+        for make in makers:
+            _alone(make, images, steps, device)
+
+    contenders = {"stacked": partial(_stacked, makers, images, steps, device, draws="k"), "alone": one_by_one}
+    times = interleaved(contenders, repeats=repeats)
+    ks = ", ".join(map(str, DRAWS))
+    return ratio(
+        f"stacking/small-draws-{device}",
+        f"a VAE of 8 units, batch {BATCH}, {steps} steps on {device}: k = {ks} stacked over one after another",
+        times["stacked"],
+        times["alone"],
+        steps=steps,
+        members=len(DRAWS),
+    )
+
+
+def _small(seed: int, k: int = 1) -> VAE:
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, "init"))
-        return VAE(DataInfo((SIDE * SIDE,), "binary", ROWS, levels=2), latent_dim=2, hidden=[8])
+        return VAE(DataInfo((SIDE * SIDE,), "binary", ROWS, levels=2), latent_dim=2, hidden=[8], k=k)
 
 
 def _setting(images: Tensor, steps: int, device: str) -> tuple[Any, Any, Any]:
@@ -84,9 +107,10 @@ def _alone(make: Builder, images: Tensor, steps: int, device: str) -> None:
     train(make(0), source, None, spec, fabric, seed=0)
 
 
-def _stacked(make: Builder, images: Tensor, steps: int, device: str, size: int) -> None:
+def _stacked(makers: Sequence[Builder], images: Tensor, steps: int, device: str, draws: str = "") -> None:
     from benchmarks.training.member import Member
     from benchmarks.training.stacked import train_stacked
 
     fabric, source, spec = _setting(images, steps, device)
-    train_stacked([Member(make(seed), spec, seed) for seed in range(size)], source, None, fabric)
+    members = [Member(make(seed), spec, seed) for seed, make in enumerate(makers)]
+    train_stacked(members, source, None, fabric, draws=draws)

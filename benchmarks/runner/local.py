@@ -56,6 +56,7 @@ def run_all(
     *,
     threads: int | None = None,
     stack: int = 1,
+    stack_draws: bool = False,
 ) -> None:
     """Carry out `runs`; a failed one leaves its record and the rest goes on.
 
@@ -67,6 +68,7 @@ def run_all(
         on_told, on_done: told how the runs go.
         threads: torch threads of each; by default the cores are shared among the jobs.
         stack: runs of one method that train as one program, at most; those come first, in this process.
+        stack_draws: whether runs that differ in their number of draws are among them.
 
     Raises:
         UserError: data or folders that no run can do without.
@@ -75,7 +77,8 @@ def run_all(
     if stack > 1 and settings.devices == 1:
         from benchmarks.runner.stacks import run_stacks
 
-        runs = run_stacks(runs, replace(settings, threads=threads or threads_for(1)), stack, on_told, on_done)
+        here = replace(settings, threads=threads or threads_for(1))
+        runs = run_stacks(runs, here, stack, on_told, on_done, draws=stack_draws)
     settings = replace(settings, threads=threads or threads_for(jobs * settings.devices))
     waiting = Waiting(runs)
     if jobs == 1 and settings.devices == 1:  # what joins several devices may take its process down

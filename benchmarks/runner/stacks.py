@@ -25,7 +25,8 @@ from benchmarks.runner.attempt import Attempt, no_memory
 from benchmarks.runner.distributed import arrange, crew
 from benchmarks.runner.one import SETTLED, lock, standing
 from benchmarks.runner.settings import Settings, Told
-from benchmarks.runner.stackable import MOST_STACKED, split_evenly, stackable
+from benchmarks.runner.stackable import MOST_STACKED, draws_of, split_evenly, stackable
+from benchmarks.spec.registry import find_model
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,8 @@ def run_stacks(
     on_told: Callable[[Told], None],
     on_done: OnDone,
     say: Callable[[str], None] = note,
+    *,
+    draws: bool = False,
 ) -> list[RunSpec]:
     """Do those of `runs` that can be stacked, at most `most` side by side, in this process.
 
@@ -57,6 +60,7 @@ def run_stacks(
         most: members of a stack.
         on_told, on_done: told how the runs go.
         say: told what could not be stacked, once a method.
+        draws: whether runs may be stacked that differ in their number of draws.
 
     Returns:
         Those that are left: for no stack, or in other hands.
@@ -76,7 +80,7 @@ def run_stacks(
         done.add(id(spec))
         on_done(spec, record, cached)
 
-    for group in stackable(runs, most):
+    for group in stackable(runs, most, draws=draws):
         check()
         perform_stack(group, settings, on_told, finished, once)
     return [spec for spec in runs if id(spec) not in done]
@@ -229,7 +233,8 @@ def _results(part: Sequence[_Standing], settings: Settings) -> list[_Result]:
         models = [build_model(specs[0], data.info)]
         if not isinstance(models[0], Trainable) or isinstance(models[0], Preparable):
             raise CannotStack("the model is not trained by gradients alone")
-        if len(part) > _room(models[0], data, protocols[0], mates.fabric.device):
+        most = max(map(draws_of, specs))
+        if len(part) > _room(models[0], data, protocols[0].batch_size * most, mates.fabric.device):
             raise MemoryError("so many do not fit side by side")
         models += [build_model(spec, data.info) for spec in specs[1:]]
         valid = _source(data, "valid", mates.fabric.device) if "valid" in data.splits else None
@@ -243,17 +248,21 @@ def _results(part: Sequence[_Standing], settings: Settings) -> list[_Result]:
             for model, protocol, one in zip(models, protocols, part, strict=True)
         ]  # fmt: skip
         with deferred():  # the loop stops between two steps, where every state is whole
-            trained = train_stacked(members, _source(data, "train", mates.fabric.device), valid, mates.fabric)
+            trained = train_stacked(
+                members, _source(data, "train", mates.fabric.device), valid, mates.fabric,
+                draws=find_model(specs[0].model).draws.rpartition(".")[2],
+            )  # fmt: skip
     weights = [{k: v.detach().cpu().clone() for k, v in m.state_dict().items()} for m in models]
     return [_Result(t, w) for t, w in zip(trained, weights, strict=True)]
 
 
-def _room(model: Any, data: Data, protocol: Any, device: torch.device) -> int:
-    """Members that the free memory holds, by a rough count of weights and of a batch; two at least."""
+def _room(model: Any, data: Data, rows: int, device: torch.device) -> int:
+    """Members that the free memory holds, by a rough count of weights and of a batch's rows, each as often as it is
+    decoded; two at least."""
     import torch
 
     numbers = sum(p.numel() for p in model.parameters()) * _COPIES
-    numbers += protocol.batch_size * data.info.dims * _ACTIVATIONS
+    numbers += rows * data.info.dims * _ACTIVATIONS
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:

@@ -16,13 +16,26 @@ _OWN = {"_parameters", "_buffers", "_modules", "training", "_flat_weights", "_fl
 _OWN |= {name for name in vars(nn.Module()) if "state_dict" in name}
 
 
-def differing_scalars(models: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """The plain numbers in which models differ, (S,) each, by path below ``model``.
+def differing_numbers(models: Sequence[nn.Module], draws: str = "") -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """The numbers in which models differ, by path below ``model``.
+
+    Args:
+        draws: name of the attribute that counts draws a row, a whole number in which they may differ; empty: none.
+
+    Returns:
+        The plain numbers, (S,) each; the counts of draws, one a model.
 
     Raises:
         CannotStack: they differ in something else.
     """
     device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
+    values = {path: [_at(m, path) for m in models] for path in _differing(models, draws)}
+    scalars = {p: torch.tensor(v, device=device) for p, v in values.items() if isinstance(v[0], float)}
+    return scalars, {p: v for p, v in values.items() if p not in scalars}
+
+
+def _differing(models: Sequence[nn.Module], draws: str) -> list[str]:
+    """Where models differ in a number, which may be a whole one only under the name `draws`."""
     paths: dict[str, None] = {}
     for other in models[1:]:
         pairs = zip_longest(
@@ -35,14 +48,16 @@ def differing_scalars(models: Sequence[nn.Module]) -> dict[str, Tensor]:
                 x, y = a.__dict__.get(key), b.__dict__.get(key)
                 if alike(x, y):
                     continue
-                if not (isinstance(x, float) and isinstance(y, float)):
+                counts = key == draws and type(x) is type(y) is int and min(x, y) > 0
+                if not (counts or (isinstance(x, float) and isinstance(y, float))):
                     raise CannotStack(f"members differ in {name}.{key}, which is no plain number")
                 paths[f"{name}.{key}"] = None
-    found = {}
-    for path in paths:
-        owner, _, last = path.removeprefix("model").removeprefix(".").rpartition(".")
-        found[path] = torch.tensor([getattr(m.get_submodule(owner), last) for m in models], device=device)
-    return found
+    return list(paths)
+
+
+def _at(model: nn.Module, path: str) -> Any:
+    owner, _, last = path.removeprefix("model").removeprefix(".").rpartition(".")
+    return getattr(model.get_submodule(owner), last)
 
 
 def _kind(module: Any) -> tuple[str, tuple[type, ...]]:

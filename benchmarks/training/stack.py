@@ -7,6 +7,7 @@ Gradients come from ordinary reverse mode behind vmap, so that a parameter which
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from benchmarks.core.types import Batch
-from benchmarks.training.draws_by_member import CannotStack, MemberNoise, by_member
-from benchmarks.training.likeness import differing_scalars, plain_attributes
+from benchmarks.training.draws_by_member import CannotStack, Drawn, MemberNoise, Tiling, by_member, heard
+from benchmarks.training.likeness import differing_numbers, plain_attributes
 
 #: How vmap says that it knows an operation only by its parts.
 _COMPOSED = "Batching rule not implemented"
@@ -46,19 +47,28 @@ class Stack:
         streams: each member's generator of noise.
         in_parts: have torch take composed operations apart before vmap sees them, so that autocast, too, treats their
             parts as it does outside of vmap.
+        draws: name of the attribute that counts draws a row, in which they may differ: all run with a common multiple,
+            for which each repeats its own (`Tiling`). Empty: none.
 
     Attributes:
         parameters: name -> (S, ...), in the order of `Module.parameters`.
         in_parts: as given, or as found to be needed.
+        counts: draws a row of each member, where they differ; else None.
 
     Raises:
-        CannotStack: they differ in more than weights and plain numbers.
+        CannotStack: they differ in more than weights, plain numbers and draws.
     """
 
-    def __init__(self, models: Sequence[nn.Module], streams: Sequence[Generator], *, in_parts: bool = False) -> None:
+    def __init__(
+        self, models: Sequence[nn.Module], streams: Sequence[Generator], *, in_parts: bool = False, draws: str = ""
+    ) -> None:
         self._losses = [_Loss(m) for m in models]
         self._noise = MemberNoise(streams)
-        self._scalars = differing_scalars(models)
+        self._scalars, counts = differing_numbers(models, draws)
+        self.counts = next(iter(counts.values()), None)
+        if any(c != self.counts for c in counts.values()):
+            raise CannotStack(f"members differ in two numbers of draws: {' and '.join(counts)}")
+        self._common = dict.fromkeys(counts, math.lcm(*self.counts or [1]))
         self.parameters = _gather([dict(loss.named_parameters()) for loss in self._losses])
         for name, whole in self.parameters.items():
             own = [loss.get_parameter(name) for loss in self._losses]
@@ -99,6 +109,7 @@ class Stack:
             CannotStack: the model does what vmap cannot follow, or draws from where members cannot be kept apart.
         """
         base, noise = self._losses[0], self._noise
+        tiling = Tiling(self.counts, batch.x.shape[1]) if self.counts is not None else None
 
         def one(
             parameters: Mapping[str, Tensor],
@@ -118,7 +129,7 @@ class Stack:
                 now = {n: b.clone() for n, b in buffers.items()}
                 return terms_of(now), now
 
-            with by_member(noise, member), _attributes(base, scalars):
+            with by_member(noise, member, tiling), _attributes(base, {**scalars, **self._common}):
                 if not self.in_parts:
                     return terms_of(buffers)
                 # below a level of differentiation, torch takes operations apart; what lies above it cannot be written
@@ -143,35 +154,51 @@ class Stack:
             alone: for member i the same batch (N, ...) and its generator as they are before the loss.
 
         Raises:
-            CannotStack: a loss or the number of draws is another one than alone, or the model keeps a state that is
-                no buffer.
+            CannotStack: a loss or what is drawn is another one than alone, or the model keeps a state that is no
+                buffer. Where members differ in their draws: another term or a gradient is another one than alone, or
+                a buffer changes at all.
         """
         before = {name: whole.clone() for name, whole in self._buffers.items()}
         kept = plain_attributes(self._losses[0])
-        drawn = [s.get_state() for s in self._noise.streams]
+        terms, drawn = self._heard_losses(batch)
+        if kept != plain_attributes(self._losses[0]):
+            raise CannotStack("the model keeps state outside of its buffers")
+        if self.counts and not all(torch.equal(b, self._buffers[name]) for name, b in before.items()):
+            raise CannotStack("the model keeps statistics, which repeated draws would change")  # a variance by n - 1
+        close = _rounding(terms["loss"].device.type)
+        gradients = _gradients(terms["loss"], self.parameters) if self.counts else {}
+        for i, loss in enumerate(self._losses):
+            own, noise = alone(i)
+            with torch.set_grad_enabled(bool(gradients)), heard(noise) as by_itself:
+                expected = functional_call(loss, {n: b[i] for n, b in before.items()}, (own, noise))
+            if by_itself != drawn[i] or not torch.equal(noise.get_state(), self._noise.streams[i].get_state()):
+                raise CannotStack("it draws other numbers than alone")
+            for name in terms if self.counts else ("loss",):
+                _hold(name, terms[name][i], expected[name], close)
+            if gradients:
+                right = _gradients(expected["loss"], dict(loss.named_parameters()))
+                if _apart({n: g[i] for n, g in gradients.items()}, right) > 10 * close:
+                    raise CannotStack("its gradient is another one than alone")
+        return terms
+
+    def _heard_losses(self, batch: Batch) -> tuple[dict[str, Tensor], list[list[Drawn]]]:
+        """`losses`, in parts if need be, and what each member has drawn."""
+        noise = self._noise
+        states = [s.get_state() for s in noise.streams]
+        drawn: list[list[Drawn]] = [[] for _ in states]
+        noise.drawn = drawn
         try:
-            terms = self.losses(batch)
+            return self.losses(batch), drawn
         except CannotStack as e:
             if self.in_parts or _COMPOSED not in str(e):
                 raise
             self.in_parts = True
-            for stream, state in zip(self._noise.streams, drawn, strict=True):
+            for stream, state in zip(noise.streams, states, strict=True):
                 stream.set_state(state)
-            terms = self.losses(batch)
-        if kept != plain_attributes(self._losses[0]):
-            raise CannotStack("the model keeps state outside of its buffers")
-        device = terms["loss"].device.type
-        coarse = torch.is_autocast_enabled(device) or (device == "cuda" and torch.backends.cuda.matmul.allow_tf32)
-        close = 1e-2 if coarse else 1e-4  # rounding alone; another beta would show
-        for i, loss in enumerate(self._losses):
-            own, noise = alone(i)
-            with torch.no_grad():
-                expected = functional_call(loss, {n: b[i] for n, b in before.items()}, (own, noise))["loss"]
-            if not torch.allclose(expected.float(), terms["loss"][i].detach(), rtol=close, atol=close, equal_nan=True):
-                raise CannotStack(f"its loss is {float(expected):.6g} alone and {float(terms['loss'][i]):.6g} stacked")
-            if not torch.equal(noise.get_state(), self._noise.streams[i].get_state()):
-                raise CannotStack("it draws another number of times than alone")
-        return terms
+            noise.drawn = drawn = [[] for _ in states]
+            return self.losses(batch), drawn
+        finally:
+            noise.drawn = None
 
     def clip(self, max_norm: float) -> None:
         """Scale each member's gradient to a norm of at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does."""
@@ -199,6 +226,32 @@ def _gather(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         if list(state) != names or any(state[n].shape != states[0][n].shape for n in names):
             raise CannotStack("members have parameters or buffers of different names or shapes")
     return {n: torch.stack([s[n].detach() for s in states]) for n in names}
+
+
+def _rounding(device: str) -> float:
+    """By how much numbers may differ for rounding alone; another beta would show."""
+    coarse = torch.is_autocast_enabled(device) or (device == "cuda" and torch.backends.cuda.matmul.allow_tf32)
+    return 1e-2 if coarse else 1e-4
+
+
+def _hold(name: str, found: Tensor, right: Any, close: float) -> None:
+    """Hold a term against that of the member alone."""
+    found, right = found.detach().float(), torch.as_tensor(right).detach().float()
+    if not torch.allclose(right, found, rtol=close, atol=close, equal_nan=True):
+        raise CannotStack(f"its {name} is {float(right):.6g} alone and {float(found):.6g} stacked")
+
+
+def _gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the sum of `loss`, by name; its graph is kept."""
+    wanted = {n: p for n, p in parameters.items() if p.requires_grad}
+    found = torch.autograd.grad(loss.sum(), list(wanted.values()), retain_graph=True, materialize_grads=True)
+    return dict(zip(wanted, found, strict=True))
+
+
+def _apart(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """The norm of their difference over that of `right`."""
+    gap = math.hypot(*(float((found[n] - r).norm()) for n, r in right.items()))
+    return gap / max(math.hypot(*(float(r.norm()) for r in right.values())), 1e-6)
 
 
 def _same(tensors: Sequence[Tensor]) -> bool:

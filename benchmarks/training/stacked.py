@@ -1,8 +1,9 @@
 """Several trainings as one program, each of which ends as it would alone, but for rounding.
 
 `benchmarks.training.loop` says what a training is; here the same is done to a stack of models that differ in seed, in
-learning rate and in plain numbers. Orders, noise, schedules, clipping, averages, best weights, curves and checkpoints
-are each member's own. A member that diverges or stops early leaves, and the others go on.
+learning rate, in plain numbers and, if wanted, in their draws a row. Orders, noise, schedules, clipping, averages,
+best weights, curves and checkpoints are each member's own. A member that diverges or stops early leaves, and the others
+go on.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def train_stacked(
-    members: Sequence[Member], train_set: Source, valid_set: Source | None, fabric: Fabric
+    members: Sequence[Member], train_set: Source, valid_set: Source | None, fabric: Fabric, *, draws: str = ""
 ) -> list[Trained | Diverged]:
     """Train the members side by side, in place.
 
@@ -42,6 +43,7 @@ def train_stacked(
         members: two or more, or one.
         train_set, valid_set: preprocessed rows on the device, the same for all.
         fabric: launched.
+        draws: name of the models' attribute that counts draws a row, in which they may differ; empty: none.
 
     Returns:
         What each leaves behind, or how it diverged; in the order of `members`.
@@ -56,20 +58,24 @@ def train_stacked(
         places = [Place(m, train_set, valid_set, fabric) for m in members]
         if len({p.standing.out.steps for p in places}) > 1 or any(p.standing.finished for p in places):
             raise CannotStack("members stand at different steps")
-        _Trainings(sorted(places, key=lambda p: p.spec.optimizer.lr), train_set, valid_set, fabric).run()
+        places_by_rate = sorted(places, key=lambda p: p.spec.optimizer.lr)
+        _Trainings(places_by_rate, train_set, valid_set, fabric, draws).run()
     return [p.diverged or p.standing.out for p in places]
 
 
 class _Trainings:
     """The loop over steps. `places` are those still in training, equal learning rates together."""
 
-    def __init__(self, places: list[Place], train_set: Source, valid_set: Source | None, fabric: Fabric) -> None:
-        self._places, self._train, self._valid, self._fabric = places, train_set, valid_set, fabric
+    def __init__(
+        self, places: list[Place], train_set: Source, valid_set: Source | None, fabric: Fabric, draws: str
+    ) -> None:
+        self._places, self._train, self._valid, self._fabric, self._draws = places, train_set, valid_set, fabric, draws
         spec = places[0].spec
         self._per_epoch = math.ceil(len(train_set) / spec.batch_size)
         self._factor = learning_rate_factor(spec.schedule, self._per_epoch, places[0].last)
         self._began = self._ticked = self._shown = time.monotonic()
-        self._checked = self._in_parts = False
+        self._checked: set[tuple[int, ...]] = set()
+        self._in_parts = False
         self._build()
 
     def run(self) -> None:
@@ -99,7 +105,8 @@ class _Trainings:
         """The stack of those still in training, from their own models, optimisers and sums."""
         places = self._places
         mixed = places[0].spec.precision != "32-true"
-        self._stack = Stack([p.model for p in places], [p.noise for p in places], in_parts=mixed or self._in_parts)
+        models, streams = [p.model for p in places], [p.noise for p in places]
+        self._stack = Stack(models, streams, in_parts=mixed or self._in_parts, draws=self._draws)
         self._optimizer = StackedOptimizer(list(self._stack.parameters.values()), [p.spec.optimizer for p in places])
         self._optimizer.load([p.optimizer.state_dict() for p in places])
         self._noise = MemberNoise([p.noise for p in places])
@@ -110,15 +117,18 @@ class _Trainings:
 
     def _step(self) -> dict[str, Tensor]:
         spec, step = self._places[0].spec, self._at.steps
-        before = None if self._checked else [p.noise.get_state() for p in self._places]
         indices = [next(p.orders) for p in self._places]
+        # a draw is told by its shape (draws, rows, ...), so what holds for one size of batch need not for another
+        case = (len(indices[0]), *self._stack.counts) if self._stack.counts is not None else ()
+        before = None if case in self._checked else [p.noise.get_state() for p in self._places]
         batch = self._batch(indices, step)
         with self._fabric.autocast():
             if before is None:
                 terms = self._stack.losses(batch)
             else:
                 terms = self._stack.checked_losses(batch, lambda i: self._alone(indices[i], before[i], step))
-                self._checked, self._in_parts = True, self._stack.in_parts
+                self._checked.add(case)
+                self._in_parts = self._stack.in_parts
         terms["loss"].sum().backward()
         if spec.gradient_clip_norm is not None:
             self._stack.clip(spec.gradient_clip_norm)

@@ -128,11 +128,11 @@ def test_too_much_memory_halves_the_stack(project, settings, monkeypatch):
 
     train, sizes = stacked.train_stacked, []
 
-    def tight(members, *rest):
+    def tight(members, *rest, **options):
         sizes.append(len(members))
         if len(members) > 2:
             raise RuntimeError("[enforce fail] not enough memory: you tried to allocate much")
-        return train(members, *rest)
+        return train(members, *rest, **options)
 
     monkeypatch.setattr(stacked, "train_stacked", tight)
     runs = project.plan("cpu", VAE, methods=["deep"], seeds=list(range(5)))

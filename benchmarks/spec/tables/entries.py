@@ -21,6 +21,11 @@ class ModelEntry:
         summary: one line for `latentbench list models`.
         scalars: parameters, as dotted paths, that are used as numbers and nothing else, so that runs which differ in
             them may train side by side.
+        draws: the parameter, as a dotted path, that counts the draws which training makes for each row, so that runs
+            which differ in it may train side by side (`run --stack-draws`). Only where the loss, its gradient and the
+            other terms stay as they are when every draw is repeated (means and log-mean-exps over the draws), where the
+            noise comes from `torch.randn` or `torch.rand` in the shape (draws, N, ...), or (N, ...) for one draw, and
+            where the model holds the number in an attribute of the parameter's name.
         whole_batch: its training loss can take something from the batch as a whole (an estimate of the aggregate
             posterior, statistics of the costs, counts of an EM step, Markov chains), so that no batch may be divided.
     """
@@ -30,6 +35,7 @@ class ModelEntry:
     summary: str
     scalars: tuple[str, ...] = ()
     whole_batch: bool = False
+    draws: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,16 @@ class MetricEntry:
 
 
 def model(
-    target: str, can: str, summary: str, *, scalars: tuple[str, ...] = (), whole_batch: bool = False
+    target: str,
+    can: str,
+    summary: str,
+    *,
+    scalars: tuple[str, ...] = (),
+    whole_batch: bool = False,
+    draws: str = "",
 ) -> ModelEntry:
     """The entry of one of our models; `can` names its protocols, apart by spaces."""
-    return ModelEntry(f"benchmarks.models.{target}", frozenset(can.split()), summary, scalars, whole_batch)
+    return ModelEntry(f"benchmarks.models.{target}", frozenset(can.split()), summary, scalars, whole_batch, draws)
 
 
 def metric(

@@ -10,12 +10,14 @@ MODELS: dict[str, ModelEntry] = {
         "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
         "variational autoencoder with one stochastic layer; ELBO, beta-ELBO or IWAE objective",
         scalars=("beta",),
+        draws="k",
     ),
     "hierarchical-vae": model(
         "vae:HierarchicalVAE",
         "Trainable VariationalBound Sampler Encoder Decoder Reconstructor",
         "variational autoencoder with several stochastic layers; ELBO or IWAE objective",
         scalars=("beta",),
+        draws="k",
     ),
     "wake-sleep": model(
         "wake_sleep:WakeSleep",
