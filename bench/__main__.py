@@ -29,6 +29,7 @@ BENCHMARKS = {
     "loop": "bench.harness:loop",
     "kinds": "bench.kinds:kinds",
     "stacking": "bench.stacking:stacking",
+    "compiling": "bench.compiling:compiling",
     "run": "bench.whole:run",
     "scheduling": "bench.scheduling:scheduling",
     "jobs": "bench.jobs:jobs",

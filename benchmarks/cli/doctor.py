@@ -82,6 +82,16 @@ def _devices() -> Iterator[Finding]:
         yield Finding("note", "cuda", "no GPU", "tiers smoke and cpu need none")
 
 
+def _compiler() -> Iterator[Finding]:
+    """What torch compiles losses with on the CPU."""
+    wanted = os.environ.get("CXX")
+    found = next((c for c in ([wanted] if wanted else ["g++", "clang++"]) if shutil.which(c)), None)
+    if found is None:
+        yield Finding("note", "C++ compiler", wanted or "none", "install g++ to use `run --compile` on the CPU")
+    else:
+        yield Finding("ok", "C++ compiler", found)
+
+
 def _folders() -> Iterator[Finding]:
     from benchmarks.core.paths import data_dir, project_root, results_dir, shown
 
@@ -179,6 +189,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _python,
     _packages,
     _devices,
+    _compiler,
     _folders,
     _credentials,
     _pipeline,

@@ -18,6 +18,7 @@ from benchmarks.core.errors import UserError
         "run iwae real-nvp --tier smoke",
         "run iwae --tier paper --executor ray --address auto --store s3://bucket/results --gpus-per-run 0.25",
         "run iwae --tier paper --executor slurm --slurm partition=a100,time=4:00:00 --dry-run",
+        "run iwae --tier cpu --compile auto --threads 1",
         "run iwae --tier cpu --until-settled --cap 16",
         "run iwae beta-tcvae --tier paper --budget 8h",
     ),
@@ -26,7 +27,9 @@ from benchmarks.core.errors import UserError
 @tier_option("smoke: seconds; cpu: minutes; paper: the paper's protocol. Default: cpu, or paper where that is small.")
 @click.option("--seeds", help="A number of seeds (3) or a list (4,7), instead of the suite's own.")
 @click.option("--until-settled", is_flag=True, help="Add seeds until every claim is settled, or the cap is reached.")
-@click.option("--cap", type=click.IntRange(2, 10_000), help="With --until-settled: seeds of a method. Default: 12.")
+@click.option(
+    "--cap", type=click.IntRange(2, 10_000), help="With --until-settled or --budget: seeds of a method. Default: 12."
+)
 @click.option("--budget", metavar="TIME", help="Run what settles most claims in that time (8h, 30m), as `plan` says.")
 @click.option("--method", "methods", multiple=True, help="Only these methods; a name or pattern, repeatable.")
 @click.option("--dataset", "datasets", multiple=True, help="Only these datasets; a name or pattern, repeatable.")
@@ -46,6 +49,18 @@ from benchmarks.core.errors import UserError
     show_default=True,
     help="Train runs that differ in seed, learning rate or plain numbers alone as one program, at most N of them. "
     "auto: as many as fit on a GPU; off on the CPU, where it gains nothing.",
+)
+@click.option(
+    "--stack-draws",
+    is_flag=True,
+    help="Stack runs that differ in their number of draws (k), too: each step costs them all as much as the largest k, "
+    "so it pays for small models on a GPU.",
+)
+@click.option(
+    "--compile",
+    type=click.Choice(["auto", "off", "on", "graphs"]),
+    help="Compile losses: where timing a few steps says that it pays, never, always, or always and as CUDA graphs. "
+    "Default: auto on a GPU, off on the CPU. Stacked runs are not compiled.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
@@ -75,6 +90,7 @@ def command(ctx: click.Context, **options: Any) -> None:
 
     With --until-settled the claims are judged at looks that are declared before the first run, by a sequential test
     that allows for them; `latentbench verdict` then uses it too. The same command goes on after an interruption.
+    --budget does so where it adds seeds to those that the tier has.
     """
     from benchmarks.cli.sweep import Sweep
 
@@ -84,8 +100,32 @@ def command(ctx: click.Context, **options: Any) -> None:
     one_of(
         ("--seeds", options["seeds"]), ("--until-settled", options["until_settled"]), ("--budget", options["budget"])
     )
-    if options["cap"] is not None and not options["until_settled"]:
-        raise UserError("it goes with --until-settled", where="--cap", fix="give both, or neither")
+    if options["cap"] is not None and not (options["until_settled"] or options["budget"]):
+        raise UserError("it goes with --until-settled or --budget", where="--cap", fix="give both, or neither")
     if options["devices"] > 1 and options["executor"] != "local":
         raise UserError("it is for this machine", where="--devices", fix="leave it out, or use --executor local")
+    if options["compile"] not in (None, "off") and options["devices"] > 1:
+        raise UserError("a run over several devices is not compiled", where="--compile", fix="leave one of them out")
+    if options["stack_draws"]:
+        _refuse_without_stacks(options["stack"], options["device"], options["devices"], options["executor"])
     ctx.exit(Sweep(**options).go())
+
+
+def _refuse_without_stacks(stack: int | None, device: str, devices: int, executor: str) -> None:
+    """Refuse ``--stack-draws`` where nothing is stacked.
+
+    Raises:
+        UserError: runs train one by one.
+    """
+    from benchmarks.cli.devices import device_for
+    from benchmarks.runner.stackable import default_stack
+
+    where = "--stack-draws"
+    if executor != "local":
+        raise UserError("it is for this machine", where=where, fix="leave it out, or use --executor local")
+    if devices > 1:
+        raise UserError("runs over several devices are not stacked", where=where, fix="leave it or --devices out")
+    if stack is not None and stack < 2:
+        raise UserError("it goes with stacked runs", where=where, fix="give --stack auto or --stack N, N above 1")
+    if stack is None and default_stack(device_for(device)) < 2:
+        raise UserError("nothing is stacked on the CPU unasked", where=where, fix="give --stack N too, N above 1")

@@ -26,7 +26,7 @@ from benchmarks.spec.validation import problems
 if TYPE_CHECKING:
     from benchmarks.records.record import Record
     from benchmarks.runner.executors.choice import Executor, Name
-    from benchmarks.runner.settings import Settings
+    from benchmarks.runner.settings import Compile, Settings
     from benchmarks.runner.tracking import Mode
 
 
@@ -42,6 +42,8 @@ class Sweep:
     jobs: int | None = None
     threads: int | None = None
     stack: int | None = None
+    stack_draws: bool = False
+    compile: Compile | None = None
     checkpoint_every: float | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
@@ -91,6 +93,10 @@ class Sweep:
         started = time.monotonic()
         if self.until_settled:
             declare_looks(loaded, self._tier, self.cap, settings.results)
+        elif self.budget is not None:
+            from benchmarks.cli.budgeted import declare_first
+
+            declare_first(loaded, plans, self._tier, self.cap, settings.results)
         with display(quiet=self.quiet) as screen:
             self._run(plans, settings, screen)
             if self.until_settled:
@@ -114,6 +120,7 @@ class Sweep:
                 self.methods,
                 self.datasets,
                 threads=self.threads or 1,
+                cap=self.cap,
                 quiet=self.quiet,
             )
         return [
@@ -129,12 +136,15 @@ class Sweep:
 
         results = results_dir()
         _writable(results)
+        away = self._elsewhere()
+        device = device_for(self.device, self.devices) if away is None else away.device(self.device)
+        if self.compile == "graphs" and device != "cuda":
+            raise UserError("CUDA graphs need a GPU", where="--compile graphs", fix="use --compile on")
         return Settings(
             results=results,
             devices=self.devices,
-            device=device_for(self.device, self.devices)
-            if (away := self._elsewhere()) is None
-            else away.device(self.device),
+            device=device,
+            compile=self.compile or ("auto" if device == "cuda" else "off"),
             wandb=self.wandb or default_mode(),
             weights=not self.no_weights,
             force=self.force,
@@ -189,7 +199,16 @@ class Sweep:
         from benchmarks.runner.stackable import default_stack
 
         stack = default_stack(settings.device) if self.stack is None else self.stack
-        run_all(runs, settings, jobs, bars.told, finished, threads=self.threads, stack=stack)
+        run_all(
+            runs,
+            settings,
+            jobs,
+            bars.told,
+            finished,
+            threads=self.threads,
+            stack=stack,
+            stack_draws=self.stack_draws,
+        )
 
     def _count(self, status: str, n: int = 1) -> None:
         self.counts[status] = self.counts.get(status, 0) + n

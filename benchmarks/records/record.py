@@ -98,13 +98,19 @@ class Provenance(_Strict):
     started: str
     ended: str
     stacked: int = Field(1, ge=1, description="runs that trained side by side as one program, this one included")
+    compiled: Literal["eager", "inductor", "graphs"] = Field(
+        "eager",
+        description="how the loss was computed: by torch's own kernels, by compiled ones, by CUDA graphs of them",
+    )
+    step_seconds: dict[str, float] = Field({}, description="of each way that was timed to choose among them")
     resumed_from: int | None = Field(None, description="step of the checkpoint that it went on from, if it did")
     faults: list[str] = Field([], description="what went wrong on the way and was survived")
 
     @model_serializer(mode="wrap")
     def _as_sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later than seals is written where it says something, so that older records keep theirs."""
-        return {k: v for k, v in handler(self).items() if k not in ("devices", "stacked") or v != 1}
+        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}}
+        return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}
 
 
 class Record(_Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from benchmarks.records.corrections import note_corrections
 from benchmarks.records.record import Record, Status, remove_unfinished, write_atomically, write_record
 from benchmarks.runner import provenance
 from benchmarks.runner.checkpoints import Checkpoints
+from benchmarks.runner.compiling import Choice, choose
 from benchmarks.runner.distributed import arrange, crew
 from benchmarks.runner.recording import keep_results, make_record
 from benchmarks.runner.settings import Settings, Told
@@ -26,6 +28,7 @@ from benchmarks.runner.watch import DataWatch
 
 if TYPE_CHECKING:
     from benchmarks.runner.experiment import Outcome
+    from benchmarks.training.compiled import Compiled
     from benchmarks.training.loop import Progress
 
 #: What is called for the outcome: as `benchmarks.runner.experiment.run_experiment`.
@@ -47,6 +50,7 @@ class Attempt:
         tracker: told of the curve.
         stacked: runs that trained side by side with it, itself included.
         shared: seconds of this process that it has used up side by side with others.
+        compiled: how its loss is computed, and what was timed to decide that.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Attempt:
         damage: str | None,
     ) -> None:
         self.spec, self.stacked, self.shared = spec, 1, 0.0
+        self.compiled, self._clock = Choice(), monotonic()
         self._settings, self._dataset, self._folder, self._tell = settings, dataset, folder, tell
         self._data_hash = dataset.content_hash
         self._watch = DataWatch(dataset)
@@ -101,7 +106,7 @@ class Attempt:
         spec, settings, checkpoints = self.spec, self._settings, self.checkpoints
         if settings.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        clock = monotonic()
+        self._clock = monotonic()
         try:
             if (changed := self._watch.fault()) is None:
                 status, error, outcome = self._attempt(experiment)
@@ -127,10 +132,11 @@ class Attempt:
             error,
             outcome,
             self._started,
-            monotonic() - clock + checkpoints.spent + self.shared,
+            monotonic() - self._clock + checkpoints.spent + self.shared,
             files=files,
             checkpoints=checkpoints,
             stacked=self.stacked,
+            compiled=self.compiled,
         )
         write_record(self._folder / "record.json", record)
         with suppress(OSError):  # the record is what counts
@@ -152,8 +158,12 @@ class Attempt:
         from benchmarks.runner.experiment import run_experiment
 
         try:
+            if experiment is None:
+                self._tell(Told(self.spec.cell, "choosing how to compute the loss"))
+                self.compiled = choose(self.spec, self._settings)
+                self._clock = monotonic()  # what was timed serves all runs of the method, and is no cost of this one
             arrange(self.spec, self._settings)
-            with crew(self.spec, self._settings, self.checkpoints) as mates:
+            with crew(self.spec, self._settings, self.checkpoints, self.compiled.way) as mates:
 
                 def phase(name: str) -> None:
                     check()
@@ -168,6 +178,7 @@ class Attempt:
                     on_phase=phase,
                     checkpoints=mates.checkpoints,
                 )
+                self._note_way(mates.compiled)
         except Diverged as e:
             step = self.checkpoints.last_step()
             return "diverged", str(e) if step is None else f"{e}; last checkpoint: step {step}", None
@@ -179,6 +190,13 @@ class Attempt:
                 write_atomically(self._folder / "traceback.txt", without_secrets(traceback.format_exc()))
             return ("out-of-memory" if no_memory(e) else "failed"), _where(e), None
         return "finished", None, outcome
+
+    def _note_way(self, compiled: Compiled | None) -> None:
+        """Keep how the loss was computed in the end."""
+        if compiled is not None:
+            self.compiled = replace(self.compiled, way=compiled.way)
+            if compiled.refused is not None:
+                self.checkpoints.faults.append(f"trained uncompiled: {compiled.refused}")
 
 
 def no_memory(error: Exception) -> bool:

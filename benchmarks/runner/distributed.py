@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
     from benchmarks.runner.experiment import RunKeeper
+    from benchmarks.training.compiled import Compiled, Way
 
 #: Longest wait for another process, as for the leader's validation.
 TIMEOUT = timedelta(minutes=30)
@@ -76,16 +77,23 @@ class Crew:
         fabric: launched.
         checkpoints: for the experiment.
         begins: told of each phase of the run as it begins.
+        compiled: the strategy that compiles its loss, where there is one.
     """
 
     fabric: Fabric
     checkpoints: RunKeeper
     begins: Callable[[str], None] = lambda _: None
+    compiled: Compiled | None = None
 
 
 @contextmanager
-def crew(spec: RunSpec, settings: Settings, checkpoints: Checkpoints) -> Iterator[Crew]:
+def crew(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, way: Way = "eager") -> Iterator[Crew]:
     """This process, and helpers where the run is spread; they are gone when the block ends.
+
+    Args:
+        spec, settings: the run, and how to carry it out.
+        checkpoints: where its state is kept.
+        way: how its loss is computed where one device trains it.
 
     Raises:
         Diverged, MemoryError, UserError, RuntimeError, KeyboardInterrupt: what happened to a helper first.
@@ -98,13 +106,28 @@ def crew(spec: RunSpec, settings: Settings, checkpoints: Checkpoints) -> Iterato
             yield found
         return
     options: dict[str, Any] = {}
+    compiled: Compiled | None = None
     if devices > 1:
         from benchmarks.training.sharded import InTurn
 
         options["strategy"] = InTurn(devices, settings.device)
+    elif way != "eager":
+        from benchmarks.training.compiled import Compiled
+
+        options["strategy"] = compiled = Compiled(way, settings.device)
     fabric = Fabric(accelerator=settings.device, devices=1, precision=spec.training["precision"], **options)
     fabric.launch()
-    yield Crew(fabric, checkpoints)
+    yield Crew(fabric, checkpoints, _ends_training(compiled.release) if compiled else lambda _: None, compiled)
+
+
+def _ends_training(release: Callable[[], None]) -> Callable[[str], None]:
+    """Calls `release` when the evaluation begins."""
+
+    def begins(phase: str) -> None:
+        if phase == "evaluation":
+            release()
+
+    return begins
 
 
 def arrange(spec: RunSpec, settings: Settings) -> None:
@@ -136,13 +159,8 @@ def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: i
             for helper in helpers:
                 helper.go()
             with joined(Post(0, devices, folder / "store"), spec, settings) as (fabric, release):
-
-                def begins(phase: str) -> None:
-                    if phase == "evaluation":
-                        release()
-
                 try:
-                    yield Crew(fabric, Agreed(checkpoints, leads=True), begins)
+                    yield Crew(fabric, Agreed(checkpoints, leads=True), _ends_training(release))
                 except Exception as error:
                     # while this process holds its connections, no helper fails because of it
                     lost = first_lost(helpers, PATIENCE if isinstance(error, RuntimeError) else 0.0)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.planning.plan import RunSpec
 
 if TYPE_CHECKING:
+    from lightning.fabric.strategies import Strategy
+
     from benchmarks.runner.experiment import Outcome
 
 #: Steps that are run first, and not timed: libraries load, memory is fetched.
@@ -84,7 +86,30 @@ def measure(run: RunSpec, device: Literal["cpu", "cuda"], threads: int) -> Pilot
     )
 
 
-def _outcome(run: RunSpec, device: Literal["cpu", "cuda"], *, steps: int, test: int, train: int) -> Outcome:
+def few_steps(
+    run: RunSpec, device: Literal["cpu", "cuda"], steps: int, strategy: Strategy | None = None
+) -> list[dict[str, float]]:
+    """The curve of a run's first steps, a row a step; nothing is evaluated.
+
+    Args:
+        run: any of the method's seeds; it is trained by gradients.
+        device: where.
+        steps: how many, 200 at most.
+        strategy: of Fabric, instead of its plain one.
+    """
+    small = replace(run, metrics=())
+    return _outcome(small, device, steps=steps, test=FEW, train=FIT_MORE, strategy=strategy).trained.curve
+
+
+def _outcome(
+    run: RunSpec,
+    device: Literal["cpu", "cuda"],
+    *,
+    steps: int,
+    test: int,
+    train: int,
+    strategy: Strategy | None = None,
+) -> Outcome:
     from lightning.fabric import Fabric
 
     from benchmarks.runner.experiment import run_experiment
@@ -101,7 +126,8 @@ def _outcome(run: RunSpec, device: Literal["cpu", "cuda"], *, steps: int, test: 
     limit = {**asked, "test": min(test, asked.get("test") or test)}
     limit["train"] = min(max(train, 4 * int(run.training["batch_size"])), asked.get("train") or 1 << 62)
     small = replace(run, training=training, data={**run.data, "limit": limit})
-    fabric = Fabric(accelerator=device, devices=1, precision=run.training["precision"])
+    options: dict[str, Any] = {} if strategy is None else {"strategy": strategy}
+    fabric = Fabric(accelerator=device, devices=1, precision=run.training["precision"], **options)
     fabric.launch()
     return run_experiment(small, fabric)
 

@@ -17,6 +17,7 @@ from benchmarks.runner.distributed import devices_for
 
 if TYPE_CHECKING:
     from benchmarks.runner.checkpoints import Checkpoints
+    from benchmarks.runner.compiling import Choice
     from benchmarks.runner.experiment import Outcome
     from benchmarks.runner.settings import Settings
 
@@ -38,6 +39,7 @@ def make_record(
     files: dict[str, str] | None = None,
     checkpoints: Checkpoints | None = None,
     stacked: int = 1,
+    compiled: Choice | None = None,
 ) -> Record:
     """The record of a run, sealed.
 
@@ -47,6 +49,7 @@ def make_record(
         files: sha256 of the files beside the record, by name.
         checkpoints: those that it kept, which know what it went on from.
         stacked: runs that trained side by side with it, itself included.
+        compiled: how its loss was computed.
     """
     revision, dirty = provenance.git_state()
     trained = outcome.trained if outcome else None
@@ -93,6 +96,8 @@ def make_record(
             started=started,
             ended=provenance.now(),
             stacked=stacked,
+            compiled=compiled.way if compiled else "eager",
+            step_seconds=dict(compiled.step_seconds) if compiled else {},
             resumed_from=checkpoints.resumed_from if checkpoints else None,
             faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
         ),

@@ -17,7 +17,7 @@ from benchmarks.runner.distributed import enough
 from benchmarks.runner.one import perform
 from benchmarks.runner.rebuild import hash_holds
 from benchmarks.runner.revision import checked_out, is_ours, run_there
-from benchmarks.runner.settings import Settings, Told
+from benchmarks.runner.settings import Compile, Settings, Told
 
 Code = Literal["the same code", "the code of its revision", "other code"]
 Word = Literal["identical", "within tolerance", "within spread", "drifted", "missing"]
@@ -109,7 +109,13 @@ def replay(
         notes.append("its seal is broken: something in it was changed after the run")
     with tempfile.TemporaryDirectory(prefix="latentbench-replay-") as folder:
         made = record.provenance
-        settings = Settings(Path(folder), device=device, threads=made.threads, devices=made.devices)
+        settings = Settings(
+            Path(folder),
+            device=device,
+            threads=made.threads,
+            devices=made.devices,
+            compile=_compile(made.compiled, device),
+        )
         code: Code = "the same code" if spec.code_hash == record.hashes["code"] else "other code"
         revision = record.provenance.git_revision
         if code == "other code" and not today and revision and is_ours(revision):
@@ -151,6 +157,12 @@ def _notes(record: Record, device: str) -> list[str]:
             f"another order, so other bits are no fault, and numbers may differ by {ROUNDING:g} of themselves, or by "
             "what another seed would make of them where training lets rounding grow"
         )
+    if made.compiled != "eager":
+        again = "compiled" if _compile(made.compiled, device) != "off" else "as it is"
+        notes.append(
+            f"its loss was compiled ({made.compiled}), and is replayed {again}; another compiler or machine sums in "
+            f"another order, so numbers may differ by {ROUNDING:g} of themselves for rounding"
+        )
     here = provenance.packages()
     changed = [f"{k} {v} -> {here.get(k, 'none')}" for k, v in made.packages.items() if here.get(k) != v]
     if changed:
@@ -170,11 +182,24 @@ def _differences(spec: RunSpec, before: Record, now: Record) -> list[Difference]
         elif metric.value is None or new is None:
             word = "missing"
         else:
-            off, rounds = abs(new - metric.value), before.provenance.devices > 1 or before.provenance.stacked > 1
+            off, rounds = abs(new - metric.value), _rounds(before)
             word = "within spread" if spread and off <= SPREADS * spread else "drifted"
             word = "within tolerance" if rounds and off <= ROUNDING * abs(metric.value) else word
         found.append(Difference(metric.name, metric.unit, metric.value, new, spread, word))
     return found
+
+
+def _rounds(record: Record) -> bool:
+    """Whether its sums may be taken in another order another time."""
+    made = record.provenance
+    return made.devices > 1 or made.stacked > 1 or made.compiled != "eager"
+
+
+def _compile(way: str, device: str) -> Compile:
+    """What has a loss computed that way again, on a device that may not have graphs."""
+    if way == "eager":
+        return "off"
+    return "graphs" if way == "graphs" and device == "cuda" else "on"
 
 
 def _spread(spec: RunSpec, metric: str, identity: str, now: float | None) -> float | None:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from benchmarks.runner.tracking import Mode
 
+#: Whether losses are compiled: never, where timing says so, always, or always and as CUDA graphs.
+Compile = Literal["off", "auto", "on", "graphs"]
 #: Seconds between two checkpoints of a training, where nobody says.
 CHECKPOINT_SECONDS = 60.0
 
@@ -25,6 +27,7 @@ class Settings:
         weights: keep each run's final weights beside its record.
         force: run again what has a record.
         checkpoint_seconds: time between two checkpoints of a training.
+        compile: whether losses are compiled.
     """
 
     results: Path
@@ -35,6 +38,7 @@ class Settings:
     force: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     devices: int = 1
+    compile: Compile = "off"
 
 
 @dataclass(frozen=True)

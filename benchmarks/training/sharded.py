@@ -12,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from types import MethodType
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from benchmarks.core.seeds import derive
 from benchmarks.core.types import Batch
+from benchmarks.training.stand_in import own_loss, put_in_place, take_out
 
 #: Buffers of these names are means of batches, so their mean over the shards is kept.
 STATISTICS = {"running_mean", "running_var", "mean", "var"}
@@ -46,13 +46,13 @@ class SideBySide(DDPStrategy):
             warnings.filterwarnings("ignore", ".*broadcast_buffers")  # older torch has no other name for it
             shared = super().setup_module(_Own(module))
         self._module = module
-        _shard(module, ShardedLoss(self.world_size, self.global_rank, shared))
+        put_in_place(module, ShardedLoss(self.world_size, self.global_rank, shared))
         return module  # Fabric would hand one that it sees wrapped its inputs in lower precision
 
     def release(self) -> None:
         """The training is over: the model's loss is its own again, and no process waits for another."""
         if self._module is not None:
-            vars(self._module).pop("loss", None)
+            take_out(self._module)
 
 
 class _Own(nn.Module):
@@ -65,7 +65,7 @@ class _Own(nn.Module):
         self.idle = nn.Parameter(torch.zeros(1, device=next(model.parameters()).device))
 
     def forward(self, batch: Batch, noise: Generator) -> dict[str, Tensor]:
-        return _own_loss(self.model, batch, noise)
+        return own_loss(self.model, batch, noise)
 
 
 class InTurn(SingleDeviceStrategy):
@@ -76,13 +76,8 @@ class InTurn(SingleDeviceStrategy):
         self._shards = shards
 
     def setup_module(self, module: nn.Module) -> nn.Module:
-        _shard(module, ShardedLoss(self._shards))
+        put_in_place(module, ShardedLoss(self._shards))
         return module
-
-
-def _shard(module: nn.Module, loss: ShardedLoss) -> None:
-    """Put `loss` in the place of the module's own; a deep copy of the module takes it along, bound to the copy."""
-    vars(module)["loss"] = MethodType(loss, module)
 
 
 class ShardedLoss:
@@ -115,7 +110,7 @@ class ShardedLoss:
             columns = {k: v[rows] for k, v in batch.columns.items()}
             buffers.begin()
             part, draws = replace(batch, x=batch.x[rows], columns=columns), self._draw(noise, batch, shard)
-            terms = _own_loss(model, part, draws) if self._shared is None else self._shared(part, draws)
+            terms = own_loss(model, part, draws) if self._shared is None else self._shared(part, draws)
             buffers.add(weight)
             loss = terms["loss"] * weight
             values = torch.stack([v.detach().float() for v in terms.values()]) * weight
@@ -133,10 +128,10 @@ class ShardedLoss:
     def _validation(self, model: nn.Module, batch: Batch, noise: Generator) -> dict[str, Tensor]:
         """Rank 0's loss of the whole batch, to the bit: all processes take the same decisions from it."""
         if self._rank is None:
-            return _own_loss(model, batch, noise)
+            return own_loss(model, batch, noise)
         value = torch.zeros((), device=batch.x.device)
         if self._rank == 0:
-            value = _own_loss(model, batch, noise)["loss"].detach().float().clone()
+            value = own_loss(model, batch, noise)["loss"].detach().float().clone()
         dist.broadcast(value, 0)
         return {"loss": value}
 
@@ -147,12 +142,6 @@ class ShardedLoss:
         run = noise.initial_seed()
         torch.manual_seed(derive(run, "noise", "shard", batch.step, shard, "global"))
         return self._draws.manual_seed(derive(run, "noise", "shard", batch.step, shard))
-
-
-def _own_loss(model: nn.Module, batch: Batch, noise: Generator) -> dict[str, Tensor]:
-    own: Any = type(model)
-    terms: dict[str, Tensor] = own.loss(model, batch, noise)
-    return terms
 
 
 def _share(rows: int, shards: int, shard: int) -> tuple[slice, float]:

@@ -10,6 +10,7 @@ from benchmarks.runner.one import perform
 from benchmarks.runner.settings import Settings
 from benchmarks.runner.stacks import run_stacks
 from benchmarks.spec.loading import load_suite
+from tests.runner.test_stacks_draws import VAE as DRAWS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -46,4 +47,26 @@ def test_stacked_runs_agree_with_separate_ones(tmp_path):
     for spec, record, _ in done:
         alone, _ = perform(spec, Settings(tmp_path / "alone", device="cuda"))
         assert record.status == alone.status == "finished"
+        assert [m.value for m in record.metrics] == pytest.approx([m.value for m in alone.metrics], rel=1e-2)
+
+
+@pytest.mark.parametrize("compile", ["on", "graphs"])
+def test_compiled_runs_agree_with_those_that_are_not(project, tmp_path, compile):
+    (spec,) = project.plan("cpu", DRAWS, methods=["iwae-k4"], seeds=[0])
+    alone, _ = perform(spec, Settings(tmp_path / "alone", device="cuda"))
+    made, _ = perform(spec, Settings(tmp_path / compile, device="cuda", compile=compile))
+    assert made.provenance.faults == []
+    assert made.provenance.compiled == {"on": "inductor", "graphs": "graphs"}[compile]
+    assert [m.value for m in made.metrics] == pytest.approx([m.value for m in alone.metrics], rel=1e-2)
+
+
+def test_runs_that_differ_in_draws_agree_with_separate_ones(project, tmp_path):
+    runs = project.plan("cpu", DRAWS, methods=["iwae-*", "vae-k[124]"], seeds=[0, 1])
+    done, said = [], []
+    settings = Settings(project.results, device="cuda")
+    run_stacks(runs, settings, 16, lambda _: None, lambda *r: done.append(r), said.append, draws=True)
+    assert sorted(r.provenance.stacked for _, r, _ in done) == [4] * 4 + [6] * 6
+    assert said == []
+    for spec, record, _ in done:
+        alone, _ = perform(spec, Settings(tmp_path / "alone", device="cuda"))
         assert [m.value for m in record.metrics] == pytest.approx([m.value for m in alone.metrics], rel=1e-2)
