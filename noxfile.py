@@ -51,6 +51,28 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """What of the documentation is generated: the README's pictures and docs/metrics.md."""
+    install(session, "bench")
+    session.install("-c", "constraints.txt", "networkx", "torchmetrics", *PEERS_IMPORT)
+    session.install("--no-deps", *PEERS)
+    session.run("latentbench", "run", "quickstart", "--quiet")
+    session.run("python", "docs/pictures.py")
+    session.run("python", "-m", "bench.metric_proof")
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """What only a CUDA device can show: tests/gpu, and the speed of stacking, compiling and the loop there."""
+    install(session, "dev")
+    there = session.run("python", "-c", "import torch; print(torch.cuda.is_available())", silent=True)
+    if str(there).strip() != "True":
+        session.skip("torch finds no CUDA device here")
+    session.run("pytest", "-n", "0", "tests/gpu")
+    session.run("python", "-m", "bench", "--only", "stacking", "--only", "compiling", "--only", "loop")
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Coverage-guided fuzzing of what strangers may send: `nox -s fuzz -- suite --minutes 30`, or 15 minutes each."""
     install(session, "dev")
