@@ -1,17 +1,26 @@
-"""`latentbench run --budget`: the runs that `latentbench plan --budget` picks."""
+"""`latentbench run --budget`: the runs that `latentbench plan --budget` picks, and the looks that they ask for.
+
+A plan that goes by seeds which are judged again is a second look at them. So before a seed beyond the first look is
+run, the suite's looks are declared, as `--until-settled` declares them: neither their seeds nor their shares of alpha
+depend on what was measured, and so the sequential test keeps its level however the plan chooses among them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from benchmarks.cli.estimating import estimated
 from benchmarks.cli.planned import hours, spread
+from benchmarks.cli.settling import declare_looks
 from benchmarks.core.console import note
 from benchmarks.core.errors import UserError
 from benchmarks.core.paths import results_dir
 from benchmarks.planning.plan import RunSpec
+from benchmarks.records.declared import read_declared
 from benchmarks.results.budget import pick
+from benchmarks.results.settling import drafted
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
 
@@ -25,6 +34,7 @@ def picked(
     datasets: Sequence[str],
     *,
     threads: int,
+    cap: int | None,
     quiet: bool,
 ) -> list[list[RunSpec]]:
     """The runs of each suite that settle most claims within `budget` hours; what no record tells is measured first.
@@ -40,6 +50,8 @@ def picked(
         datasets=datasets,
         measure=True,
         threads=threads,
+        declaring=True,
+        cap=cap,
         quiet=quiet,
     )
     choice = pick(needs, budget)
@@ -57,3 +69,25 @@ def picked(
         f"for {len(choice.claims)} claims; {len(choice.left_out)} left out: `latentbench plan --budget` names them"
     )
     return [[r for r in choice.runs if r.suite == one.suite.id] for one in loaded]
+
+
+def declare_first(
+    loaded: Sequence[LoadedSuite],
+    plans: Sequence[Sequence[RunSpec]],
+    tier_of: Callable[[LoadedSuite], Tier],
+    cap: int | None,
+    results: Path,
+) -> None:
+    """Declare the looks of each suite whose picked runs go beyond its first one, or say which it has declared.
+
+    Raises:
+        UserError: a declaration is damaged or cannot be written.
+    """
+    for one, runs in zip(loaded, plans, strict=True):
+        if not runs:
+            continue
+        tier = tier_of(one)
+        looks = read_declared(one.suite.id, tier, results) or drafted(one, tier, cap)
+        first = looks.order(looks.first)
+        if looks.seal or any(r.seed not in first and not r.exact for r in runs):
+            declare_looks([one], tier_of, cap, results)

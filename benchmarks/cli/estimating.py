@@ -23,10 +23,12 @@ def estimated(
     datasets: Sequence[str] = (),
     measure: bool = False,
     threads: int = 1,
+    declaring: bool = False,
+    cap: int | None = None,
     quiet: bool = False,
 ) -> list[SuiteNeeds]:
     """The needs of each suite, with every cell's cost from records; where those say nothing and `measure` is set, from
-    a pilot on this machine.
+    a pilot on this machine. For `declaring` and `cap` see `suite_needs`.
 
     Raises:
         UserError: a suite has no such tier, or a filter matches nothing.
@@ -34,7 +36,7 @@ def estimated(
     """
     found = []
     for one, tier in loaded:
-        needs = suite_needs(one, tier, results, methods, datasets)
+        needs = suite_needs(one, tier, results, methods, datasets, declaring=declaring, cap=cap)
         known = Known.of(one.suite.id, results)
         needs.estimates = {pair: known.estimate(run, device) for pair, run in needs.all_runs.items()}
         found.append(needs)

@@ -29,6 +29,7 @@ from benchmarks.cli.options import examples, format_option, parse_hours, print_j
 @click.option(
     "--budget", metavar="TIME", help="Pick the runs that settle most claims in 8h, 30m or 2d of one core or GPU."
 )
+@click.option("--cap", type=click.IntRange(2, 10_000), help="With --budget: seeds of a method. Default: 12.")
 @format_option("table", "json")
 def command(
     suites: tuple[str, ...],
@@ -39,6 +40,7 @@ def command(
     measure: bool,
     threads: int,
     budget: str | None,
+    cap: int | None,
     form: str,
 ) -> None:
     """What suites will cost, before anything is spent: runs, hours, disk, and the price of each verdict.
@@ -49,17 +51,23 @@ def command(
 
     Under `seeds`: those that a claim has, of those that would settle it as its seeds look now; `pilot` where there are
     fewer than three, which tell nothing.
+
+    With --budget, a claim that needs more seeds than the tier has is planned and judged by the sequential test, whose
+    looks `run --budget` declares before it adds any.
     """
     from benchmarks.cli.devices import device_for
     from benchmarks.cli.estimating import estimated
     from benchmarks.cli.planned import print_needs, print_picked, print_totals
     from benchmarks.cli.planned_json import as_json
+    from benchmarks.core.errors import UserError
     from benchmarks.core.paths import results_dir
     from benchmarks.results.budget import pick
     from benchmarks.runner.local import cores
     from benchmarks.spec.loading import load_suite
 
     limit = parse_hours(budget)
+    if cap is not None and limit is None:
+        raise UserError("it goes with --budget", where="--cap", fix="give both, or neither")
     loaded = [load_suite(name) for name in suites]
     at: Literal["cpu", "cuda"] = device_for(device) if device == "auto" or measure else device
     needs = estimated(
@@ -70,6 +78,8 @@ def command(
         datasets=datasets,
         measure=measure,
         threads=threads,
+        declaring=limit is not None,
+        cap=cap,
         quiet=False,
     )
     choice = None if limit is None else pick(needs, limit)

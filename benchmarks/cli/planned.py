@@ -11,6 +11,7 @@ import click
 from benchmarks.cli.options import print_table
 from benchmarks.cli.planned_json import as_json
 from benchmarks.core.console import note, printable
+from benchmarks.results.looks import looks_of
 
 if TYPE_CHECKING:
     from benchmarks.results.budget import ClaimNeeds, Picked, SuiteNeeds
@@ -81,6 +82,9 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
             f"{len(needs.found.shelf.stale_code)} records of {suite.id} count as done, though other code made "
             "them than today's: `latentbench run` without --budget makes them anew"
         )
+    if needs.to_declare and needs.found.declared is not None:
+        at = ", ".join(str(look.seeds) for look in looks_of(needs.found.declared).within(needs.found.declared.cap))
+        note(f"{suite.id}: judged and planned here as `run --budget` will judge, sequentially at {at} seeds")
     if needs.claims:
         click.echo()
         print_table(

@@ -51,6 +51,7 @@ def _suite_json(needs: SuiteNeeds) -> dict[str, Any]:
         "suite": suite.id,
         "version": suite.version,
         "tier": tier,
+        "sequential": needs.found.declared is not None,
         "runs": len(needs.found.runs),
         "to_do": len(needs.to_do),
         "unknown_runs": missing,

@@ -8,7 +8,7 @@ exactly for any number of claims that suites have.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,8 @@ from benchmarks.records.declared import order
 from benchmarks.results.costs import Estimate, total
 from benchmarks.results.gather import Gathered, gather
 from benchmarks.results.judging import methods_of
-from benchmarks.results.settling import SETTLED
+from benchmarks.results.looks import first_look
+from benchmarks.results.settling import SETTLED, drafted
 from benchmarks.results.verdicts import ClaimVerdict, verdicts
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Claim, Tier
@@ -60,7 +61,10 @@ class ClaimNeeds:
 
 @dataclass
 class SuiteNeeds:
-    """A suite at a tier: its planned runs, what is done, what each claim needs, what runs cost."""
+    """A suite at a tier: its planned runs, what is done, what each claim needs, what runs cost.
+
+    Where seeds are added sequentially, `found.declared` holds the looks; they may be yet to be declared (`to_declare`).
+    """
 
     found: Gathered
     claims: list[ClaimNeeds]
@@ -70,6 +74,11 @@ class SuiteNeeds:
     def to_do(self) -> list[RunSpec]:
         """The tier's own runs without a record."""
         return [r for r in self.found.runs if not is_done(self.found, r)]
+
+    @property
+    def to_declare(self) -> bool:
+        """Whether all this goes by looks that nobody has declared yet."""
+        return self.found.declared is not None and not self.found.declared.seal
 
     def estimate(self, run: RunSpec) -> Estimate:
         return self.estimates[run.method, run.dataset]
@@ -100,6 +109,9 @@ def suite_needs(
     results: Path,
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
+    *,
+    declaring: bool = False,
+    cap: int | None = None,
 ) -> SuiteNeeds:
     """What a suite has and needs at a tier; costs are filled in by the caller.
 
@@ -107,18 +119,31 @@ def suite_needs(
         loaded, tier: the suite.
         results: where its records are.
         methods, datasets: names or patterns; claims about others are left out.
+        declaring: whether looks are declared before seeds are added. Then, where an open claim wants more seeds than
+            the first look has, all claims are judged and planned by the sequential test already.
+        cap: seeds at the last look of such a declaration; None for the usual one.
     """
     found = gather(loaded, tier, results)
     kept = plan(loaded, tier, methods=methods, datasets=datasets)
     pairs = {(r.method, r.dataset) for r in kept}
-    by_id = {c.id: c for c in loaded.suite.claims}
-    claims = [
+    claims = _all_needs(found, pairs)
+    if declaring and found.declared is None and _beyond_first_look(loaded, tier, claims):
+        found = replace(found, declared=drafted(loaded, tier, cap))
+        claims = _all_needs(found, pairs)
+    return SuiteNeeds(replace(found, runs=kept), claims)
+
+
+def _all_needs(found: Gathered, pairs: set[Pair]) -> list[ClaimNeeds]:
+    by_id = {c.id: c for c in found.loaded.suite.claims}
+    return [
         _needs(by_id[v.claim], v, found)
         for v in verdicts(found)
         if not v.information and all((m, v.dataset) in pairs for m in methods_of(by_id[v.claim]))
     ]
-    found = Gathered(found.loaded, tier, kept, found.shelf, found.declared)
-    return SuiteNeeds(found, claims)
+
+
+def _beyond_first_look(loaded: LoadedSuite, tier: Tier, claims: Sequence[ClaimNeeds]) -> bool:
+    return any(c.state == "open" and (c.seeds or 0) > first_look(loaded.suite, tier) for c in claims)
 
 
 def _needs(claim: Claim, verdict: ClaimVerdict, found: Gathered) -> ClaimNeeds:

@@ -7,10 +7,15 @@ from dataclasses import replace
 from benchmarks.records.declared import Declared
 from benchmarks.results.gather import Gathered
 from benchmarks.results.judging import judge_claim, methods_of
-from benchmarks.spec.suite import Claim
+from benchmarks.spec.suite import Claim, Suite, Tier
 from benchmarks.stats.conditions import seeds_to_settle
-from benchmarks.stats.judgement import Judgement, Planner
+from benchmarks.stats.judgement import PILOT, Judgement, Planner
 from benchmarks.stats.sequential import Look, Looks, combined, planner
+
+
+def first_look(suite: Suite, tier: Tier) -> int:
+    """Seeds at the first look: the tier's own, `PILOT` at least."""
+    return max(PILOT, len(suite.tiers[tier].seeds))
 
 
 def looks_of(declared: Declared) -> Looks:

@@ -13,11 +13,10 @@ from benchmarks.planning.plan import RunSpec, plan
 from benchmarks.records.declared import Declared, declare, declared_path, read_declared
 from benchmarks.results.gather import Gathered, gather
 from benchmarks.results.judging import methods_of
-from benchmarks.results.looks import looks_of, looks_taken
+from benchmarks.results.looks import first_look, looks_of, looks_taken
 from benchmarks.results.verdicts import ClaimVerdict, verdicts
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
-from benchmarks.stats.judgement import PILOT
 from benchmarks.stats.sequential import Looks
 
 SETTLED = ("reproduced", "better", "not-reproduced")
@@ -53,8 +52,6 @@ class Standing:
 def declaration(loaded: LoadedSuite, tier: Tier, cap: int | None, results: Path) -> Declared:
     """The declaration of a suite at a tier, written now if there is none.
 
-    The first look is at the tier's own seeds, or at `PILOT` where those are fewer.
-
     Raises:
         UserError: the tier has no claims to settle, the cap lies below the first look, or the file cannot be written.
     """
@@ -77,7 +74,7 @@ def drafted(loaded: LoadedSuite, tier: Tier, cap: int | None) -> Declared:
             fix="use another tier, or run it without",
         )
     seeds = suite.tiers[tier].seeds
-    first = max(PILOT, len(seeds))
+    first = first_look(suite, tier)
     looks = Looks(first, max(first, DEFAULT_CAP) if cap is None else cap)
     return Declared(
         suite=suite.id,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.records.declared import order
+from benchmarks.records.record import Record
 from benchmarks.results.gather import Gathered
 from benchmarks.results.judging import methods_of
-from benchmarks.results.looks import judge_so_far, planner_for
+from benchmarks.results.looks import first_look, judge_so_far, planner_for
 from benchmarks.spec.registry import find_metric
 from benchmarks.stats.judgement import Judgement, settle
 
@@ -81,8 +83,8 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
             text += f"; {missing} planned run{'s have' if missing > 1 else ' has'} no record"
         if peeked := _peeked(gathered, methods, claim.dataset):
             text += (
-                f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled`, whose "
-                "declaration is missing: this verdict does not allow for the looks that were taken"
+                f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled` or `--budget`, "
+                "whose declaration is missing: this verdict does not allow for the looks that were taken"
             )
         elif judgement.n and (added := _added(gathered, methods, claim.dataset)):
             text += (
@@ -121,10 +123,19 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
 
 
 def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Records whose seeds were added until claims were settled, where nothing declares the looks any more."""
+    """Records whose seeds were added by what others had said, where nothing declares the looks any more."""
     if gathered.declared is not None:
         return 0
-    return sum("--until-settled" in r.provenance.command for m in methods for r in gathered.records(m, dataset))
+    suite, tier = gathered.loaded.suite, gathered.tier
+    first = order(suite.tiers[tier].seeds, first_look(suite, tier))
+    return sum(_was_added(r, first) for m in methods for r in gathered.records(m, dataset))
+
+
+def _was_added(record: Record, first: Collection[int]) -> bool:
+    """By its command. A budget buys the first look's seeds, `first`, whatever they say."""
+    options = {word.partition("=")[0] for word in record.provenance.command}
+    bought = "--budget" in options and record.seed not in first and not record.exact
+    return bought or "--until-settled" in options
 
 
 def _added(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:

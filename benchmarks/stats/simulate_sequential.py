@@ -8,11 +8,15 @@ draw, and a verdict at any look counts.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.stats.sequential import Looks
+from benchmarks.stats.conditions import Condition, beyond, seeds_to_settle
+from benchmarks.stats.judgement import Planner
+from benchmarks.stats.sequential import Looks, planner
 from benchmarks.stats.simulate import (
     FALSE_AT_THE_LIMIT,
     FAR,
@@ -20,13 +24,20 @@ from benchmarks.stats.simulate import (
     Draw,
     Kind,
     cycle,
+    evidence,
     family,
     noise,
     order_paired,
     table,
     trend_all_flat,
 )
-from benchmarks.stats.tests import FloatArray, holm
+from benchmarks.stats.tests import FloatArray, holm, one_sample
+
+POWER = 0.8
+MOST = 60
+"""Seeds beyond which nobody goes where they are planned from those before."""
+PLANS = 5
+"""Of so many repetitions, one for what is planned: that takes milliseconds each."""
 
 
 class Replayed:
@@ -95,6 +106,58 @@ def right(
     return float(settled.mean()), float(seeds.mean()), float((holm(taken[-1][1]) <= alpha).mean())
 
 
+class Ending(NamedTuple):
+    """Where a claim whose seeds were planned from those before it ended: the seeds that it took and its verdict."""
+
+    seeds: int
+    reproduced: bool
+    settled: bool
+
+
+def planned(effect: float, draw: Draw, repetitions: int, looks: Looks, alpha: float) -> list[tuple[float, float]]:
+    """Share called reproduced, and mean seeds, of a paired order of `effect` that is planned anew until it is settled.
+
+    Three ways of judging it: by the fixed test each time; by the sequential one at declared looks; by the fixed test at
+    the first look and the sequential one after it, the first verdict counting.
+    """
+    ways: list[list[Ending]] = [[], [], []]
+    for x in draw((repetitions, MOST)) + effect:
+        fixed = _go_on(x, looks.first, seeds_to_settle, _fixed, alpha)
+        sequential = _go_on(x, looks.first, planner(looks), partial(_at_looks, looks), alpha)
+        shown = fixed if fixed.settled and fixed.seeds == looks.first else sequential
+        for way, ending in zip(ways, (fixed, sequential, shown)):
+            way.append(ending)
+    return [(float(np.mean([e.reproduced for e in way])), float(np.mean([e.seeds for e in way]))) for way in ways]
+
+
+def _go_on(
+    x: FloatArray, n: int, plan: Planner, judge: Callable[[FloatArray], tuple[float, float]], alpha: float
+) -> Ending:
+    """`judge` the first `n` seeds, then as many as these ask for, until the claim is settled or nothing will do it."""
+    while True:
+        held, broken = judge(x[:n])
+        if min(held, broken) <= alpha:
+            return Ending(n, held <= broken, settled=True)
+        wanted = plan(_order(x[:n]), n, alpha, POWER)
+        if wanted is None or wanted > MOST:
+            return Ending(n, reproduced=False, settled=False)
+        n = max(wanted, n + 1)
+
+
+def _order(x: FloatArray) -> list[Condition]:
+    return [beyond(one_sample(x), 0.0, 1, closed=False)]
+
+
+def _fixed(x: FloatArray) -> tuple[float, float]:
+    held, broken = evidence(_order(x))
+    return float(held), float(broken)
+
+
+def _at_looks(looks: Looks, x: FloatArray) -> tuple[float, float]:
+    at = [(look.share, *_fixed(x[: look.seeds])) for look in looks.within(len(x))]
+    return min(held / share for share, held, _ in at), min(broken / share for share, _, broken in at)
+
+
 def report(repetitions: int, seed: int, alpha: float, looks: Looks) -> str:
     """Every table, as Markdown; shares in per cent."""
     rng = np.random.default_rng(seed)
@@ -128,7 +191,20 @@ def report(repetitions: int, seed: int, alpha: float, looks: Looks) -> str:
             rows,
         )
     )
+    parts.append(_planned_table(draw, max(1, repetitions // PLANS), looks, alpha))
     return "\n".join(parts)
+
+
+def _planned_table(draw: Draw, repetitions: int, looks: Looks, alpha: float) -> str:
+    rows = []
+    for effect in (0.0, 0.5, 1.0, 2.0, 4.0):
+        ways = planned(effect, draw, repetitions, looks, alpha)
+        rows.append([f"{effect:g}", *(f"{100 * share:.1f}" for share, _ in ways), *(f"{n:.1f}" for _, n in ways[:2])])
+    return table(
+        f"A paired order called `reproduced`, planned anew until settled or {MOST} seeds ({repetitions} repetitions)",
+        ["effect", "fixed", "sequential", "fixed, then sequential", "seeds: fixed", "sequential"],
+        rows,
+    )
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from benchmarks.records.declared import declare, declared_path
 from benchmarks.results.budget import _solve, pick, suite_needs
 from benchmarks.results.costs import Estimate
 from tests.project import write_made_up
@@ -18,8 +19,8 @@ OTHER = {"id": "other", "kind": "order", "better": "wide", "worse": "floor", **C
 CHANGES = {"claims": [ORDER, BOUND, OTHER]}
 
 
-def needs(project, changes=CHANGES, tier="cpu", **hours):
-    found = suite_needs(project.load(changes), tier, project.results)
+def needs(project, changes=CHANGES, tier="cpu", declaring=False, **hours):
+    found = suite_needs(project.load(changes), tier, project.results, declaring=declaring)
     costs = {"wide": 1.0, "narrow": 1.0, "floor": 1.0} | hours
     found.estimates = {
         pair: Estimate(
@@ -61,6 +62,32 @@ def test_pilot_seeds_say_how_many_more(project):
     assert {(r.method, r.seed) for r in order.runs} == {
         (m, s) for m in ("wide", "narrow") for s in range(3, order.seeds)
     }
+
+
+def test_seeds_beyond_the_first_look_are_planned_as_the_sequential_test_will_judge_them(project):
+    make(project, {"wide": [1.0, 1.9, 1.2], "narrow": [1.3, 1.9, 1.4], "floor": [5.0, 5.1, 5.2]})
+    fixed = {c.verdict.claim: c for c in needs(project).claims}
+    found = needs(project, declaring=True)
+    claims = {c.verdict.claim: c for c in found.claims}
+    assert found.to_declare
+    assert all(c.verdict.sequential for c in found.claims)
+    assert claims["order"].seeds in (4, 6, 8, 12, 16, 24, 32)
+    assert claims["order"].seeds >= fixed["order"].seeds
+    assert {r.seed for r in claims["order"].runs} == set(range(3, claims["order"].seeds))
+    assert not declared_path("small", "cpu", project.results).exists()
+    declare(found.found.declared, project.results)
+    again = needs(project, declaring=True)
+    assert not again.to_declare
+    assert [(c.seeds, c.runs) for c in again.claims] == [(c.seeds, c.runs) for c in found.claims]
+
+
+@pytest.mark.parametrize("narrow", [[], [9.3, 9.1, 9.2]], ids=["no pilot", "all clear"])
+def test_nothing_is_declared_for_the_tiers_own_seeds(project, narrow):
+    make(project, {"wide": [1.0, 1.1, 1.2], "narrow": narrow, "floor": [5.3, 5.1, 5.2]})
+    found = needs(project, declaring=True)
+    assert {c.state for c in found.claims} == ({"settled"} if narrow else {"settled", "open"})
+    assert not found.to_declare
+    assert not any(c.verdict.sequential for c in found.claims)
 
 
 def test_what_more_seeds_will_not_settle(project):

@@ -144,17 +144,31 @@ def test_an_edited_declaration_gives_no_verdict(project):
         found(project)
 
 
-def test_a_declaration_that_was_taken_away_is_missed(project):
-    """Each record holds the command that made it."""
-    make(project, 3, 1.0)
-    assert "declaration" not in found(project)["bound"].text
-    [path] = (project.results / "runs/small").glob("floor--*--s2--*/record.json")
+def made_by(project, seed, *options):
+    """Say that this command made the floor's record of a seed."""
+    [path] = (project.results / "runs/small").glob(f"floor--*--s{seed}--*/record.json")
     record = read_record(path)
-    command = ["latentbench", "run", "small", "--until-settled"]
-    provenance = record.provenance.model_copy(update={"command": command})
+    provenance = record.provenance.model_copy(update={"command": ["latentbench", "run", "small", *options]})
     write_record(path, record.model_copy(update={"provenance": provenance}))
-    assert "1 record was made by `run --until-settled`, whose declaration is missing" in found(project)["bound"].text
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"), [(2, ["--until-settled"]), (3, ["--budget", "8h"]), (3, ["--budget=8h", "-q"])]
+)
+def test_a_declaration_that_was_taken_away_is_missed(project, seed, options):
+    """Each record holds the command that made it."""
+    make(project, 4, 1.0)
+    assert "declaration" not in found(project)["bound"].text
+    made_by(project, seed, *options)
+    text = found(project)["bound"].text
+    assert "1 record was made by `run --until-settled` or `--budget`, whose declaration is missing" in text
     assert "declaration" not in found(project)["order"].text
+
+
+def test_what_a_budget_buys_for_the_first_look_needs_no_declaration(project):
+    make(project, 3, 1.0)
+    made_by(project, 2, "--budget", "8h")
+    assert "declaration" not in found(project)["bound"].text
 
 
 def test_what_is_planned_after_a_failed_seed_is_a_look_to_come(project):

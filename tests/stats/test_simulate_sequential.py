@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.stats.sequential import Looks
+from benchmarks.stats.claims import judge_bound, settle
+from benchmarks.stats.sequential import Looks, combined, planner
 from benchmarks.stats.simulate import FALSE_AT_THE_LIMIT, TRUE_AT_THE_LIMIT, cycle, noise, order_paired
-from benchmarks.stats.simulate_sequential import Replayed, at_looks, right, wrong
+from benchmarks.stats.simulate_sequential import MOST, Replayed, at_looks, planned, right, wrong
 from benchmarks.stats.tests import one_sample
 
 ALPHA, REPETITIONS = 0.05, 2000
@@ -58,3 +59,31 @@ def test_the_evidence_at_a_look_is_the_fixed_tests_on_its_seeds():
     )
     for (_, held, _), look in zip(found, LOOKS.within(12), strict=True):
         np.testing.assert_allclose(held, one_sample(x[..., : look.seeds]).p_above(0.0))
+
+
+def test_seeds_that_are_planned_from_those_judged_keep_alpha_by_the_sequential_test_alone():
+    repetitions = 400
+    draw = noise("normal", np.random.default_rng(10))
+    (fixed, _), (sequential, _), (shown, _) = planned(0.0, draw, repetitions, LOOKS, ALPHA)
+    assert sequential <= ALPHA < fixed
+    assert sequential <= shown <= 2 * ALPHA
+
+
+@pytest.mark.parametrize("effect", [0.0, 1.0, 2.0])
+def test_what_is_planned_is_what_verdicts_plan(effect):
+    """Claim by claim, against `settle`: its verdicts and the seeds that it asks for."""
+    x = np.random.default_rng(11).standard_normal((12, MOST))
+    for row in x:
+        n, held = LOOKS.first, None
+        while held is None:
+            taken = [(look, _bound(row[: look.seeds] + effect)) for look in LOOKS.within(n)]
+            [judged] = settle([combined(taken)], ALPHA, planner=planner(LOOKS))
+            if judged.verdict != "insufficient" or judged.needed_n is None or judged.needed_n > MOST:
+                held = judged.verdict == "reproduced"
+            else:
+                n = judged.needed_n
+        assert planned(effect, lambda shape, row=row: row[None], 1, LOOKS, ALPHA)[1] == (held, n)
+
+
+def _bound(values):
+    return judge_bound(dict(enumerate(values)), 0.0, "above")
