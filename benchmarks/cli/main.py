@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import click
 from benchmarks import __version__
 from benchmarks.core.console import note
 from benchmarks.core.errors import LatentbenchError, UserError, did_you_mean
-from benchmarks.core.interrupts import install
+from benchmarks.core.interrupts import INTERRUPTED, install, last_act, leave
 from benchmarks.core.plugins import folders
 from benchmarks.core.trust import VARIABLE
 
@@ -64,6 +65,8 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+KEPT = "interrupted: what has finished is kept, the rest goes on when you run it again"
+
 #: Options of latentbench itself, as they are written before the command.
 BEFORE = {"--plugins": "--plugins FOLDER", "--trust": "--trust"}
 
@@ -104,28 +107,44 @@ def cli(plugins: tuple[str, ...], trust: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: maps every ending to its exit code, and a user's mistake to one line."""
+    """Entry point: maps every ending to its exit code, and a user's mistake to one line.
+
+    Args:
+        args: of a call from Python, which goes on afterwards; None for the command line, whose process ends.
+    """
     install(signal.SIGTERM, signal.SIGINT)
+    if args is None:
+        atexit.register(last_act, signal.SIGTERM, signal.SIGINT)
+    try:
+        code = _outcome(args)
+    except KeyboardInterrupt:  # again, while the ending was being told
+        code = INTERRUPTED
+    if args is None:
+        leave(code)
+    sys.exit(code)
+
+
+def _outcome(args: list[str] | None) -> int:
     try:
         code = cli.main(args=args, prog_name="latentbench", standalone_mode=False)
     except UserError as e:
         note(f"error: {e}")
         code = 2
     except click.exceptions.Abort:
-        note("interrupted: what has finished is kept, the rest goes on when you run it again")
-        code = 130
+        note(KEPT)
+        code = INTERRUPTED
     except click.ClickException as e:
         e.show()
         if isinstance(e, click.NoSuchOption) and e.option_name in BEFORE:
             note(f"{e.option_name} goes before the command: latentbench {BEFORE[e.option_name]} COMMAND …")
         code = e.exit_code
     except KeyboardInterrupt:
-        note("interrupted: what has finished is kept, the rest goes on when you run it again")
-        code = 130
+        note(KEPT)
+        code = INTERRUPTED
     except BrokenPipeError:  # `latentbench … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except LatentbenchError as e:
         note(f"error: {e}")
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0

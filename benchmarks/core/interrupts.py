@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+#: Exit code of a process that was asked to stop.
+INTERRUPTED = 130
+
 _asked = False
+_again = False
+_leaving: int | None = None
 _deferred = 0
+_say_of_others = sys.unraisablehook
 _parent: int | None = None
 
 
@@ -17,12 +24,48 @@ def install(*signals: signal.Signals) -> None:
     """Treat `signals` as requests to stop. The second one is obeyed at once, whatever is going on.
 
     A request lasts: a library that swallows the KeyboardInterrupt, or makes another exception of it, only delays the
-    stop until `check` or the next safe moment. Installing again forgets it.
+    stop until `check` or the next safe moment. So does Python itself, in a destructor or the like; what it says of that
+    is left out. Installing again forgets the request.
     """
-    global _asked
-    _asked = False
+    global _asked, _again, _leaving, _say_of_others
+    _asked = _again = False
+    _leaving = None
     for one in signals:
         signal.signal(one, _handle)
+    if sys.unraisablehook is not _say_of_swallowed:
+        _say_of_others, sys.unraisablehook = sys.unraisablehook, _say_of_swallowed
+
+
+def leave(code: int) -> None:
+    """Say that this process has done its work and ends with `code`: what signal comes now ends it at once.
+
+    What is left are the last acts of the interpreter and its libraries, which take a while once torch is there. A
+    KeyboardInterrupt raised in them stops nothing, and is printed. A process that was asked twice to stop ends here.
+    """
+    global _leaving
+    _flush()
+    _leaving = code
+    if _again:
+        os._exit(INTERRUPTED)
+
+
+def last_act(*signals: signal.Signals) -> None:
+    """For `atexit`, registered before all others and so called after them: nothing changes the exit code any more.
+
+    From here on the interpreter would let `signals` kill the process. And it kills itself by SIGINT where an exec has
+    passed a KeyboardInterrupt on (those of imports do), whoever caught it then.
+    """
+    for one in signals:
+        signal.signal(one, signal.SIG_IGN)
+    if _leaving == INTERRUPTED:
+        _flush()
+        os._exit(INTERRUPTED)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
 
 
 def watch_parent() -> None:
@@ -70,7 +113,16 @@ def deferred() -> Iterator[None]:
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    global _asked
+    global _asked, _again
+    if _leaving is not None:
+        os._exit(INTERRUPTED)
     first, _asked = not _asked, True
+    _again = not first
     if not (_deferred and first):
         raise KeyboardInterrupt
+
+
+def _say_of_swallowed(swallowed: sys.UnraisableHookArgs) -> None:
+    """As Python does of an exception that nothing can catch, unless it is a request, which lasts."""
+    if not issubclass(swallowed.exc_type, KeyboardInterrupt):
+        _say_of_others(swallowed)

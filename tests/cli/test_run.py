@@ -261,6 +261,28 @@ def test_an_interrupt_keeps_what_has_finished_and_the_rest_goes_on(project, jobs
     assert (told[0]["done"], told[0]["running"], told[0]["failed"], told[0]["stale"]) == (1, [], [], [])
 
 
+def test_a_second_request_on_the_way_out_ends_it_at_once_and_without_a_word(project):
+    """It falls into the last acts of torch and the interpreter, which catch nothing."""
+    project.suite({"methods.last": {"model": "toy", "params": {"pause": 1.0}}, "tiers.cpu.training": {"epochs": 100}})
+    options = ("run", "small", "--seeds", "1", "--method", "floor", "--method", "last", "--jobs", "1")
+    process = project.start(*options, "--device", "cpu", "--wandb", "disabled")
+    try:
+        deadline = time.monotonic() + 240
+        while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        said = ""
+        while not said.startswith("interrupted: ") and (said := process.stderr.readline()):
+            assert "Traceback" not in said
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert said.startswith("interrupted: ")
+    assert (process.returncode, err) == (130, "")
+
+
 def test_the_quickstart_runs_at_smoke(project, monkeypatch):
     """The suite that the README starts with, as shipped, on data of its own."""
     monkeypatch.setenv("LATENTBENCH_ROOT", str(REPOSITORY))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -94,3 +96,74 @@ def test_nothing_asked_nothing_done():
     with interrupts.deferred():
         interrupts.check()
     assert not interrupts.stopping()
+
+
+def test_of_a_request_that_a_destructor_swallows_nothing_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: said.append(told.exc_type))
+    interrupts.install(signal.SIGTERM)
+
+    class Late:
+        def __init__(self, act) -> None:
+            self.act = act
+
+        def __del__(self) -> None:
+            self.act()
+
+    Late(fail)
+    Late(ask)
+    assert said == [ValueError]
+    assert interrupts.stopping()
+
+
+#: A process whose last acts are shown: what `ask` does comes by a signal to itself.
+PROCESS = """
+import atexit, os, signal, sys
+from benchmarks.core import interrupts
+
+def ask():
+    os.kill(os.getpid(), signal.{signal})
+
+interrupts.install(signal.SIGTERM, signal.SIGINT)
+if {last}:
+    atexit.register(interrupts.last_act, signal.SIGTERM, signal.SIGINT)
+atexit.register(print, "others' acts", flush=True)
+print("done")
+{acts}
+interrupts.leave({code})
+sys.exit({code})
+"""
+
+
+def end(acts: str, code: int = 0, name: str = "SIGINT", *, last: bool = True) -> tuple[int, str]:
+    """Exit code and stdout of a process that does this; nothing is on its stderr."""
+    text = PROCESS.format(signal=name, acts=acts, code=code, last=last)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("code", [0, 130])
+def test_on_the_way_out_a_request_ends_the_process_at_once(name, code):
+    assert end("atexit.register(ask)", code, name) == (130, "done\n"), "what was written is not lost"
+
+
+def test_who_was_asked_twice_waits_for_nobodys_acts():
+    acts = "for _ in range({}):\n    try: ask()\n    except KeyboardInterrupt: pass"
+    assert end(acts.format(2), 130) == (130, "done\n")
+    assert end(acts.format(1), 130) == (130, "done\nothers' acts\n")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_request_as_the_interpreter_ends_does_not_kill_it(name):
+    """Python gives the signals back to the system before it takes its modules apart."""
+    kill = f"def __del__(self, kill=os.kill, me=os.getpid(), it=signal.{name}): kill(me, it)"
+    acts = f"class Late:\n    {kill}\nlate = Late()"
+    assert end(acts, 0, name) == (0, "done\nothers' acts\n")
+    assert end(acts, 0, name, last=False)[0] == -getattr(signal, name), "it would"
+
+
+def test_a_request_in_an_import_does_not_make_the_interpreter_kill_itself():
+    acts = "try: exec('ask()')\nexcept KeyboardInterrupt: pass"
+    assert end(acts, 130) == (130, "done\nothers' acts\n")
