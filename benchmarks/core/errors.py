@@ -45,12 +45,12 @@ class Diverged(LatentbenchError):
     """Training or a metric produced NaN or an infinite value: an outcome, kept in the record."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: the nearest known ones, or all of them where they are few."""
+def did_you_mean(name: str, known: Iterable[str], shown_by: str = "`latentbench list`") -> str:
+    """A hint for a misspelt name: the nearest known ones, or all of them where they are few, or what shows them."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     if len(known) <= 12:
         return "known: " + ", ".join(known)
-    return f"{len(known)} are known; `latentbench list` shows them"
+    return f"{len(known)} are known; {shown_by} shows them"

@@ -32,4 +32,6 @@ def test_did_you_mean_names_the_nearest():
     assert did_you_mean("mnits", ["mnist", "celeba", "digits"]) == "did you mean 'mnist'?"
     assert did_you_mean("mnits", ["omniglot", "mnist"]) == "did you mean 'mnist' or 'omniglot'?", "the nearest first"
     assert did_you_mean("zzz", ["a", "b"]) == "known: a, b"
-    assert "50 are known" in did_you_mean("zzz", [f"name-{i}" for i in range(50)])
+    many = [f"name-{i}" for i in range(50)]
+    assert did_you_mean("zzz", many) == "50 are known; `latentbench list` shows them"
+    assert did_you_mean("zzz", many, shown_by="`man ls`") == "50 are known; `man ls` shows them"

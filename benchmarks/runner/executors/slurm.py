@@ -33,6 +33,8 @@ MOST_TASKS = 1000
 REQUEUES = 1000
 #: Minutes of a task, and seconds that it is warned before they are over, where nobody says.
 MINUTES, WARNING = 240, 120
+#: Parameters of submitit that are no text: what is called so is for sbatch.
+LISTS = {"additional_parameters", "setup", "srun_args", "teardown"}
 
 
 @dataclass
@@ -152,7 +154,7 @@ class SlurmExecutor:
             whole = needs.keys() >= {cell_of(r) for r in runs}
             if amount := self.memory or (max(needs.values()) if needs and whole else 0):
                 own["mem"] = f"{-(-amount >> 20)}M"
-        known = set(_get_default_parameters())
+        known = set(_get_default_parameters()) - LISTS
         own |= {k: v for k, v in self.settings.items() if k in known}
         rest = {k.replace("_", "-"): v for k, v in self.settings.items() if k not in known}
         return {**own, "additional_parameters": {"requeue": True, **rest}}

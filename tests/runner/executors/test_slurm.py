@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks.core import interrupts
 from benchmarks.core.errors import UserError
-from benchmarks.runner.executors.sbatch import settings_of
-from benchmarks.runner.executors.slurm import SlurmExecutor
+from benchmarks.runner.executors.sbatch import SBATCH, SUBMITIT, settings_of
+from benchmarks.runner.executors.slurm import LISTS, SlurmExecutor
 from benchmarks.runner.settings import Settings
 from tests.project import Project
 
@@ -168,6 +168,39 @@ def test_times_as_sbatch_reads_them(text, minutes):
 def test_what_is_no_setting(text):
     with pytest.raises(UserError, match="--slurm"):
         settings_of([text])
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("partion=a100", "did you mean 'partition'? +partion=a100 hands it over as it is"),
+        ("--cpu-per-task=4", "'cpus-per-task'"),
+        ("zzz=1", "`man sbatch` shows them; +zzz=1 hands it over as it is"),
+        ("setup=module load", "+setup=module load"),
+        ("array=0-3", "+array=0-3"),
+    ],
+)
+def test_a_parameter_that_sbatch_does_not_have(project, text, hint):
+    project.suite()
+    answer = project("run", "small", "--executor", "slurm", "--slurm", text, "--dry-run")
+    assert (answer.code, len(answer.errors), answer.out) == (2, 1, ""), answer.err
+    assert hint in answer.errors[0]
+
+
+def test_a_parameter_of_the_site_is_handed_over_as_it_is(project):
+    project.suite()
+    slurm = "+container-image=torch.sqsh,reservation=night,cpus_per_task=3,+setup=x"
+    answer = project("run", "small", "--executor", "slurm", "--slurm", slurm, "--dry-run")
+    lines = answer.out.splitlines()
+    for line in ("container-image=torch.sqsh", "reservation=night", "cpus-per-task=3", "setup=x"):
+        assert f"#SBATCH --{line}" in lines, answer.out
+
+
+def test_every_parameter_of_submitit_that_is_text_is_known():
+    from submitit.slurm.slurm import _get_default_parameters
+
+    ours = {"num_gpus"} | LISTS  # an older name of gpus_per_node, and what is no text
+    assert {k.replace("_", "-") for k in set(_get_default_parameters()) - ours} <= SBATCH | SUBMITIT
 
 
 def test_options_without_use_are_refused(project):
