@@ -17,17 +17,29 @@ from benchmarks.results.leaderboard import Row, leaderboard, to_csv
 from benchmarks.results.verdicts import ClaimVerdict, verdicts
 
 CURVE_COLUMNS = ["suite", "tier", "dataset", "method", "epoch", "loss"]
+#: What stands where there is no row: DVC warns of a file that is empty.
+NO_ROWS = "No record counts for a leaderboard. Runs of tier smoke never do.\n"
 
 
 def write_tables(folder: Path, gathered: Sequence[Gathered], markdown: str) -> None:
-    """Write leaderboard.csv, leaderboard.md, verdicts.json, metrics.json and curves.csv into `folder`."""
+    """Write leaderboard.csv, leaderboard.md, verdicts.json, metrics.json and curves.csv into `folder`.
+
+    DVC has a column for each number of metrics.json, so that holds the suites alone of which something was run here.
+    """
     rows = [r for g in gathered for r in leaderboard(g)]
     found = [v for g in gathered for v in verdicts(g)]
+    here = {g.loaded.suite.id for g in gathered if _ran_here(g)}
     write_atomically(folder / "leaderboard.csv", to_csv(rows))
-    write_atomically(folder / "leaderboard.md", markdown)
+    write_atomically(folder / "leaderboard.md", markdown or NO_ROWS)
     write_atomically(folder / "verdicts.json", _json([v.as_dict() for v in found]))
-    write_atomically(folder / "metrics.json", _json(metrics(rows, found)))
+    own = metrics([r for r in rows if r.suite in here], [v for v in found if v.suite in here])
+    write_atomically(folder / "metrics.json", _json(own))
     write_atomically(folder / "curves.csv", curves(gathered))
+
+
+def _ran_here(gathered: Gathered) -> bool:
+    """Whether any record that counts is no reference record; those lie by themselves, under other names."""
+    return any(path.name == "record.json" for path in gathered.shelf.paths.values())
 
 
 def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any]:

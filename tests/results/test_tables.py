@@ -7,7 +7,9 @@ import json
 
 import pytest
 
-from tests.project import write_made_up
+from benchmarks.results.leaderboard import COLUMNS
+from benchmarks.results.tables import CURVE_COLUMNS
+from tests.project import REPOSITORY, write_made_up
 
 BOUND = {"id": "b", "kind": "bound", "method": "wide", "at_most": 5.0, "text": "t", "where": "w"}
 CHANGES = {"claims": [BOUND | {"metric": "nll", "dataset": "line"}]}
@@ -60,6 +62,33 @@ def test_smoke_and_nothing_give_empty_tables(filled):
     for folder in (tables(filled, "--tier", "smoke"), tables(filled, "--tier", "paper")):
         assert len((folder / "leaderboard.csv").read_text().splitlines()) == 1
     assert json.loads((tables(filled, "--tier", "smoke") / "verdicts.json").read_text()) == []
+
+    assert all((tables(filled, "--tier", "smoke") / name).stat().st_size for name in FILES), "DVC warns of empty files"
+
+
+def test_metrics_are_of_what_was_run_here(filled):
+    """The leaderboard has reference records too."""
+    reference = filled.results / "reference/small"
+    reference.mkdir(parents=True)
+    for path in (filled.results / "runs/small").glob("*/record.json"):
+        path.rename(reference / f"{path.parent.name}.json")
+    folder = tables(filled)
+    assert len((folder / "leaderboard.csv").read_text().splitlines()) == 3
+    assert json.loads((folder / "metrics.json").read_text()) == {}
+
+
+@pytest.mark.parametrize(("template", "columns"), [("leaderboard", COLUMNS), ("curves", CURVE_COLUMNS)])
+def test_plots_read_numbers_as_numbers(template, columns):
+    """What DVC reads from CSV is text; of some of it Vega-Lite finds out by itself that numbers are meant."""
+    plot = json.loads((REPOSITORY / f".dvc/plots/{template}.json").read_text())
+    numbers = {
+        encoding["field"]
+        for part in plot["spec"].get("layer", [plot["spec"]])
+        for axis, encoding in part["encoding"].items()
+        if axis in ("x2", "y2") or (axis in ("x", "y") and encoding["type"] == "quantitative")
+    }
+    assert numbers <= set(columns)
+    assert plot["data"]["format"]["parse"] == dict.fromkeys(numbers, "number")
 
 
 def test_a_broken_curve_spoils_nothing(filled):
