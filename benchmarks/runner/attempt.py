@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -19,7 +19,7 @@ from benchmarks.records.corrections import note_corrections
 from benchmarks.records.record import Record, Status, remove_unfinished, write_atomically, write_record
 from benchmarks.runner import provenance
 from benchmarks.runner.checkpoints import Checkpoints
-from benchmarks.runner.compiling import Choice, choose
+from benchmarks.runner.compiling import WAYS, Choice, choose
 from benchmarks.runner.distributed import arrange, crew
 from benchmarks.runner.recording import keep_results, make_record
 from benchmarks.runner.settings import Settings, Told
@@ -28,7 +28,7 @@ from benchmarks.runner.watch import DataWatch
 
 if TYPE_CHECKING:
     from benchmarks.runner.experiment import Outcome
-    from benchmarks.training.compiled import Compiled
+    from benchmarks.training.compiled import Compiled, Way
     from benchmarks.training.loop import Progress
 
 #: What is called for the outcome: as `benchmarks.runner.experiment.run_experiment`.
@@ -160,10 +160,14 @@ class Attempt:
         try:
             if experiment is None:
                 self._tell(Told(self.spec.cell, "choosing how to compute the loss"))
-                self.compiled = choose(self.spec, self._settings)
+                began = self.checkpoints.began()
+                self.compiled = choose(self.spec, self._settings, WAYS.get(began or ""))
                 self._clock = monotonic()  # what was timed serves all runs of the method, and is no cost of this one
             arrange(self.spec, self._settings)
-            with crew(self.spec, self._settings, self.checkpoints, self.compiled.way) as mates:
+            with (
+                crew(self.spec, self._settings, self.checkpoints, self.compiled.way) as mates,
+                self._noting(mates.compiled),
+            ):
 
                 def phase(name: str) -> None:
                     check()
@@ -178,7 +182,6 @@ class Attempt:
                     on_phase=phase,
                     checkpoints=mates.checkpoints,
                 )
-                self._note_way(mates.compiled)
         except Diverged as e:
             step = self.checkpoints.last_step()
             return "diverged", str(e) if step is None else f"{e}; last checkpoint: step {step}", None
@@ -191,10 +194,22 @@ class Attempt:
             return ("out-of-memory" if no_memory(e) else "failed"), _where(e), None
         return "finished", None, outcome
 
-    def _note_way(self, compiled: Compiled | None) -> None:
-        """Keep how the loss was computed in the end."""
-        if compiled is not None:
-            self.compiled = replace(self.compiled, way=compiled.way)
+    @contextmanager
+    def _noting(self, compiled: Compiled | None) -> Iterator[None]:
+        """Checkpoints and record say how the loss is computed; one that was compiled for a part of the training is."""
+        if compiled is None:
+            yield
+            return
+        began = WAYS.get(self.checkpoints.began() or "", "eager")
+
+        def way() -> Way:
+            return began if compiled.way == "eager" else compiled.way
+
+        self.checkpoints.way = way
+        try:
+            yield
+        finally:
+            self.compiled = replace(self.compiled, way=way())
             if compiled.refused is not None:
                 self.checkpoints.faults.append(f"trained uncompiled: {compiled.refused}")
 

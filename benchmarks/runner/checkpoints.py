@@ -33,6 +33,8 @@ KEPT = 2
 WORTH_KEEPING = 1.0
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"[0-9]{12}-[0-9a-f]{64}" + re.escape(SUFFIX))
+#: How a loss is computed where nothing else is said; older checkpoints do not say it.
+EAGER = "eager"
 #: The file of the metric values of an evaluation under way.
 VALUES = "values.json"
 
@@ -101,6 +103,7 @@ class Checkpoints:
         resumed_from: step of the checkpoint that was taken up.
         spent: seconds of training before it.
         faults: what went wrong, a line each.
+        way: how the loss is computed; it goes into each checkpoint.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Checkpoints:
         self.resumed_from: int | None = None
         self.spent = 0.0
         self.faults: list[str] = []
+        self.way: Callable[[], str] = lambda: EAGER
 
     @property
     def stopping(self) -> bool:
@@ -136,7 +140,8 @@ class Checkpoints:
         from safetensors.torch import save
 
         tensors, structure = pack(state)
-        content = save(tensors, {"state": structure, "fingerprint": self._fingerprint, "step": str(step)})
+        about = {"state": structure, "fingerprint": self._fingerprint, "step": str(step), "way": self.way()}
+        content = save(tensors, about)
         name = f"{step:012d}-{hashlib.sha256(content).hexdigest()}{SUFFIX}"
         try:
             write_atomically(self.folder / name, content)
@@ -169,6 +174,16 @@ class Checkpoints:
         if not self._exact and (found is None or not found["finished"]):
             _remove(self.folder / VALUES)
         return found
+
+    def began(self) -> str | None:
+        """How the loss was computed up to the newest checkpoint, by its header; None where there is none."""
+        for path in reversed(self._files()):
+            with suppress(OSError, ValueError, LookupError, AttributeError, RecursionError):
+                with open(path, "rb") as f:
+                    length = int.from_bytes(f.read(8), "little")
+                    header = json.loads(f.read(min(length, os.fstat(f.fileno()).st_size)))["__metadata__"]
+                return str(header.get("way", EAGER))
+        return None
 
     def last_step(self) -> int | None:
         """The step of the newest checkpoint, judged by its name."""

@@ -1,22 +1,24 @@
 """Whether a run's loss is compiled: as asked, or the way that was fastest when the method was timed here.
 
-A method is timed once on a device, in a process of its own, for compilers may take a process down. What came out is
-kept under `results/cache/`, so all its runs go the same way, and one that was interrupted goes on in it.
+A method is timed once on a machine, in a process of its own, for compilers may take a process down. What came out is
+kept under `data/cache/`, so all its runs go the same way; one that was interrupted goes on as it began.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import platform
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.core.interrupts import check
+from benchmarks.core.paths import data_dir
 from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.record import write_atomically
@@ -35,6 +37,10 @@ FEW_STEPS = 1000
 GAIN = 0.05
 #: Steps until compiling is over and caches are warm, and steps that are timed.
 WARM, TIMED = 10, 60
+
+
+#: The ways by name.
+WAYS: dict[str, Way] = {"eager": "eager", "inductor": "inductor", "graphs": "graphs"}
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,21 @@ class Timed:
         return self.start + max(0, steps - WARM) * self.step
 
 
-def choose(spec: RunSpec, settings: Settings) -> Choice:
+def choose(spec: RunSpec, settings: Settings, began: Way | None = None) -> Choice:
     """The way for a run that trains on one device; where that takes timing, the caller waits for it.
+
+    Args:
+        spec, settings: the run, and how to carry it out.
+        began: how the training that it goes on with was computed, if there is one.
 
     Raises:
         KeyboardInterrupt: the process was asked to stop.
     """
-    if settings.compile == "off" or settings.devices > 1 or "Trainable" not in find_model(spec.model).can:
+    asked = settings.compile != "off" or began is not None
+    if not asked or settings.devices > 1 or "Trainable" not in find_model(spec.model).can:
         return Choice()
+    if began is not None:
+        return Choice("inductor" if began == "graphs" and settings.device == "cpu" else began)
     if settings.compile != "auto":
         return Choice("graphs" if settings.compile == "graphs" else "inductor")
     steps = _steps(spec)
@@ -95,24 +108,36 @@ def _steps(spec: RunSpec) -> int:
 
 
 def _known(spec: RunSpec, settings: Settings, steps: int) -> dict[Way, Timed]:
-    """What was found out about the method here, if need be now; nothing where it could not be."""
+    """What was found out about the method on this machine, if need be now; nothing where it could not be."""
     from filelock import FileLock
 
-    path = settings.results / "cache" / "compiling" / f"{_kind(spec, settings)}.json"
-    if (kept := _kept(path)) is not None:
+    path = kept_in() / f"{_kind(spec, settings)}.json"
+    if (kept := _kept(path, steps)) is not None:
         return kept
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # another process may be at it, and would disturb
-        if (kept := _kept(path)) is None:
-            kept = _elsewhere(spec, settings, steps)
-            write_atomically(path, json.dumps({way: asdict(t) for way, t in kept.items()}))
-    return kept
+    found: dict[Way, Timed] = {}
+    with suppress(OSError):  # a folder that cannot be written costs time and no more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # another process may be at it, and would disturb
+            if (kept := _kept(path, steps)) is not None:
+                return kept
+            found = _elsewhere(spec, settings, steps)
+            if found:
+                write_atomically(path, json.dumps({way: asdict(t) for way, t in found.items()}))
+            return found
+    return found or _elsewhere(spec, settings, steps)
 
 
-def _kept(path: Path) -> dict[Way, Timed] | None:
-    """What a file holds; one that is damaged counts for nothing."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        return {way: Timed(**t) for way, t in json.loads(path.read_bytes()).items()}
+def kept_in() -> Path:
+    """The folder of what was timed on this machine."""
+    return data_dir() / "cache" / "compiling"
+
+
+def _kept(path: Path, steps: int) -> dict[Way, Timed] | None:
+    """What a file holds, if it says enough for so many steps; one that is damaged counts for nothing."""
+    with suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+        found: dict[Way, Timed] = {way: Timed(**t) for way, t in json.loads(path.read_bytes()).items()}
+        if len(found) > 1 or found["eager"].whole(steps) < WORTH:
+            return found
     return None
 
 
@@ -120,32 +145,50 @@ def _kind(spec: RunSpec, settings: Settings) -> str:
     """What decides how fast a step is: not the seed, nor how long or how fast it learns."""
     import torch
 
-    device = torch.cuda.get_device_name() if settings.device == "cuda" else "cpu"
-    of_training = {k: spec.training[k] for k in ("batch_size", "precision", "tf32", "ema", "gradient_clip_norm")}
+    device = torch.cuda.get_device_name() if settings.device == "cuda" else platform.processor() or platform.machine()
+    named = ("batch_size", "precision", "tf32", "deterministic", "ema", "gradient_clip_norm")
+    of_training = {k: spec.training[k] for k in named}
     data = {k: spec.data[k] for k in ("source", "stored", "preprocess")}
     here = [torch.__version__, device, settings.threads, spec.code_hash]
     return digest([spec.target, spec.params, data, of_training, spec.training["optimizer"]["name"], here])[:16]
 
 
 def _elsewhere(spec: RunSpec, settings: Settings, steps: int) -> dict[Way, Timed]:
-    """`time_ways` in a process of its own; nothing where that dies."""
-    with without_interrupts(), ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin) as pool:
-        answer = pool.submit(time_ways, spec, settings.device, settings.threads, steps)
-        try:
-            return answer.result()
-        except Exception:  # that process died, or what is wrong with the run will show in the run itself
+    """`time_ways` in a process of its own; nothing where that fails or dies.
+
+    Raises:
+        KeyboardInterrupt: this process was asked to stop; that one is gone.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_time_there, args=(theirs, spec, settings.device, settings.threads, steps))
+    with without_interrupts():
+        process.start()
+    theirs.close()
+    try:
+        while not ours.poll(0.2):
             check()
-            return {}
+        found: dict[Way, Timed] = ours.recv()
+        return found
+    except EOFError:
+        return {}
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
 
 
-def _begin() -> None:
-    """A timing process: an interrupt is its parent's business, whose death ends it."""
+def _time_there(pipe: Connection, *run: Any) -> None:
+    """The life of a timing process: an interrupt is its parent's business, whose death ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from benchmarks.core.interrupts import watch_parent
     from benchmarks.core.plugins import folders
 
     watch_parent()
     folders()  # the user's plug-ins
+    with suppress(Exception):  # what is wrong with the run will show in the run itself
+        pipe.send(time_ways(*run))
 
 
 def time_ways(spec: RunSpec, device: Literal["cpu", "cuda"], threads: int, steps: int) -> dict[Way, Timed]:

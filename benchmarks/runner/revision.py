@@ -60,7 +60,7 @@ def run_there(tree: Path, record: Record, settings: Settings) -> Record:
         *(f"--method={_literal(record.method)}", f"--dataset={_literal(record.dataset)}"),
         *("--jobs=1", f"--device={settings.device}", "--wandb=disabled", "--quiet"),
         *([f"--devices={settings.devices}"] if settings.devices > 1 else ()),
-        *([f"--compile={settings.compile}"] if settings.compile != "off" else ()),
+        *([f"--compile={settings.compile}"] if (tree / "benchmarks/runner/compiling.py").is_file() else ()),
         *("--", record.suite),
     )
     environment = os.environ | {

@@ -1,9 +1,9 @@
 """A training whose loss torch's inductor has compiled into fewer and longer kernels, on a GPU also as CUDA graphs.
 
 It draws the same random numbers as the model's own loss and computes the same but for rounding. That is not taken on
-trust: before each of the first steps, loss, gradients, buffers and generators are held against the model's own, and a
-model for which one of them differs trains as it is. `Compiled` is a strategy of Lightning Fabric: the loop does not
-know of it.
+trust: before each of the first steps, and again when torch has compiled anew, terms, gradients, buffers and generators
+are held against the model's own, and a model for which one of them differs trains as it is. `Compiled` is a strategy of
+Lightning Fabric: the loop does not know of it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning.fabric.strategies import SingleDeviceStrategy
 from torch import Generator, Tensor, nn
 
 from benchmarks.core.types import Batch
-from benchmarks.training.likeness import plain_attributes
+from benchmarks.training.likeness import same_attributes
+from benchmarks.training.rounding import apart, close, tolerance
 from benchmarks.training.stand_in import Loss, own_loss, put_in_place, take_out
 
 Way = Literal["eager", "inductor", "graphs"]
@@ -28,9 +29,6 @@ Way = Literal["eager", "inductor", "graphs"]
 #: Steps that are held against the model's own. At the first, torch compiles; at the second it may, where a number that
 #: changes from step to step turns out to be no constant, and a CUDA graph is recorded; at the third it is replayed.
 CHECKED = 4
-#: Largest relative difference of a loss, and of the gradient as a whole, for rounding; the second pair is that of
-#: reduced precision.
-CLOSE, COARSE = (1e-4, 1e-3), (1e-2, 5e-2)
 
 
 class Compiled(SingleDeviceStrategy):
@@ -56,6 +54,7 @@ class Compiled(SingleDeviceStrategy):
         """The training is over: the model's loss is its own again."""
         if self._module is not None:
             take_out(self._module)
+            torch.compiler.reset()  # what was compiled holds memory
 
     @property
     def way(self) -> Way:
@@ -69,10 +68,10 @@ class Compiled(SingleDeviceStrategy):
 
 
 class CompiledLoss:
-    """A model's loss, compiled for training on batches of the first one's size; others take the model's own."""
+    """A model's loss, compiled for training on the largest batches that it sees; smaller ones take the model's own."""
 
     def __init__(self, way: Way) -> None:
-        self._way, self._rows, self._checked = way, 0, 0
+        self._way, self._rows, self._checked, self._graphs = way, 0, 0, 0
         self._compiled: Loss = torch.compile(
             own_loss, options={"fallback_random": True, **({"triton.cudagraphs": True} if way == "graphs" else {})}
         )
@@ -83,15 +82,26 @@ class CompiledLoss:
         return "eager" if self.refused is not None else self._way
 
     def __call__(self, model: nn.Module, batch: Batch, noise: Generator) -> dict[str, Tensor]:
-        self._rows = self._rows or len(batch.x)
-        if self.refused is not None or not model.training or len(batch.x) != self._rows:
+        if len(batch.x) > self._rows:  # a training that goes on may begin with an epoch's last, smaller batch
+            self._rows, self._checked = len(batch.x), 0
+        if self.refused is not None or not model.training or len(batch.x) < self._rows:
             return own_loss(model, batch, noise)
         if self._checked < CHECKED:
             self._checked += 1
             self.refused = self._fault(model, batch, noise)
+            self._graphs = _graphs()
             if self.refused is not None:
                 return own_loss(model, batch, noise)
-        return self._next(model, batch, noise)
+        drawn = noise.get_state()
+        try:
+            terms = self._next(model, batch, noise)
+        except Exception as e:  # compiling anew, torch may fail where it did not at first
+            self.refused = _why(e)
+            noise.set_state(drawn)
+            return own_loss(model, batch, noise)
+        if _graphs() != self._graphs:
+            self._checked = CHECKED - 1  # it has compiled anew: the next step is held against the model's own
+        return terms
 
     def _next(self, model: nn.Module, batch: Batch, noise: Generator) -> dict[str, Tensor]:
         if self._way == "graphs":
@@ -100,40 +110,49 @@ class CompiledLoss:
 
     def _fault(self, model: nn.Module, batch: Batch, noise: Generator) -> str | None:
         """What the compiled loss does otherwise than the model's own, if anything; both leave no trace."""
-        with _undone(model, noise):
-            twin = copy.deepcopy(model)
-            kept = plain_attributes(twin)
-            own = _outcome(own_loss, twin, batch, noise)
-            if plain_attributes(twin) != kept:
-                return "the model keeps state outside of its buffers"
-        with _undone(model, noise):
-            try:
+        try:
+            with _undone(model, noise):
+                twin = copy.deepcopy(model)
+                take_out(twin)
+                own = _outcome(own_loss, twin, batch, noise)
+                if not same_attributes(twin, model):
+                    return "the model keeps state outside of its parameters and buffers"
+            with _undone(model, noise):
                 made = _outcome(self._next, model, batch, noise)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as e:  # whatever the compiler cannot do
-                return f"it cannot be compiled: {type(e).__name__}: {' '.join(str(e).split())[:200]}"
-        return _difference(own, made, coarse=_reduced(noise.device.type))
+        except Exception as e:  # whatever the compiler, or a copy of the model, cannot do
+            return _why(e)
+        return _difference(own, made, tolerance(noise.device.type))
+
+
+def _why(error: Exception) -> str:
+    return f"it cannot be compiled: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def _graphs() -> int:
+    """How many graphs torch has compiled in this process."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """A loss, its gradients by parameter, the buffers and the states of the generators after it."""
+    """A loss's terms, its gradients by parameter, and the state after it: parameters, buffers, generators."""
 
-    loss: Tensor
+    terms: dict[str, Tensor]
     gradients: list[Tensor | None]
-    buffers: list[Tensor]
+    state: dict[str, Tensor]
     drawn: list[Tensor]
 
 
 def _outcome(loss: Loss, model: nn.Module, batch: Batch, noise: Generator) -> _Outcome:
+    terms = loss(model, batch, noise)
     trained = [p for p in model.parameters() if p.requires_grad]
-    value = loss(model, batch, noise)["loss"]
-    gradients = torch.autograd.grad(value, trained, allow_unused=True)
+    gradients = torch.autograd.grad(terms["loss"], trained, allow_unused=True)
     return _Outcome(
-        value.detach().clone(),
+        {name: torch.as_tensor(term).detach().clone() for name, term in terms.items()},
         [None if g is None else g.clone() for g in gradients],
-        [b.detach().clone() for b in model.buffers()],
+        {name: t.detach().clone() for name, t in (*model.named_parameters(), *model.named_buffers())},
         _states(noise),
     )
 
@@ -146,54 +165,34 @@ def _states(noise: Generator) -> list[Tensor]:
 
 @contextmanager
 def _undone(model: nn.Module, noise: Generator) -> Iterator[None]:
-    """Buffers and generators are after the block as they were before it."""
-    places: list[tuple[nn.Module, str, Tensor, Tensor]] = [
-        (module, key, buffer, buffer.detach().clone())
-        for module in model.modules()
-        for key, buffer in module.named_buffers(recurse=False)
-    ]
+    """Parameters, buffers and generators are after the block as they were before it."""
+    buffers = [(m, key, b) for m in model.modules() for key, b in m.named_buffers(recurse=False)]
+    before = [(t, t.detach().clone()) for t in (*model.parameters(), *(b for _, _, b in buffers))]
     drawn = noise.get_state()
     with torch.random.fork_rng([noise.device] if noise.device.type == "cuda" else []):
         try:
             yield
         finally:
             noise.set_state(drawn)
+            for module, key, buffer in buffers:
+                module._buffers[key] = buffer
             with torch.no_grad():
-                for module, key, buffer, before in places:
-                    module._buffers[key] = buffer
-                    buffer.copy_(before)
+                for tensor, value in before:
+                    tensor.copy_(value)
 
 
-def _reduced(device: str) -> bool:
-    """Whether products are taken in less than single precision."""
-    return torch.is_autocast_enabled(device) or (device == "cuda" and torch.backends.cuda.matmul.allow_tf32)
-
-
-def _difference(own: _Outcome, made: _Outcome, *, coarse: bool) -> str | None:
-    of_loss, of_gradient = COARSE if coarse else CLOSE
+def _difference(own: _Outcome, made: _Outcome, rounding: float) -> str | None:
     if any(not torch.equal(a, b) for a, b in zip(own.drawn, made.drawn, strict=True)):
         return "compiled, it draws other random numbers"
-    if not torch.allclose(own.loss, made.loss, rtol=of_loss, atol=of_loss, equal_nan=True):
-        return f"its loss is {float(own.loss):.6g}, and {float(made.loss):.6g} compiled"
+    for name, right in own.terms.items():
+        if not close(right, made.terms[name], rounding):
+            return f"its {name} is {float(right):.6g}, and {float(made.terms[name]):.6g} compiled"
     if [g is None for g in own.gradients] != [g is None for g in made.gradients]:
         return "compiled, other parameters have a gradient"
-    if any(not _close(a, b, of_loss) for a, b in zip(own.buffers, made.buffers, strict=True)):
-        return "its buffers differ when it is compiled"
-    size, off = (_norm(gradients) for gradients in (own.gradients, _minus(made.gradients, own.gradients)))
-    if size.isfinite() and not bool(off <= of_gradient * size + 1e-12):
-        return f"its gradients differ by {float(off / size):.2g} of their size when it is compiled"
+    for name, right in own.state.items():
+        if not close(right, made.state[name], rounding):
+            return f"{name} differs when it is compiled"
+    pairs = [(a, b) for a, b in zip(made.gradients, own.gradients, strict=True) if a is not None and b is not None]
+    if (off := apart(*zip(*pairs, strict=True))) > 10 * rounding:
+        return f"a gradient differs by {off:.2g} of its size when it is compiled"
     return None
-
-
-def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
-    if a.is_floating_point():
-        return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
-    return torch.equal(a, b)
-
-
-def _minus(a: list[Tensor | None], b: list[Tensor | None]) -> list[Tensor | None]:
-    return [None if x is None or y is None else x - y for x, y in zip(a, b, strict=True)]
-
-
-def _norm(gradients: list[Any]) -> Tensor:
-    return torch.stack([torch.linalg.vector_norm(g.float()) for g in gradients if g is not None]).norm()

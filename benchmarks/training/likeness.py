@@ -91,6 +91,15 @@ def alike(a: Any, b: Any, _seen: frozenset[int] = frozenset()) -> bool:
         return False
 
 
+def same_attributes(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two models of one architecture hold the same besides parameters and buffers, as far as it can be told."""
+    for (_, one), (_, other) in zip(a.named_modules(), b.named_modules(), strict=True):
+        names = (vars(one).keys() | vars(other).keys()) - _OWN - {"loss"}
+        if not all(alike(vars(one).get(name), vars(other).get(name)) for name in names):
+            return False
+    return True
+
+
 def plain_attributes(root: nn.Module) -> dict[str, int]:
     """Identities of what modules hold besides parameters and buffers: they change where something is assigned."""
     return {

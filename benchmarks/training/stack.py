@@ -18,6 +18,7 @@ from torch.func import functional_call, vjp, vmap
 from benchmarks.core.types import Batch
 from benchmarks.training.draws_by_member import CannotStack, Drawn, MemberNoise, Tiling, by_member, heard
 from benchmarks.training.likeness import differing_numbers, plain_attributes
+from benchmarks.training.rounding import apart, close, tolerance
 
 #: How vmap says that it knows an operation only by its parts.
 _COMPOSED = "Batching rule not implemented"
@@ -165,7 +166,7 @@ class Stack:
             raise CannotStack("the model keeps state outside of its buffers")
         if self.counts and not all(torch.equal(b, self._buffers[name]) for name, b in before.items()):
             raise CannotStack("the model keeps statistics, which repeated draws would change")  # a variance by n - 1
-        close = _rounding(terms["loss"].device.type)
+        rounding = tolerance(terms["loss"].device.type)
         gradients = _gradients(terms["loss"], self.parameters) if self.counts else {}
         for i, loss in enumerate(self._losses):
             own, noise = alone(i)
@@ -174,10 +175,10 @@ class Stack:
             if by_itself != drawn[i] or not torch.equal(noise.get_state(), self._noise.streams[i].get_state()):
                 raise CannotStack("it draws other numbers than alone")
             for name in terms if self.counts else ("loss",):
-                _hold(name, terms[name][i], expected[name], close)
+                _hold(name, terms[name][i], expected[name], rounding)
             if gradients:
                 right = _gradients(expected["loss"], dict(loss.named_parameters()))
-                if _apart({n: g[i] for n, g in gradients.items()}, right) > 10 * close:
+                if apart([gradients[n][i] for n in right], list(right.values())) > 10 * rounding:
                     raise CannotStack("its gradient is another one than alone")
         return terms
 
@@ -228,16 +229,10 @@ def _gather(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {n: torch.stack([s[n].detach() for s in states]) for n in names}
 
 
-def _rounding(device: str) -> float:
-    """By how much numbers may differ for rounding alone; another beta would show."""
-    coarse = torch.is_autocast_enabled(device) or (device == "cuda" and torch.backends.cuda.matmul.allow_tf32)
-    return 1e-2 if coarse else 1e-4
-
-
-def _hold(name: str, found: Tensor, right: Any, close: float) -> None:
+def _hold(name: str, found: Tensor, right: Any, rounding: float) -> None:
     """Hold a term against that of the member alone."""
-    found, right = found.detach().float(), torch.as_tensor(right).detach().float()
-    if not torch.allclose(right, found, rtol=close, atol=close, equal_nan=True):
+    found, right = found.detach().float(), torch.as_tensor(right, device=found.device).detach().float()
+    if not close(right, found, rounding):
         raise CannotStack(f"its {name} is {float(right):.6g} alone and {float(found):.6g} stacked")
 
 
@@ -246,12 +241,6 @@ def _gradients(loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tens
     wanted = {n: p for n, p in parameters.items() if p.requires_grad}
     found = torch.autograd.grad(loss.sum(), list(wanted.values()), retain_graph=True, materialize_grads=True)
     return dict(zip(wanted, found, strict=True))
-
-
-def _apart(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
-    """The norm of their difference over that of `right`."""
-    gap = math.hypot(*(float((found[n] - r).norm()) for n, r in right.items()))
-    return gap / max(math.hypot(*(float(r.norm()) for r in right.values())), 1e-6)
 
 
 def _same(tensors: Sequence[Tensor]) -> bool:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.core import interrupts
 from benchmarks.runner import compiling
 from benchmarks.runner.compiling import GAIN, Choice, Timed, choose, fastest
 from benchmarks.runner.one import perform
 from benchmarks.runner.replay import replay
 from benchmarks.runner.settings import Settings
 from tests.project import Project
+from tests.runner.test_stacks import interrupt_at
 
 VAE = {
     "methods": {"vae": {"model": "vae", "params": {"latent_dim": 2, "hidden": [8]}}, "floor": {"model": "factorised"}},
@@ -26,6 +30,13 @@ LONG = {**VAE, "training": {"optimizer": {"name": "adam", "lr": 0.05}, "batch_si
 @pytest.fixture
 def settings(project: Project) -> Settings:
     return Settings(project.results, compile="auto")
+
+
+@pytest.fixture(autouse=True)
+def kept_in(tmp_path, monkeypatch):
+    """A machine on which nothing was timed."""
+    monkeypatch.setattr(compiling, "kept_in", lambda: tmp_path / "kept")
+    return tmp_path / "kept"
 
 
 def spec_of(project: Project, changes: dict, method: str = "vae"):
@@ -65,7 +76,9 @@ def test_short_runs_and_models_without_gradients_are_not_timed(project, settings
     assert choose(spec_of(project, LONG), replace(settings, devices=2)) == Choice()
 
 
-def test_a_method_is_timed_once_for_all_its_seeds_and_again_where_the_file_is_damaged(project, settings, monkeypatch):
+def test_a_method_is_timed_once_for_all_its_seeds_and_again_where_the_file_is_damaged(
+    project, settings, kept_in, monkeypatch
+):
     asked = []
 
     def time(spec, *_):
@@ -77,7 +90,7 @@ def test_a_method_is_timed_once_for_all_its_seeds_and_again_where_the_file_is_da
     wanted = Choice("inductor", {"eager": 0.01, "inductor": 0.004})
     assert [choose(first, settings), choose(second, settings)] == [wanted, wanted]
     assert asked == [0]
-    (file,) = (project.results / "cache/compiling").glob("*.json")
+    (file,) = kept_in.glob("*.json")
     file.write_text(file.read_text()[:20])
     assert choose(second, settings) == wanted
     assert asked == [0, 1]
@@ -94,6 +107,61 @@ def test_timing_in_a_process_of_its_own(project, settings):
 def test_a_timing_process_that_dies_leaves_the_run_eager(project, settings):
     deadly = {**LONG, "methods": {"vae": {"model": "toy", "params": {"spoil": "kill"}}}, "metrics": {"nll": {}}}
     assert choose(spec_of(project, deadly), settings) == Choice()
+
+
+def test_a_timing_that_failed_is_tried_again(project, settings, kept_in, monkeypatch):
+    answers = [{}, {"eager": Timed(0.01, 0.1), "inductor": Timed(0.004, 2.0)}]
+    monkeypatch.setattr(compiling, "_elsewhere", lambda *_: answers.pop(0))
+    spec = spec_of(project, LONG)
+    assert choose(spec, settings).way == "eager"
+    assert choose(spec, settings).way == "inductor"
+
+
+def test_a_short_run_does_not_settle_it_for_a_long_one(project, settings, monkeypatch):
+    answers = [{"eager": Timed(0.01, 0.1)}, {"eager": Timed(0.01, 0.1), "inductor": Timed(0.004, 2.0)}]
+    monkeypatch.setattr(compiling, "_elsewhere", lambda *_: answers.pop(0))
+    short = spec_of(project, {**LONG, "training": {**LONG["training"], "steps": 2000}})
+    assert [choose(short, settings).way, choose(short, settings).way] == ["eager", "eager"]
+    assert choose(spec_of(project, LONG), settings).way == "inductor"
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(project, settings, kept_in, monkeypatch):
+    kept_in.write_text("a file")
+    monkeypatch.setattr(compiling, "_elsewhere", lambda *_: {"eager": Timed(0.01, 0.1), "inductor": Timed(0.004, 2.0)})
+    assert choose(spec_of(project, LONG), settings).way == "inductor"
+
+
+def test_an_interrupt_does_not_wait_for_the_timing(project, settings, monkeypatch):
+    slow = {"vae": {"model": "toy", "params": {"pause": 10.0}}}
+    spec = spec_of(project, {**LONG, "methods": slow, "metrics": {"nll": {}}})
+    calls = itertools.count()
+    monkeypatch.setattr(compiling, "check", lambda: interrupts.ask() if next(calls) == 2 else None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            choose(spec, settings)
+    finally:
+        interrupts.install()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("first", "then"), [("on", "off"), ("off", "on")])
+def test_an_interrupted_run_goes_on_as_it_began(project, settings, first, then):
+    spec = spec_of(project, VAE)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            perform(spec, replace(settings, compile=first))
+    interrupts.install()
+    made, _ = perform(spec, replace(settings, compile=then))
+    assert made.provenance.resumed_from == 3
+    assert made.provenance.compiled == {"on": "inductor", "off": "eager"}[first]
+
+
+def test_a_run_that_diverges_says_how_it_was_computed(project, settings):
+    spoiled = {"methods": {"vae": {"model": "toy", "params": {"spoil": "nan"}}}, "metrics": {"nll": {}}}
+    made, _ = perform(spec_of(project, spoiled), replace(settings, compile="on"))
+    assert made.status == "diverged"
+    assert made.provenance.compiled == ("eager" if made.provenance.faults else "inductor")
 
 
 def test_a_compiled_run_says_so_and_is_replayed_compiled(project, settings):

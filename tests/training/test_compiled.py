@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -60,6 +62,50 @@ class Counting(Regression):
         return {"loss": loss * self.mean}
 
 
+class Appending(Regression):
+    """Keeps state in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def more(self, batch, loss, generator):
+        self.seen.append(float(loss.detach()))
+        return {"loss": loss * (1 + 0.01 * len(self.seen))}
+
+
+class Starting(Regression):
+    """Moves a parameter itself; what the compiler makes of that has another gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(DIMS))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def more(self, batch, loss, generator):
+        with torch.no_grad():
+            self.offset += 0.1 * batch.x.mean(0)
+            self.steps += 1
+        return {"loss": loss + (self.offset - 1).square().sum() / self.steps}
+
+
+class NotCopied(Regression):
+    """Cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Late(Regression):
+    """Is another model when it is compiled, from the sixth step on."""
+
+    def more(self, batch, loss, generator):
+        if batch.step > 5:
+            return {"loss": loss * 1.01 if torch.compiler.is_compiling() else loss}
+        return {"loss": loss}
+
+
 class Otherwise(Regression):
     """Is another model when it is compiled."""
 
@@ -71,6 +117,18 @@ class OtherGradient(Regression):
     def more(self, batch, loss, generator):
         weight = self.net.weight
         return {"loss": loss + (weight - weight.detach()).sum()} if torch.compiler.is_compiling() else {"loss": loss}
+
+
+class SmallGradient(Regression):
+    """Compiled, one parameter's small gradient has another sign."""
+
+    def more(self, batch, loss, generator):
+        return {"loss": 100 * loss + (-0.01 if torch.compiler.is_compiling() else 0.01) * (self.unused.sum() - 1)}
+
+
+class OtherTerm(Regression):
+    def more(self, batch, loss, generator):
+        return {"loss": loss, "rate": loss.detach() * (2.0 if torch.compiler.is_compiling() else 1.0)}
 
 
 class OtherParameters(Regression):
@@ -129,9 +187,14 @@ def test_twice_it_ends_in_the_same_bits():
 @pytest.mark.parametrize(
     ("model", "why"),
     [
-        (Counting, "keeps state outside of its buffers"),
+        (Counting, "keeps state outside of its parameters and buffers"),
+        (Appending, "keeps state outside of its parameters and buffers"),
+        (NotCopied, "cannot be compiled: TypeError"),
+        (Starting, "a gradient differs by"),
         (Otherwise, "its loss is"),
-        (OtherGradient, "its gradients differ by"),
+        (OtherGradient, "a gradient differs by"),
+        (SmallGradient, "a gradient differs by"),
+        (OtherTerm, "its rate is"),
         (OtherParameters, "other parameters have a gradient"),
         (OtherDraws, "draws other random numbers"),
     ],
@@ -143,6 +206,21 @@ def test_what_would_come_out_otherwise_trains_uncompiled_to_the_same_bits(model,
     assert why in strategy.refused
     assert all(torch.equal(made[name], value) for name, value in own.items())
     assert [row["loss"] for row in curve if "loss" in row] == [row["loss"] for row in other if "loss" in row]
+
+
+def test_what_is_compiled_anew_is_held_again():
+    *_, strategy = trained(Late, "inductor")
+    assert strategy.way == "eager"
+    assert "its loss is" in strategy.refused
+
+
+def test_a_training_that_begins_with_a_small_batch_compiles_the_larger_ones():
+    torch.manual_seed(1)
+    model, noise = Regression(), generator(3, "noise")
+    compiled = CompiledLoss("inductor")
+    for rows in (5, 10, 10, 5):
+        compiled(model, Batch(torch.randn(rows, DIMS), 25, 0, 0.0), noise)
+    assert (compiled._rows, compiled._checked, compiled.way) == (10, 2, "inductor")
 
 
 def test_without_a_compiler_it_trains_by_its_own_loss(monkeypatch):
