@@ -34,6 +34,7 @@ BENCHMARKS = {
     "scheduling": "bench.scheduling:scheduling",
     "jobs": "bench.jobs:jobs",
     "pythae": "bench.pythae_vae:pythae",
+    "pipeline": "bench.pipeline:pipeline",
     "data": "bench.data:data",
     "metrics": "bench.metrics:metrics",
 }
