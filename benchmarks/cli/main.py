@@ -57,7 +57,7 @@ class _Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise UserError(f"no command {args[0]!r}", fix=did_you_mean(args[0], COMMANDS))
+            raise UserError(f"no command {args[0]!r}", fix=did_you_mean(args[0], COMMANDS, "`latentbench --help`"))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

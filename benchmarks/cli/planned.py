@@ -11,6 +11,7 @@ import click
 from benchmarks.cli.options import print_table
 from benchmarks.cli.planned_json import as_json
 from benchmarks.core.console import note, printable
+from benchmarks.records.archive import is_reference
 from benchmarks.results.looks import looks_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
     spent, low, high, missing = needs.cost(needs.to_do)
     known = len(needs.to_do) - missing
     parts = [f"{len(needs.found.runs) - len(needs.to_do)} of {len(needs.found.runs)} runs done"]
+    if given := sum(is_reference(path) for path in needs.found.shelf.paths.values()):
+        parts[0] += f", {given} of them by reference records, which `latentbench run` without --budget makes anew here"
     if known:
         parts.append(f"{known} cost about {hours(spent)} ({spread(low, high)})")
     if missing:
@@ -84,7 +87,10 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
         )
     if needs.to_declare and needs.found.declared is not None:
         at = ", ".join(str(look.seeds) for look in looks_of(needs.found.declared).within(needs.found.declared.cap))
-        note(f"{suite.id}: judged and planned here as `run --budget` will judge, sequentially at {at} seeds")
+        note(
+            f"{suite.id}: judged and planned here as `run --budget` will judge, sequentially at {at} seeds, "
+            "then at twice as many each time"
+        )
     if needs.claims:
         click.echo()
         print_table(

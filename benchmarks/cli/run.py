@@ -83,7 +83,8 @@ from benchmarks.core.errors import UserError
 @click.option("--dry-run", is_flag=True, help="Print the runs, and what Slurm would get, and stop.")
 @click.pass_context
 def command(ctx: click.Context, **options: Any) -> None:
-    """Run suites, then print their leaderboards and verdicts. What has a record is not run again.
+    """Run suites, then print their leaderboards and verdicts. What has a record is not run again, but for the records
+    that came with the repository: those are of other machines, and their runs are done here.
 
     Interrupt it when you like, or lose the machine: the same command goes on, with finished runs kept and the others
     taken up from their last checkpoint. Several of these commands on one results folder share its runs.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: bool, form: str) -> None:
     """Runs done, running, failed, stale and to do, by suite and tier; with a suite named, by method and dataset too.
 
+    Reference: those of the done whose record came with the repository; `latentbench run` makes them anew, here.
     Stale: made by other code than today's; the next `latentbench run` makes it anew. Outdated: answers an earlier
     specification of the suite, metric or dataset, and counts for nothing; `status SUITE` says what has changed.
     """
@@ -52,7 +53,7 @@ def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: b
     if form == "json":
         print_json([vars(s) for s in found])
         return
-    columns = ["suite", "tier", "runs", "done", "running", "failed", "stale", "to do", "outdated"]
+    columns = ["suite", "tier", "runs", "done", "reference", "running", "failed", "stale", "to do", "outdated"]
     print_table(
         "",
         columns,
@@ -62,6 +63,7 @@ def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: b
                 s.tier,
                 s.runs,
                 s.done,
+                s.reference,
                 len(s.running),
                 len(s.failed),
                 len(s.stale),

@@ -196,9 +196,11 @@ class Sweep:
             executor.run_all(runs, settings, bars.told, finished)
             return
         jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
-        from benchmarks.runner.stackable import default_stack
+        from benchmarks.runner.stackable import default_stack, stackable
 
         stack = default_stack(settings.device) if self.stack is None else self.stack
+        if (self.stack or 1) > 1 and not stackable(runs, stack, draws=self.stack_draws):
+            note("nothing is stacked: no two of these runs differ in seed, learning rate or plain numbers alone")
         run_all(
             runs,
             settings,

@@ -259,7 +259,11 @@ def load_entry(name: str) -> Entry:
     """
     path = entry_file(name)
     if path is None:
-        raise UserError(f"no dataset {name[:100]!r}", where=shown(registry_dir()), fix=did_you_mean(name, names()))
+        raise UserError(
+            f"no dataset {name[:100]!r}",
+            where=shown(registry_dir()),
+            fix=did_you_mean(name, names(), "`latentbench data list`"),
+        )
     return read_entry(path)
 
 

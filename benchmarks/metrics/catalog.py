@@ -209,7 +209,11 @@ METRICS: dict[str, CatalogEntry] = {e.name: e for e in _ENTRIES}
 def find(name: str) -> CatalogEntry:
     """The entry of that name, or `UserError` with the nearest ones."""
     if name not in METRICS:
-        raise UserError(f"no metric is called {name!r}", where="metric", fix=did_you_mean(name, METRICS))
+        raise UserError(
+            f"no metric is called {name!r}",
+            where="metric",
+            fix=did_you_mean(name, METRICS, "`latentbench metric --list`"),
+        )
     return METRICS[name]
 
 

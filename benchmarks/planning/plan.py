@@ -189,7 +189,7 @@ def _select(table: Iterable[str], patterns: Iterable[str], what: str, loaded: Lo
             raise UserError(
                 f"suite {loaded.suite.id!r} has no {what} {pattern!r}",
                 where=f"--{what}",
-                fix=did_you_mean(pattern, table),
+                fix=did_you_mean(pattern, table, f"`latentbench show {loaded.suite.id}`"),
             )
         found.update(hits)
     return found

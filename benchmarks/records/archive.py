@@ -117,6 +117,11 @@ class Shelf:
     unreadable: list[str] = field(default_factory=list)
 
 
+def is_reference(path: Path) -> bool:
+    """Whether a record's file is one that came with the repository."""
+    return path.parent.parent.name == "reference"
+
+
 @dataclass(frozen=True)
 class _Answer:
     """A record that answers today's specification."""

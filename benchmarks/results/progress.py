@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.core.paths import safe_name
 from benchmarks.planning.plan import plan
-from benchmarks.records.archive import collect, running
+from benchmarks.records.archive import collect, is_reference, running
 from benchmarks.runner.lease import UnderWay
 from benchmarks.spec.loading import LoadedSuite
 from benchmarks.spec.suite import Tier
@@ -16,12 +16,14 @@ from benchmarks.spec.suite import Tier
 
 @dataclass
 class SuiteStatus:
-    """Cells of one suite at one tier by what has become of them; a stale one is done as well."""
+    """Cells of one suite at one tier by what has become of them; a stale one is done as well, and so is one whose
+    record came with the repository (`reference` counts those)."""
 
     suite: str
     tier: str
     runs: int
     done: int = 0
+    reference: int = 0
     running: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -46,6 +48,7 @@ def suite_status(loaded: LoadedSuite, tier: Tier, results: Path, elsewhere: Sequ
             out.to_do.append(run.cell)
         elif record.status == "finished":
             out.done += 1
+            out.reference += is_reference(shelf.paths[run.cell])
         else:
             out.failed.append(f"{run.cell}: {record.status}: {record.error}")
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.records.declared import order
@@ -13,6 +14,7 @@ from benchmarks.results.judging import methods_of
 from benchmarks.results.looks import first_look, judge_so_far, planner_for
 from benchmarks.spec.registry import find_metric
 from benchmarks.stats.judgement import Judgement, settle
+from benchmarks.stats.samples import Sample, shared_seeds
 
 ALPHA = 0.05
 
@@ -139,11 +141,17 @@ def _was_added(record: Record, first: Collection[int]) -> bool:
 
 
 def _added(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Seeds that the tier does not ask for, of the method that has most of them, where no looks were declared."""
+    """Seeds that the tier does not ask for and that a comparison of the claim uses, where no looks were declared: of a
+    paired one those on both sides, else those of the side that has more."""
     if gathered.declared is not None:
         return 0
     own = set(gathered.loaded.suite.tiers[gathered.tier].seeds)
-    return max(sum(r.seed not in own and not r.exact for r in gathered.records(m, dataset)) for m in methods)
+    sides = [{r.seed: 0.0 for r in gathered.records(m, dataset) if not r.exact} for m in methods]
+    used: list[set[Any]] = [] if len(sides) > 1 else [set(side) for side in sides]
+    for a, b in pairwise(sides):
+        shared = shared_seeds([Sample.of(a), Sample.of(b)])
+        used += [set(shared)] if shared else [set(a), set(b)]
+    return max(len(seeds - own) for seeds in used)
 
 
 def _interval(judgement: Judgement) -> tuple[float, float] | None:

@@ -163,10 +163,23 @@ def test_hostile_words_in_records_do_not_steer_the_terminal(project):
     assert "\u001b" not in project("status", "small", "--tier", "cpu").out
 
 
+def test_records_that_came_with_the_repository_are_told_apart(project):
+    for spec in project.plan("cpu", methods=["wide"]):
+        path = write_made_up(spec, {"nll": 1.0})
+        given = project.results / "reference" / "small" / f"{path.parent.name}.json"
+        given.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(given)
+    status = next(s for s in json.loads(project("status", "small", "--format", "json").out) if s["tier"] == "cpu")
+    assert (status["done"], status["reference"], len(status["to_do"])) == (3, 3, 6)
+    assert "3 of 9 runs done, 3 of them by reference records" in project("plan", "small", "--tier", "cpu").out
+    assert "there already" not in project("run", "small", "--tier", "cpu", "--dry-run").out
+
+
 def test_status(filled):
     found = {s["tier"]: s for s in json.loads(filled("status", "small", "--format", "json").out)}
     assert (found["cpu"]["done"], found["cpu"]["runs"], len(found["cpu"]["to_do"])) == (6, 9, 3)
     assert found["paper"]["done"] == 0
+    assert found["cpu"]["reference"] == 0
     answer = filled("status", "small", "--tier", "cpu")
     assert "to do: small floor--line--cpu: 3 seeds (s0, s1, s2)\n" in answer.out
     assert "smoke" not in answer.out

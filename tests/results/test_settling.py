@@ -190,6 +190,8 @@ def test_seeds_beyond_the_tiers_own_are_named_where_no_looks_were_declared(proje
     """Planning more seeds from those that were seen, and judging all by the fixed test, is looking twice."""
     make(project, 3, 1.0)
     assert "beyond" not in found(project)["order"].text
+    make(project, 5, 1.0, methods=("wide",))
+    assert "beyond" not in found(project)["order"].text, "pairs of seeds are compared, and there are no more of them"
     make(project, 5, 1.0, methods=("wide", "narrow"))
     assert "rests on 2 seeds beyond the tier's own" in found(project)["order"].text
     assert "beyond" not in found(project)["bound"].text

@@ -47,6 +47,13 @@ def names(groups):
     return [[f"{r.method}.{r.seed}" for r in group] for group in groups]
 
 
+def test_a_sweep_in_which_nothing_can_be_stacked_says_so(project):
+    project.suite(VAE)
+    answer = project.run("small", "--method", "vae-k1", "--seeds", "1", "--stack", "4", "--quiet")
+    assert "nothing is stacked" in answer.err
+    assert "nothing is stacked" not in project.run("small", "--method", "vae-k2", "--seeds", "1", "--quiet").err
+
+
 def test_what_is_put_together(project):
     runs = project.plan("cpu", VAE, methods=["vae-*", "iwae-*"], seeds=[0, 1])
     assert names(stackable(runs, 16, draws=True)) == [
