@@ -8,6 +8,7 @@ import click
 
 from benchmarks.cli.options import examples, format_option, print_json, print_table
 from benchmarks.core.console import note
+from benchmarks.core.errors import UserError, did_you_mean
 
 #: Columns that a narrow terminal goes without.
 MINOR = ("version", "tiers", "priority", "methods", "scope", "claims", "settings", "parameters")
@@ -30,7 +31,9 @@ def command(kind: str, family: str | None, priority: int | None, form: str) -> N
     """What there is, as a table or as JSON. Without an argument: the suites."""
     rows = globals()[f"_{kind}"]()
     if kind == "papers":
-        rows = [r for r in rows if family in (None, r["family"]) and priority in (None, r["priority"])]
+        rows = _chosen(rows, family, priority)
+    elif (family, priority) != (None, None):
+        raise UserError("it is for papers", where="--family/--priority", fix="latentbench list papers ...")
     if form == "json":
         print_json(rows)
         return
@@ -38,6 +41,19 @@ def command(kind: str, family: str | None, priority: int | None, form: str) -> N
     print_table(f"{len(rows)} {kind}", columns, [[_shown(r[c]) for c in columns] for r in rows], minor=MINOR)
     if kind in ("papers", "suites") and rows:
         _explain({r["state"] for r in rows})
+
+
+def _chosen(rows: list[dict[str, Any]], family: str | None, priority: int | None) -> list[dict[str, Any]]:
+    """The papers of one family and priority; those that have a suite come first, then by priority and id.
+
+    Raises:
+        UserError: there is no such family.
+    """
+    families = {r["family"] for r in rows}
+    if family is not None and family not in families:
+        raise UserError(f"no family {family!r}", where="--family", fix=did_you_mean(family, families))
+    kept = [r for r in rows if family in (None, r["family"]) and priority in (None, r["priority"])]
+    return sorted(kept, key=lambda r: (r["state"] == "no suite", r["priority"], r["id"]))
 
 
 def _explain(states: set[str]) -> None:

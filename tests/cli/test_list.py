@@ -35,6 +35,24 @@ def test_all_papers_with_their_states(papers):
     assert {p["id"]: p["state"] for p in listed(papers, "papers")}["iwae"] == "invalid"
 
 
+def test_papers_with_a_suite_come_first_then_by_priority(papers):
+    papers.suite({}, "iwae")
+    found = listed(papers, "papers")
+    assert found[0]["id"] == "iwae"
+    rest = [(p["priority"], p["id"]) for p in found[1:]]
+    assert rest == sorted(rest)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(("papers", "--family", "flwo"), "did you mean 'flow'?"), (("models", "--family", "vae"), "it is for papers")],
+)
+def test_a_choice_that_means_nothing_is_refused(papers, args, said):
+    answer = papers("list", *args)
+    assert answer.code == 2
+    assert said in answer.err
+
+
 def test_papers_as_a_table(papers):
     answer = papers("list", "papers")
     assert "326 papers" in answer.out
