@@ -195,6 +195,8 @@ def settle(
             needed = None if planned is None else max(planned, judgement.n + 1)
         if verdict == "consistent" and judgement.prediction is not None:
             text += wording.predicted(judgement.prediction, 1 - alpha)
+        if verdict == "insufficient" and min(judgement.p_reproduced, judgement.p_against) <= alpha:
+            text += wording.among(len(judgements))
         if verdict in ("consistent", "insufficient"):
             each = judgement.kind in ("order", "trend")
             text += (

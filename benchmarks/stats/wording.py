@@ -91,6 +91,11 @@ def failures(samples: Sequence[Sample], names: Sequence[str], unlisted: int = 0)
     return f"; {failed} of {total} runs failed{named} and {'is' if failed == 1 else 'are'} left out"
 
 
+def among(claims: int) -> str:
+    """What was clear by itself is not so once the others are allowed for."""
+    return f"; clear by itself, not as one of {claims} claims (Holm)"
+
+
 def needed(n: int | None, power: float, *, each: bool) -> str:
     """A clause on the seeds that would settle the claim; `each`: of several methods."""
     if n is None:

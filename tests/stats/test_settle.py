@@ -30,6 +30,16 @@ def test_holm_over_the_suite():
     assert decide(judgements, alpha=0.003) == ["insufficient"] * 4
 
 
+def test_what_is_clear_by_itself_alone_is_said_to_be():
+    judgements = [bound_with_p_near(p) for p in (0.001, 0.04, 0.3)]
+    said = ["clear by itself, not as one of 3 claims (Holm)" in j.text for j in settle(judgements)]
+    assert said == [False, True, False]
+    judgements = [bound_with_p_near(p) for p in (0.03, 0.04, 0.3)]
+    said = ["clear by itself, not as one of 3 claims (Holm)" in j.text for j in settle(judgements)]
+    assert said == [True, True, False]
+    assert not any("by itself" in settle([j])[0].text for j in judgements)
+
+
 def test_claims_not_run_keep_their_place():
     found = bound_with_p_near(0.02)
     assert decide([found]) == ["reproduced"]
