@@ -61,6 +61,7 @@ class Lease:
         self._place = f"{LEASES}/{safe_name(suite)}/{run_id}"
         self._generation = 0
         self._over = Event()
+        self._beating = Thread(target=self._beat, name="lease", daemon=True)
         self.told = Told("", "data")
         self.lost = False
 
@@ -77,11 +78,12 @@ class Lease:
                 self._store.remove(self._name(self._generation))
             raise Taken
         self._store.remove(*(self._name(g) for g in there))
-        Thread(target=self._beat, name="lease", daemon=True).start()
+        self._beating.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
+        self._beating.join(EXPIRY)  # a beat under way would bring back what is removed here
         with suppress(UserError):  # it expires by itself
             if self.holds():
                 self._store.remove(self._name(self._generation))
