@@ -6,18 +6,22 @@ are left out of the ratio and kept as a detail. On a GPU the same as CUDA graphs
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from bench.figures import Figure
-from bench.harness import quiet
+from bench.harness import Model, quiet, trained
 from bench.kinds import KINDS
-from bench.model import LEARNING_RATE, PREPROCESS, ROWS, SIDE, build, generate
+from bench.model import PREPROCESS, ROWS, SIDE, build, generate
 from bench.timing import interval
-from benchmarks.runner.compiling import WARM
+from benchmarks.runner.compiling import WARM, Timed, timing_of
+
+if TYPE_CHECKING:
+    from benchmarks.training.compiled import Way
 
 REPEATS = 5
 
@@ -32,7 +36,7 @@ def compiling(quick: bool) -> list[Figure]:
     cases: dict[str, tuple[str, Any]] = {
         f"vae-{batch}": (
             f"IWAE's one-layer VAE, batch {batch}",
-            partial(_curve, build, images, PREPROCESS, images_column, batch, LEARNING_RATE, device),
+            partial(_curve, build, images, PREPROCESS, images_column, batch, device),
         )
         for batch in (20, 100)
     }
@@ -40,26 +44,26 @@ def compiling(quick: bool) -> list[Figure]:
         column = {"shape": kind.shape, "dtype": "float32"}
         cases[name] = (
             f"{kind.what}, batch {kind.batch}",
-            partial(_curve, kind.build, kind.rows(), [], column, kind.batch, LEARNING_RATE, device),
+            partial(_curve, kind.build, kind.rows(), [], column, kind.batch, device),
         )
-    ways = ("inductor", "graphs") if device == "cuda" else ("inductor",)
+    ways: tuple[Way, ...] = ("inductor", "graphs") if device == "cuda" else ("inductor",)
     steps = WARM + (40 if quick else 150)
     return [
         figure for name, (what, curve) in cases.items() for figure in _figures(name, what, curve, ways, steps, device)
     ]
 
 
-def _figures(name: str, what: str, curve: Any, ways: tuple[str, ...], steps: int, device: str) -> list[Figure]:
-    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ("eager", *ways)}
+def _figures(name: str, what: str, curve: Any, ways: tuple[Way, ...], steps: int, device: str) -> list[Figure]:
+    times: dict[Way, list[Timed]] = {way: [] for way in ("eager", *ways)}
     for way in ways:
         curve(way, WARM + 1)  # what is compiled is at hand afterwards, as it is for all but the first run of a method
     for _ in range(REPEATS):
         for way, found in times.items():
-            found.append(_seconds(curve(way, steps)))
-    eager = np.array([step for _, step in times["eager"]])
+            found.append(timing_of(curve(way, steps)))
+    eager = np.array([t.step for t in times["eager"]])
     figures = []
     for way in ways:
-        start, step = (np.array(column) for column in zip(*times[way], strict=True))
+        start, step = np.array([t.start for t in times[way]]), np.array([t.step for t in times[way]])
         value, low, high = interval(step / eager)
         figures.append(
             Figure(
@@ -79,40 +83,24 @@ def _figures(name: str, what: str, curve: Any, ways: tuple[str, ...], steps: int
     return figures
 
 
-def _seconds(rows: list[dict[str, float]]) -> tuple[float, float]:
-    """Seconds of the first `WARM` steps, and of one step after them."""
-    begun, last = next(row for row in rows if row["step"] >= WARM), rows[-1]
-    return begun["seconds"], (last["seconds"] - begun["seconds"]) / (last["step"] - begun["step"])
-
-
 def _curve(
-    make: Any,
+    make: Callable[[], Model],
     rows: torch.Tensor,
     preprocess: list[Any],
     column: dict[str, Any],
     batch: int,
-    lr: float,
     device: str,
-    way: str,
+    way: Way,
     steps: int,
 ) -> list[dict[str, float]]:
     """The curve of a training, a row a step."""
-    from lightning.fabric import Fabric
-
-    from benchmarks.data.preprocess import build as build_pipeline
     from benchmarks.data.registry import Column
-    from benchmarks.spec.protocol import Optimizer, Training
     from benchmarks.training.compiled import Compiled
-    from benchmarks.training.loop import train
-    from benchmarks.training.source import Source
 
-    strategy = None if way == "eager" else Compiled(way, device)  # type: ignore[arg-type]
-    fabric = Fabric(accelerator=device, devices=1, **({"strategy": strategy} if strategy else {}))
-    fabric.launch()
-    source = Source(
-        rows, {}, build_pipeline(preprocess, Column(**column)), fabric.device, rows[0].numel(), augment=True
+    curve: list[dict[str, float]] = []
+    strategy = None if way == "eager" else Compiled(way, device)
+    trained(
+        make(), rows, preprocess, Column(**column), batch, steps, on_log=curve.append, device=device, strategy=strategy
     )
-    spec = Training(optimizer=Optimizer(name="adam", lr=lr), batch_size=batch, steps=steps)
-    out = train(make(), source, None, spec, fabric, seed=0)
     assert strategy is None or strategy.refused is None, strategy.refused
-    return out.curve
+    return curve

@@ -23,6 +23,8 @@ from benchmarks.core.seeds import generator
 from benchmarks.core.types import Batch
 
 if TYPE_CHECKING:
+    from lightning.fabric.strategies import Strategy
+
     from benchmarks.data.registry import Column
 
 #: The most that the harness may cost (issue 2).
@@ -89,8 +91,11 @@ def trained(
     steps: int,
     lr: float = LEARNING_RATE,
     on_log: Callable[[dict[str, float]], None] = lambda _: None,
+    device: str = "cpu",
+    strategy: Strategy | None = None,
 ) -> Model:
-    """`benchmarks.training.loop.train`: Fabric, a source on the device, curve and progress."""
+    """`benchmarks.training.loop.train`: Fabric, on its plain strategy or another, a source on the device, curve and
+    progress."""
     from lightning.fabric import Fabric
 
     from benchmarks.data.preprocess import build as build_pipeline
@@ -98,7 +103,7 @@ def trained(
     from benchmarks.training.loop import train
     from benchmarks.training.source import Source
 
-    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric = Fabric(accelerator=device, devices=1, **({} if strategy is None else {"strategy": strategy}))
     fabric.launch()
     source = Source(rows, {}, build_pipeline(preprocess, column), fabric.device, rows[0].numel(), augment=True)
     spec = Training(optimizer=Optimizer(name="adam", lr=lr), batch_size=batch, steps=steps)

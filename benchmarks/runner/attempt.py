@@ -159,7 +159,8 @@ class Attempt:
 
         try:
             if experiment is None:
-                self._tell(Told(self.spec.cell, "choosing how to compute the loss"))
+                if self._settings.compile == "auto":
+                    self._tell(Told(self.spec.cell, "choosing how to compute the loss"))
                 began = self.checkpoints.began()
                 self.compiled = choose(self.spec, self._settings, WAYS.get(began or ""))
                 self._clock = monotonic()  # what was timed serves all runs of the method, and is no cost of this one

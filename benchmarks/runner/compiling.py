@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.core.interrupts import check
 from benchmarks.core.paths import data_dir
 from benchmarks.planning.fingerprint import digest
 from benchmarks.planning.plan import RunSpec
 from benchmarks.records.record import write_atomically
+from benchmarks.runner.distributed import arrange
 from benchmarks.runner.processes import without_interrupts
 from benchmarks.runner.settings import Settings
 from benchmarks.spec.registry import find_model
@@ -161,7 +162,7 @@ def _elsewhere(spec: RunSpec, settings: Settings, steps: int) -> dict[Way, Timed
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_time_there, args=(theirs, spec, settings.device, settings.threads, steps))
+    process = context.Process(target=_time_there, args=(theirs, spec, settings, steps))
     with without_interrupts():
         process.start()
     theirs.close()
@@ -191,34 +192,33 @@ def _time_there(pipe: Connection, *run: Any) -> None:
         pipe.send(time_ways(*run))
 
 
-def time_ways(spec: RunSpec, device: Literal["cpu", "cuda"], threads: int, steps: int) -> dict[Way, Timed]:
-    """Time each way that there is on a device, on a few steps of a run's training; nothing is kept.
+def time_ways(spec: RunSpec, settings: Settings, steps: int) -> dict[Way, Timed]:
+    """Time each way that there is on the settings' device, on a few steps of a run's training; nothing is kept.
 
     A way that fails, or that the model's loss does not come out the same by, is left out; so are all but the eager one
     where training takes less than `WORTH` seconds.
     """
-    import torch
-
     from benchmarks.runner.pilot import few_steps
     from benchmarks.training.compiled import Compiled
 
-    torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(spec.training["tf32"])
-    found: dict[Way, Timed] = {"eager": _time(few_steps(spec, device, WARM + TIMED))}
+    arrange(spec, settings)
+    device = settings.device
+    found: dict[Way, Timed] = {"eager": timing_of(few_steps(spec, device, WARM + TIMED))}
     if found["eager"].whole(steps) < WORTH:
         return found
     compiled: tuple[Way, ...] = ("inductor", "graphs") if device == "cuda" else ("inductor",)
     for way in compiled:
         with suppress(Exception):  # whatever it is, the model's own loss is there
             strategy = Compiled(way, device)
-            timed = _time(few_steps(spec, device, WARM + TIMED, strategy))
-            again = _time(few_steps(spec, device, WARM + 1, Compiled(way, device)))  # what was compiled is at hand
+            timed = timing_of(few_steps(spec, device, WARM + TIMED, strategy))
+            again = timing_of(few_steps(spec, device, WARM + 1, Compiled(way, device)))  # what was compiled is at hand
             if strategy.refused is None:
                 found[way] = Timed(timed.step, again.start)
     return found
 
 
-def _time(curve: Sequence[Mapping[str, float]]) -> Timed:
+def timing_of(curve: Sequence[Mapping[str, float]]) -> Timed:
+    """What the rows of a training's curve say, one a step, beyond `WARM` of them."""
     begun, last = next(row for row in curve if row["step"] >= WARM), curve[-1]
     steps = last["step"] - begun["step"]
     return Timed((last["seconds"] - begun["seconds"]) / steps, begun["seconds"])
