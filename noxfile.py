@@ -6,7 +6,7 @@ nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "venv"
 
 
-#: Peers of `bench` and `bench.metric_proof` whose own requirements name TensorFlow, torchvision or a backport of
+#: Peers of `bench` and `perf.metric_proof` whose own requirements name TensorFlow, torchvision or a backport of
 #: dataclasses, none of which is used here: they come without their requirements. All others are in the extra `bench`.
 PEERS = (
     "disentanglement_lib==1.5",
@@ -47,7 +47,7 @@ def bench(session: nox.Session) -> None:
     install(session, "bench", "ray")
     session.install("-c", "constraints.txt", *PEERS_IMPORT)
     session.install("--no-deps", *PEERS)
-    session.run("python", "-m", "bench", *session.posargs)
+    session.run("python", "-m", "perf", *session.posargs)
 
 
 @nox.session
@@ -58,7 +58,7 @@ def docs(session: nox.Session) -> None:
     session.install("--no-deps", *PEERS)
     session.run("latentbench", "run", "quickstart", "--quiet")
     session.run("python", "docs/pictures.py")
-    session.run("python", "-m", "bench.metric_proof")
+    session.run("python", "-m", "perf.metric_proof")
 
 
 @nox.session
@@ -69,7 +69,7 @@ def gpu(session: nox.Session) -> None:
     if str(there).strip() != "True":
         session.skip("torch finds no CUDA device here")
     session.run("pytest", "-n", "0", "tests/gpu")
-    session.run("python", "-m", "bench", "--only", "stacking", "--only", "compiling", "--only", "loop")
+    session.run("python", "-m", "perf", "--only", "stacking", "--only", "compiling", "--only", "loop")
 
 
 @nox.session
@@ -78,7 +78,7 @@ def fuzz(session: nox.Session) -> None:
     install(session, "dev")
     session.install("atheris>=3.0")
     if session.posargs:
-        session.run("python", "-m", "bench.fuzz", *session.posargs)
+        session.run("python", "-m", "perf.fuzz", *session.posargs)
     else:
         for target in ("suite", "record", "rebuild", "checkpoint"):
-            session.run("python", "-m", "bench.fuzz", target, "--minutes", "15")
+            session.run("python", "-m", "perf.fuzz", target, "--minutes", "15")

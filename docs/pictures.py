@@ -6,13 +6,12 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from latentbench.cli import options, render
+from latentbench.results.gather import gather
+from latentbench.results.leaderboard import leaderboard
+from latentbench.results.verdicts import verdicts
+from latentbench.spec.loading import load_suite
 from rich.console import Console
-
-from benchmarks.cli import options, render
-from benchmarks.results.gather import gather
-from benchmarks.results.leaderboard import leaderboard
-from benchmarks.results.verdicts import verdicts
-from benchmarks.spec.loading import load_suite
 
 HERE = Path(__file__).parent
 

@@ -14,8 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers side by s
 
 import pytest
 from hypothesis import settings
+from latentbench.spec import registry
 
-from benchmarks.spec import registry
 from tests.project import REPOSITORY, TOYS, Project, toy_entries
 
 settings.register_profile("latentbench", settings(), deadline=None, database=None)  # timing is the benchmarks' matter
@@ -37,7 +37,7 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The plug-in of `tests/toys` is installed, here and in subprocesses."""
     monkeypatch.syspath_prepend(str(TOYS))
-    path = [str(TOYS), str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(TOYS), str(REPOSITORY), str(REPOSITORY / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     registry.models.cache_clear()
     registry.metrics.cache_clear()

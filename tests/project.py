@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-
-from benchmarks.core.paths import results_dir
-from benchmarks.data.store import content_hash_if_known
-from benchmarks.planning.fingerprint import digest
-from benchmarks.planning.plan import RunSpec, plan
-from benchmarks.records.record import Cost, Measured, Provenance, Record, Status, write_record
-from benchmarks.spec.loading import LoadedSuite, load_suite
+from latentbench.core.paths import results_dir
+from latentbench.data.store import content_hash_if_known
+from latentbench.planning.fingerprint import digest
+from latentbench.planning.plan import RunSpec, plan
+from latentbench.records.record import Cost, Measured, Provenance, Record, Status, write_record
+from latentbench.spec.loading import LoadedSuite, load_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOYS = REPOSITORY / "tests/toys"
@@ -75,8 +74,8 @@ modality: vector
 about: rows whose density is known
 citation: none
 licence: CC0
-generate: benchmarks.data.generated.gaussians:linear
-oracle: benchmarks.data.generated.gaussians:LinearGaussian
+generate: latentbench.data.generated.gaussians:linear
+oracle: latentbench.data.generated.gaussians:LinearGaussian
 params: {dims: 5, latent: 2, noise: 0.5, structure_seed: 3}
 splits:
   train: {rows: 400}
@@ -135,7 +134,7 @@ class Project:
 
     def __call__(self, *args: str) -> Answer:
         """`latentbench ARGS`, in this process."""
-        from benchmarks.cli.main import main
+        from latentbench.cli.main import main
 
         assert self._capture is not None
         self._capture.readouterr()
@@ -151,7 +150,7 @@ class Project:
     def start(self, *args: str) -> subprocess.Popen[str]:
         """`latentbench ARGS` in a process of its own, which leads a group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks", *args],
+            [sys.executable, "-m", "latentbench", *args],
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,8 +7,8 @@ import shlex
 
 import click
 import pytest
+from latentbench.cli.main import cli
 
-from benchmarks.cli.main import cli
 from tests.project import REPOSITORY
 
 PAGES = sorted(p.relative_to(REPOSITORY) for p in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])

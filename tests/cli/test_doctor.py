@@ -24,7 +24,7 @@ def test_a_sound_project(project):
 
 
 def test_a_lock_file_cut_in_half(project):
-    whole = "schema: '2.0'\nstages:\n  prepare@digits:\n    cmd: python -m benchmarks\n    outs:\n    - path: data\n"
+    whole = "schema: '2.0'\nstages:\n  prepare@digits:\n    cmd: python -m latentbench\n    outs:\n    - path: data\n"
     lock = project.root / "dvc.lock"
     lock.write_text(whole)
     assert looked_at(project)[1]["dvc.lock"]["level"] == "ok"

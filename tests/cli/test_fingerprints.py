@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from latentbench.planning.fingerprint import code_modules
+from latentbench.planning.plan import plan
+from latentbench.spec.loading import load_suite
 
-from benchmarks.planning.fingerprint import code_modules
-from benchmarks.planning.plan import plan
-from benchmarks.spec.loading import load_suite
 from tests.project import REPOSITORY
 
 
@@ -64,13 +64,13 @@ def test_a_line_in_a_models_module_redoes_the_runs_that_import_it_and_no_others(
     names = ("real-nvp", "iwae", "quickstart")
 
     def hashes() -> dict[str, str]:
-        own = {"PYTHONPATH": str(tmp_path), "LATENTBENCH_ROOT": str(REPOSITORY)}
-        command = [sys.executable, "-m", "benchmarks", "fingerprints", *names, "--tier", "cpu", "--format", "json"]
+        own = {"PYTHONPATH": str(tmp_path / "benchmarks"), "LATENTBENCH_ROOT": str(REPOSITORY)}
+        command = [sys.executable, "-m", "latentbench", "fingerprints", *names, "--tier", "cpu", "--format", "json"]
         done = subprocess.run(command, env=os.environ | own, cwd=tmp_path, capture_output=True, text=True, check=True)
         return {f"{s['suite']} {cell}": h["code"] for s in json.loads(done.stdout) for cell, h in s["runs"].items()}
 
     before = hashes()
-    with (tmp_path / "benchmarks" / module).open("a") as file:
+    with (tmp_path / "benchmarks/latentbench" / module).open("a") as file:
         file.write(f"\n{line}\n")
     after = hashes()
     changed = {run for run in before if before[run] != after[run]}
@@ -78,7 +78,7 @@ def test_a_line_in_a_models_module_redoes_the_runs_that_import_it_and_no_others(
     importing = {
         run
         for run, spec in runs.items()
-        if "benchmarks.models.real_nvp" in code_modules([spec.target.partition(":")[0]])
+        if "latentbench.models.real_nvp" in code_modules([spec.target.partition(":")[0]])
     }
     assert before.keys() == after.keys() == runs.keys()
     assert importing

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.cli.folding import folded, left_out, widths
 from rich.text import Text
-
-from benchmarks.cli.folding import folded, left_out, widths
 
 
 def lines(text: str, width: int) -> list[str]:

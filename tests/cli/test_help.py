@@ -8,8 +8,8 @@ import sys
 
 import click
 import pytest
+from latentbench.cli.main import COMMANDS, cli
 
-from benchmarks.cli.main import COMMANDS, cli
 from tests.project import REPOSITORY
 
 
@@ -84,7 +84,7 @@ def test_reading_commands_do_not_import_torch():
     code = f"""
 import io, json, sys
 from contextlib import redirect_stdout
-from benchmarks.cli.main import cli
+from latentbench.cli.main import cli
 heavy = ("torch", "lightning", "sklearn", "datasets", "wandb", "dvc")
 found = {{}}
 for args in {READING!r}:
@@ -102,14 +102,14 @@ print(json.dumps(found))
 
 def test_the_command_is_the_module_too():
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "latentbench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("Usage: latentbench")
 
 
 def test_a_closed_pipe_is_no_error():
     done = subprocess.run(
-        f"set -o pipefail; {sys.executable} -m benchmarks list papers --format json | head -n 1",
+        f"set -o pipefail; {sys.executable} -m latentbench list papers --format json | head -n 1",
         shell=True,
         executable="/bin/bash",
         cwd=REPOSITORY,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.cli.metric import ALSO_CALLED
+from latentbench.data.progress import silent
+from latentbench.data.store import open_dataset
+from latentbench.metrics.catalog import METRICS
 
-from benchmarks.cli.metric import ALSO_CALLED
-from benchmarks.data.progress import silent
-from benchmarks.data.store import open_dataset
-from benchmarks.metrics.catalog import METRICS
 from tests.project import write_made_up
 
 

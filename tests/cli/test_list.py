@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
+from latentbench.spec.registry import METRICS, MODELS
 
-from benchmarks.spec.registry import METRICS, MODELS
 from tests.project import REPOSITORY, write_made_up
 
 

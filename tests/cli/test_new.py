@@ -6,9 +6,8 @@ import json
 import sys
 
 import pytest
-
-from benchmarks.core import plugins
-from benchmarks.spec import registry
+from latentbench.core import plugins
+from latentbench.spec import registry
 
 
 @pytest.fixture
@@ -73,8 +72,8 @@ def test_a_helper_module_of_a_plug_in_counts_for_the_code_hash(project, folder):
     for scale in ("1.0", "2.0"):
         helper.write_text(f"SCALE = {scale}\n")
         script = (
-            "from benchmarks.core.plugins import folders; folders();"
-            "from benchmarks.planning.fingerprint import code_hash; print(code_hash(['my_model']))"
+            "from latentbench.core.plugins import folders; folders();"
+            "from latentbench.planning.fingerprint import code_hash; print(code_hash(['my_model']))"
         )
         import subprocess
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from latentbench.records.declared import read_declared
+from latentbench.runner import local
 
-from benchmarks.records.declared import read_declared
-from benchmarks.runner import local
 from tests.project import write_made_up
 
 COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}

@@ -194,7 +194,7 @@ about: not here
 citation: none
 licence: none
 forms:
-  - loader: benchmarks.data.loaders.idx:load
+  - loader: latentbench.data.loaders.idx:load
     files: [{name: a.gz, mirror: remote/a.gz, sha256: %s}]
 splits: {train: {rows: 1}, test: {rows: 1}}
 columns:
@@ -346,7 +346,7 @@ def test_what_is_there_reaches_nobody_and_damaged_records_are_done_again(project
     (lost,) = project.results.glob("runs/small/wide--*/record.json")
     lost.write_text("{}")
 
-    from benchmarks.runner import local
+    from latentbench.runner import local
 
     asked = []
     carry_out = local.run_all

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.runner import local
-from benchmarks.runner.settings import CHECKPOINT_SECONDS
+from latentbench.runner import local
+from latentbench.runner.settings import CHECKPOINT_SECONDS
 
 
 @pytest.fixture

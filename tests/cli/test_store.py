@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from benchmarks.runner.lease import Lease
-from benchmarks.runner.store import Store
+from latentbench.runner.lease import Lease
+from latentbench.runner.store import Store
 
 
 @pytest.fixture

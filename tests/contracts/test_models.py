@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
+from latentbench.contracts.models import check_model
+from latentbench.contracts.synthetic import check_on_synthetic_data, rows
+from latentbench.core.types import Elbo
+from latentbench.spec.registry import ModelEntry, find_model
 from torch import nn
-
-from benchmarks.contracts.models import check_model
-from benchmarks.contracts.synthetic import check_on_synthetic_data, rows
-from benchmarks.core.types import Elbo
-from benchmarks.spec.registry import ModelEntry, find_model
 
 X = rows((4,), "real", None)
 CAN = frozenset({"Trainable", "ExactLikelihood", "VariationalBound", "Sampler", "Encoder"})
@@ -174,5 +173,5 @@ def test_shipped_models_hold_on_made_up_data():
 
 
 def test_a_model_that_refuses_everything():
-    entry = ModelEntry("benchmarks.models.mixtures:BernoulliMixture", find_model("bernoulli-mixture").can, "")
+    entry = ModelEntry("latentbench.models.mixtures:BernoulliMixture", find_model("bernoulli-mixture").can, "")
     assert any(f.skipped.startswith("refused") for f in check_on_synthetic_data("mixture", entry))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core import console
-from benchmarks.core.console import display, note, printable
+from latentbench.core import console
+from latentbench.core.console import display, note, printable
 
 
 @given(st.text())

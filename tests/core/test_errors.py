@@ -7,8 +7,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError, did_you_mean
+from latentbench.core.errors import UserError, did_you_mean
 
 
 def test_where_what_and_fix():

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from benchmarks.core.imports import load, module_file
+from latentbench.core.imports import load, module_file
 
 
 def test_load():
@@ -20,20 +19,20 @@ def test_load():
 
 
 def test_module_file_agrees_with_the_import_system():
-    import benchmarks.core.seeds
-    import benchmarks.spec
+    import latentbench.core.seeds
+    import latentbench.spec
 
-    assert module_file("benchmarks.core.seeds") == Path(benchmarks.core.seeds.__file__)
-    assert module_file("benchmarks.spec") == Path(benchmarks.spec.__file__)
+    assert module_file("latentbench.core.seeds") == Path(latentbench.core.seeds.__file__)
+    assert module_file("latentbench.spec") == Path(latentbench.spec.__file__)
     assert module_file("json.decoder") == Path(sys.modules["json.decoder"].__file__)
-    for name in ("benchmarks.core.absent", "sys", "no_such_module", "json.absent"):
+    for name in ("latentbench.core.absent", "sys", "no_such_module", "json.absent"):
         assert module_file(name) is None
 
 
 def test_finding_a_module_does_not_import_it():
     code = (
-        "import sys; from benchmarks.core.imports import module_file;"
-        "assert module_file('benchmarks.training.loop').name == 'loop.py';"
-        "assert 'torch' not in sys.modules and 'benchmarks.training.loop' not in sys.modules"
+        "import sys; from latentbench.core.imports import module_file;"
+        "assert module_file('latentbench.training.loop').name == 'loop.py';"
+        "assert 'torch' not in sys.modules and 'latentbench.training.loop' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 import pytest
-
-from benchmarks.core import interrupts
+from latentbench.core import interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +118,7 @@ def test_of_a_request_that_a_destructor_swallows_nothing_is_said(monkeypatch):
 #: A process whose last acts are shown: what `ask` does comes by a signal to itself.
 PROCESS = """
 import atexit, os, signal, sys
-from benchmarks.core import interrupts
+from latentbench.core import interrupts
 
 def ask():
     os.kill(os.getpid(), signal.{signal})

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-
-from benchmarks.core import memory
-from benchmarks.core.memory import Memory, state_of, states_of
+from latentbench.core import memory
+from latentbench.core.memory import Memory, state_of, states_of
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.paths import data_dir, project_root, results_dir, safe_name, shown, suites_dir
+from latentbench.core.errors import UserError
+from latentbench.core.paths import data_dir, project_root, results_dir, safe_name, shown, suites_dir
 
 
 @given(st.one_of(st.text(), st.text("./\\-a:~\0 ", max_size=10), st.from_regex(r"(\.\./)+[a-z]*")))

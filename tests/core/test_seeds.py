@@ -8,8 +8,7 @@ from typing import get_args
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.seeds import Axis, derive, generator
+from latentbench.core.seeds import Axis, derive, generator
 
 AXES = get_args(Axis)
 

@@ -11,10 +11,9 @@ import pytest
 import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.core.yamlfile import MAX_BYTES, MAX_DEPTH, parse, read_plain, read_yaml
 from pydantic import BaseModel, ConfigDict
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.yamlfile import MAX_BYTES, MAX_DEPTH, parse, read_plain, read_yaml
 
 
 @pytest.fixture

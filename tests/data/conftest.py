@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-from benchmarks.core import plugins
+from latentbench.core import plugins
 
 from .tiny import Server, Workplace, mnist_files
 

@@ -11,9 +11,8 @@ import zipfile
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.data import archive
+from latentbench.core.errors import UserError
+from latentbench.data import archive
 
 CONTENT = {"a/one.txt": b"one" * 1000, "a/b/two.bin": np.random.default_rng(0).bytes(50_000)}
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.data.generated.bridges import EntropicPlan, pairs
 from scipy.stats import multivariate_normal
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.generated.bridges import EntropicPlan, pairs
 
 PARAMS = {"components": 3, "epsilon": 0.6, "radius": 1.5, "scales": (0.2, 0.8), "structure_seed": 4}
 

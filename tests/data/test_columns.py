@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.data.columns import Ragged, concatenate
+from latentbench.data.columns import Ragged, concatenate
 
 rows = st.lists(st.lists(st.integers(0, 255), max_size=6), max_size=8)
 

@@ -7,13 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.data import api
+from latentbench.data.describe import contact_sheet, describe
+from latentbench.data.progress import silent
+from latentbench.data.store import open_dataset
 from PIL import Image
-
-from benchmarks.core.errors import UserError
-from benchmarks.data import api
-from benchmarks.data.describe import contact_sheet, describe
-from benchmarks.data.progress import silent
-from benchmarks.data.store import open_dataset
 
 from .tiny import idx, mnist_entry, mnist_files
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from latentbench.data.api import status, verify
+from latentbench.data.store import open_dataset
 
-from benchmarks.data.api import status, verify
-from benchmarks.data.store import open_dataset
 from tests.project import REPOSITORY
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -25,7 +25,7 @@ ENTRY = {
     "about": "Rows for a test.",
     "citation": "none",
     "licence": "none",
-    "generate": "benchmarks.data.generated.planar:two_moons",
+    "generate": "latentbench.data.generated.planar:two_moons",
     "params": {"scale": 1.0, "noise": 0.1},
     "splits": {"train": {"rows": 40}, "test": {"rows": 10}},
     "columns": {"x": {"shape": [2], "dtype": "float32"}},
@@ -55,7 +55,7 @@ class Checkout:
         """`dvc ARGS`, with this interpreter as `python` and no settings of the user's."""
         own = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": str(REPOSITORY / "benchmarks"),
             "LATENTBENCH_ROOT": str(self.root),
             "LATENTBENCH_DATA": str(self.root / "data"),
             "DVC_NO_ANALYTICS": "1",

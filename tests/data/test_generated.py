@@ -7,16 +7,15 @@ import math
 
 import numpy as np
 import pytest
+from latentbench.data.columns import Indexed
+from latentbench.data.generated import gaussians, planar, rooms, series, sprites, structures
+from latentbench.data.generated.grid import Grid
+from latentbench.data.progress import silent
+from latentbench.data.registry import read_entry, resolve
+from latentbench.data.store import open_dataset
 from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
-
-from benchmarks.data.columns import Indexed
-from benchmarks.data.generated import gaussians, planar, rooms, series, sprites, structures
-from benchmarks.data.generated.grid import Grid
-from benchmarks.data.progress import silent
-from benchmarks.data.registry import read_entry, resolve
-from benchmarks.data.store import open_dataset
 
 from .conftest import REGISTRY
 

@@ -19,11 +19,10 @@ import pandas as pd
 import pytest
 import scipy.io
 import scipy.sparse as sp
+from latentbench.core.errors import UserError
+from latentbench.data.columns import Ragged, concatenate
+from latentbench.data.loaders import binary, factors, graphs, idx, images, maf, puzzles, sequences, tables, text
 from PIL import Image
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.columns import Ragged, concatenate
-from benchmarks.data.loaders import binary, factors, graphs, idx, images, maf, puzzles, sequences, tables, text
 
 rng = np.random.default_rng(0)
 

@@ -6,11 +6,10 @@ import hashlib
 
 import numpy as np
 import pytest
-
-from benchmarks.data.api import verify
-from benchmarks.data.progress import silent
-from benchmarks.data.registry import read_entry
-from benchmarks.data.store import open_dataset
+from latentbench.data.api import verify
+from latentbench.data.progress import silent
+from latentbench.data.registry import read_entry
+from latentbench.data.store import open_dataset
 
 from .conftest import REGISTRY
 

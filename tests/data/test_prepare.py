@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.data import arrow
-from benchmarks.data.columns import Chunk, Ragged
-from benchmarks.data.prepare import prepare, prepared_dir, read_manifest
-from benchmarks.data.progress import silent
-from benchmarks.data.registry import Column, Entry, load_entry
-from benchmarks.data.store import content_hash_if_known, open_dataset
+from latentbench.core.errors import UserError
+from latentbench.data import arrow
+from latentbench.data.columns import Chunk, Ragged
+from latentbench.data.prepare import prepare, prepared_dir, read_manifest
+from latentbench.data.progress import silent
+from latentbench.data.registry import Column, Entry, load_entry
+from latentbench.data.store import content_hash_if_known, open_dataset
 
 from .tiny import entry, mnist_entry, mnist_files
 
@@ -257,7 +256,7 @@ def test_what_a_killed_process_left_is_swept(workplace, tiny):
 
 def test_two_processes_at_once(workplace, tiny):
     code = (
-        "import sys; from benchmarks.data.store import open_dataset;"
+        "import sys; from latentbench.data.store import open_dataset;"
         "d = open_dataset('tiny'); print(d.content_hash, int(d.split('train')['x'].sum()))"
     )
     root = Path(__file__).resolve().parents[2]
@@ -315,7 +314,7 @@ def test_params_that_a_function_does_not_take(workplace, kind):
     if kind == "real":
         content["forms"][0]["params"] = {"noize": 1}
     else:
-        content |= {"kind": kind, "forms": [], "generate": "benchmarks.data.generated.planar:two_moons"}
+        content |= {"kind": kind, "forms": [], "generate": "latentbench.data.generated.planar:two_moons"}
         content |= {"params": {"scale": 1.0, "noize": 1}}
     workplace.declare(content)
     with pytest.raises(UserError, match="mend `params`"):

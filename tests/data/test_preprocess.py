@@ -9,13 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.columns import Ragged
-from benchmarks.data.draws import hashed_uniform
-from benchmarks.data.generated.grid import Grid, RenderedColumn
-from benchmarks.data.preprocess import build
-from benchmarks.data.registry import Column
+from latentbench.core.errors import UserError
+from latentbench.data.columns import Ragged
+from latentbench.data.draws import hashed_uniform
+from latentbench.data.generated.grid import Grid, RenderedColumn
+from latentbench.data.preprocess import build
+from latentbench.data.registry import Column
 
 GREY = Column(shape=(3, 2), dtype="uint8", levels=256)
 COLOUR = Column(shape=(4, 3, 3), dtype="uint8", levels=256)
@@ -268,7 +267,7 @@ class TestStandardise:
     def test_chunks_do_not_matter(self, monkeypatch):
         train = np.random.default_rng(0).standard_normal((999, 5)).astype(np.float32) + 100
         whole, _ = fitted(["standardise"], VECTOR, train)
-        monkeypatch.setattr("benchmarks.data.preprocess._CHUNK", 7)
+        monkeypatch.setattr("latentbench.data.preprocess._CHUNK", 7)
         parts, _ = fitted(["standardise"], VECTOR, train)
         assert whole.forward(train)[0].numpy() == pytest.approx(parts.forward(train)[0].numpy(), abs=1e-3)
 

@@ -7,11 +7,10 @@ import subprocess
 import sys
 
 import pytest
-
-from benchmarks.core import codehash, imports
-from benchmarks.core.errors import UserError
-from benchmarks.data import registry as reg
-from benchmarks.data.splits import parse
+from latentbench.core import codehash, imports
+from latentbench.core.errors import UserError
+from latentbench.data import registry as reg
+from latentbench.data.splits import parse
 
 from .conftest import REGISTRY
 from .tiny import entry
@@ -44,7 +43,7 @@ def test_entry_is_whole(registry, name):
 
 def test_listing_imports_nothing_heavy(registry):
     code = (
-        "import sys; from benchmarks.data.api import list_datasets; n = len(list_datasets());"
+        "import sys; from latentbench.data.api import list_datasets; n = len(list_datasets());"
         "print(n, [m for m in ('torch', 'datasets', 'pandas', 'scipy', 'sklearn', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -70,7 +69,7 @@ def test_unknown_name_gets_a_hint(registry):
         ({"columns": {}}, "columns"),
         ({"columns": {"x": {"dtype": "complex64"}}}, "dtype"),
         ({"hub": {"id": "a/b", "revision": "main", "columns": {}, "splits": {}}}, "content_hash"),
-        ({"forms": [{"loader": "benchmarks.data.loaders.idx:load", "files": [{"name": "../x"}]}]}, "name"),
+        ({"forms": [{"loader": "latentbench.data.loaders.idx:load", "files": [{"name": "../x"}]}]}, "name"),
         ({"name": "other"}, "tiny.yaml"),
     ],
 )
@@ -104,7 +103,7 @@ def test_recipe_follows_what_matters(workplace):
     workplace.declare(content | {"version": 2})
     assert reg.load_entry("tiny").recipe != first
     generated = content | {"kind": "generated", "forms": [], "seed": 0}
-    generated["generate"] = "benchmarks.data.generated.planar:two_moons"
+    generated["generate"] = "latentbench.data.generated.planar:two_moons"
     workplace.declare(generated | {"params": {"noise": 0.1}})
     first = reg.load_entry("tiny").recipe
     workplace.declare(generated | {"params": {"noise": 0.2}})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.data.loaders.sentences import load_sentences
+from latentbench.data.loaders.sentences import load_sentences
 
 
 def load(folder: Path, train: str, test: str, **params: int) -> dict:

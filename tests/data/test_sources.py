@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.data import download as dl
-from benchmarks.data import sources
-from benchmarks.data.download import SourceError, download
-from benchmarks.data.progress import silent
-from benchmarks.data.registry import load_entry
-from benchmarks.data.store import open_dataset
+from latentbench.core.errors import UserError
+from latentbench.data import download as dl
+from latentbench.data import sources
+from latentbench.data.download import SourceError, download
+from latentbench.data.progress import silent
+from latentbench.data.registry import load_entry
+from latentbench.data.store import open_dataset
 
 from .tiny import mnist_entry, mnist_files, sha
 
@@ -135,7 +134,7 @@ def test_second_form(workplace, served, monkeypatch):
 
 
 def load_second(files):
-    from benchmarks.data.loaders.idx import load
+    from latentbench.data.loaders.idx import load
 
     return load({name.removeprefix("b/"): path for name, path in files.items()})
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.data.generated.spirals import two_way
+from latentbench.data.generated.spirals import two_way
 
 PARAMS = {"length": 50, "ahead": 40, "points": 400, "turns": 3.0, "growth": 0.3, "kept": [10, 25]}
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.splits import Listed, parse, partition, permutation
+from latentbench.core.errors import UserError
+from latentbench.data.splits import Listed, parse, partition, permutation
 
 bound = st.one_of(st.none(), st.integers(-150, 150))
 

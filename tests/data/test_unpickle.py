@@ -9,9 +9,8 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.unpickle import arrays
+from latentbench.core.errors import UserError
+from latentbench.data.unpickle import arrays
 
 
 @pytest.mark.parametrize("protocol", range(6))

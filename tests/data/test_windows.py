@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-
-from benchmarks.data.loaders.windows import load_character_windows
+from latentbench.data.loaders.windows import load_character_windows
 
 
 def test_windows_are_side_by_side_and_the_rest_is_left_out(tmp_path: Path):

@@ -31,7 +31,7 @@ def mnist_files(train=30, test=10, seed=0):
     return {name: gzip.compress(idx(a), mtime=0) for name, a in arrays.items()}, arrays
 
 
-def entry(name="tiny", files=(), loader="benchmarks.data.loaders.idx:load", rows=(30, 10), **changes):
+def entry(name="tiny", files=(), loader="latentbench.data.loaders.idx:load", rows=(30, 10), **changes):
     """A registry entry as plain data."""
     return {
         "name": name,

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.capabilities import Elbo
+from latentbench.core.seeds import generator
+from latentbench.evaluation import aggregate
 
-from benchmarks.core.capabilities import Elbo
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import aggregate
 from tests.evaluation.views import view_of
 
 

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.evaluation.bounds import bits_per_dim_elbo, bound_spread, nll_elbo
+from latentbench.evaluation.trajectories import few_step_distance, path_straightness, straightness
 from torch import Tensor
-
-from benchmarks.core.errors import UserError
-from benchmarks.evaluation.bounds import bits_per_dim_elbo, bound_spread, nll_elbo
-from benchmarks.evaluation.trajectories import few_step_distance, path_straightness, straightness
 
 from .views import pixels, view_of
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import codes
+from latentbench.metrics import disentanglement
+from latentbench.spec.registry import METRICS
 
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import codes
-from benchmarks.metrics import disentanglement
-from benchmarks.spec.registry import METRICS
 from tests.evaluation.views import view_of
 
 NAMES = [n for n, e in METRICS.items() if ".codes:" in e.target]

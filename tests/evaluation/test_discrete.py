@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from latentbench.core.capabilities import Elbo
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import cost, discrete
+from latentbench.models.discrete.structured import StructuredPredictor
+from latentbench.models.discrete.vae import DiscreteVAE
 
-from benchmarks.core.capabilities import Elbo
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import cost, discrete
-from benchmarks.models.discrete.structured import StructuredPredictor
-from benchmarks.models.discrete.vae import DiscreteVAE
 from tests.evaluation.views import view_of
 
 
@@ -83,7 +83,7 @@ def test_step_ms_is_the_time_of_a_loss_and_its_gradient():
 
 
 def test_summing_over_classes_takes_longer_than_drawing_one():
-    from benchmarks.models.discrete.class_vae import ClassVAE
+    from latentbench.models.discrete.class_vae import ClassVAE
 
     view = view_of(binary(5), train=binary(200), levels=2)
 

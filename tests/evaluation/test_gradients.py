@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import gradients
+from latentbench.evaluation.view import View
+from latentbench.models.discrete.programme import PolynomialProgramme
+from latentbench.models.discrete.vae import DiscreteVAE
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import gradients
-from benchmarks.evaluation.view import View
-from benchmarks.models.discrete.programme import PolynomialProgramme
-from benchmarks.models.discrete.vae import DiscreteVAE
 from tests.evaluation.views import view_of
 
 SETTINGS = {"rows": 4, "draws": 3000}

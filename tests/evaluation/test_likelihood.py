@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.capabilities import Elbo
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.seeds import generator
+from latentbench.data.generated.gaussians import LinearGaussian
+from latentbench.evaluation import likelihood
 from scipy.stats import norm
 
-from benchmarks.core.capabilities import Elbo
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.seeds import generator
-from benchmarks.data.generated.gaussians import LinearGaussian
-from benchmarks.evaluation import likelihood
 from tests.evaluation.views import pixels, view_of
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.core.types import DataInfo
+from latentbench.evaluation.likelihood import nll
+from latentbench.evaluation.marginal import nll_iw_mcmc
+from latentbench.models.baselines import PPCA
+from latentbench.models.vae import VAE, HierarchicalVAE
 from torch import nn
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.core.types import DataInfo
-from benchmarks.evaluation.likelihood import nll
-from benchmarks.evaluation.marginal import nll_iw_mcmc
-from benchmarks.models.baselines import PPCA
-from benchmarks.models.vae import VAE, HierarchicalVAE
 from tests.evaluation.views import view_of
 
 SETTINGS = {"k": 400, "draws": 50, "burn_in": 50, "starts": 64}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.types import Batch, DataInfo
+from latentbench.evaluation.memory import parameters, training_memory
+from latentbench.models.ode.odenet import OdeNet
 from torch import nn
-
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.evaluation.memory import parameters, training_memory
-from benchmarks.models.ode.odenet import OdeNet
 
 from .views import view_of
 

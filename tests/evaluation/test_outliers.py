@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import outliers
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import outliers
 from tests.evaluation.views import pixels, view_of
 
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import disentanglement, posterior
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import disentanglement, posterior
 from tests.evaluation.views import view_of
 
 

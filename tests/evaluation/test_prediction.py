@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.evaluation.prediction import classification_error, forecast_rmse
 from torch import Tensor
-
-from benchmarks.core.errors import UserError
-from benchmarks.evaluation.prediction import classification_error, forecast_rmse
 
 from .views import view_of
 

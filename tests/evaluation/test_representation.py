@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation import collapse, reconstruction, representation
+from latentbench.spec.registry import METRICS
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation import collapse, reconstruction, representation
-from benchmarks.spec.registry import METRICS
 from tests.evaluation.views import pixels, view_of
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.seeds import generator
+from latentbench.data.registry import Column
+from latentbench.evaluation import extraction, samples, space
+from latentbench.metrics import samples as metric
+from latentbench.spec.registry import METRICS
 
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.seeds import generator
-from benchmarks.data.registry import Column
-from benchmarks.evaluation import extraction, samples, space
-from benchmarks.metrics import samples as metric
-from benchmarks.spec.registry import METRICS
 from tests.evaluation.views import view_of
 
 #: All sample metrics of the registry that need no download.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.seeds import generator
+from latentbench.evaluation.tokens import token_accuracy
 
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation.tokens import token_accuracy
 from tests.evaluation.views import view_of
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.data.generated.bridges import EntropicPlan, pairs
+from latentbench.evaluation.transport import conditional_bw2_uvp, pushed_energy_distance, target_bw2_uvp
 from torch import Tensor
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.generated.bridges import EntropicPlan, pairs
-from benchmarks.evaluation.transport import conditional_bw2_uvp, pushed_energy_distance, target_bw2_uvp
 
 from .views import view_of
 

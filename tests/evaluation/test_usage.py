@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import generator
+from latentbench.evaluation.usage import code_use
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import generator
-from benchmarks.evaluation.usage import code_use
 from tests.evaluation.views import view_of
 
 RNG = np.random.default_rng(0)

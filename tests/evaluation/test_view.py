@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from latentbench.evaluation import view as module
 
-from benchmarks.evaluation import view as module
 from tests.evaluation.views import pixels, view_of
 
 

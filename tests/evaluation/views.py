@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from benchmarks.data.preprocess import build
-from benchmarks.data.registry import Column
-from benchmarks.evaluation.view import View, make_view
+from latentbench.data.preprocess import build
+from latentbench.data.registry import Column
+from latentbench.evaluation.view import View, make_view
 
 
 def view_of(

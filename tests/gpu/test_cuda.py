@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.planning.plan import RunSpec, plan
+from latentbench.runner.one import perform
+from latentbench.runner.settings import Settings
+from latentbench.runner.stacks import run_stacks
+from latentbench.spec.loading import load_suite
 
-from benchmarks.planning.plan import RunSpec, plan
-from benchmarks.runner.one import perform
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.stacks import run_stacks
-from benchmarks.spec.loading import load_suite
 from tests.runner.test_stacks_draws import VAE as DRAWS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

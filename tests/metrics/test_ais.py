@@ -5,9 +5,8 @@ import math
 
 import pytest
 import torch
-
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.metrics.ais import annealed_importance_sampling, temperatures
+from latentbench.core.errors import Diverged, UserError
+from latentbench.metrics.ais import annealed_importance_sampling, temperatures
 
 LOG_2PI = math.log(2 * math.pi)
 

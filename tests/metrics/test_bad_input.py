@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics.catalog import METRICS, CatalogEntry, _generator, flatten
+from latentbench.core.errors import UserError
+from latentbench.metrics.catalog import METRICS, CatalogEntry, _generator, flatten
 
 RNG = np.random.default_rng(0)
 N = 40

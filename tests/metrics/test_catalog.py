@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import MetricValue
-from benchmarks.metrics import disentanglement, posterior, samples
-from benchmarks.metrics.catalog import METRICS, compute, find, flatten
-from benchmarks.metrics.files import read_arrays
+from latentbench.core.errors import UserError
+from latentbench.core.types import MetricValue
+from latentbench.metrics import disentanglement, posterior, samples
+from latentbench.metrics.catalog import METRICS, compute, find, flatten
+from latentbench.metrics.files import read_arrays
 
 RNG = np.random.default_rng(0)
 V = RNG.integers(0, 4, size=(200, 3))
@@ -50,7 +49,7 @@ def test_every_public_metric_is_in_the_catalogue():
         "nearest",
     }  # fmt: skip
     for group in groups:
-        module = importlib.import_module(f"benchmarks.metrics.{group}")
+        module = importlib.import_module(f"latentbench.metrics.{group}")
         names = getattr(module, "__all__", None) or [
             n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
         ]
@@ -64,13 +63,13 @@ def test_every_metric_is_on_the_page_with_its_comparison():
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     for entry in METRICS.values():
         line = next(x for x in page.splitlines() if x.startswith(f"| `{entry.name}` |"))
-        assert line.endswith(f"| {entry.unit} | {entry.direction} | {entry.reference} |"), "run bench.metric_proof"
+        assert line.endswith(f"| {entry.unit} | {entry.direction} | {entry.reference} |"), "run perf.metric_proof"
         compared = [x for x in page.splitlines() if x.startswith(f"| `{entry.name}`")]
         assert len(compared) >= 2, entry.name
 
 
 def test_importing_the_catalogue_imports_neither_torch_nor_scikit_learn():
-    code = "import sys, benchmarks.metrics.catalog; print({'torch', 'sklearn', 'numpy'} & set(sys.modules))"
+    code = "import sys, latentbench.metrics.catalog; print({'torch', 'sklearn', 'numpy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

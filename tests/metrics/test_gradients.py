@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics.gradients import cosine, relative_bias
+from latentbench.core.errors import UserError
+from latentbench.metrics.gradients import cosine, relative_bias
 
 EXACT = np.array([[3.0, 0.0], [0.0, 4.0]])  # of length 5
 

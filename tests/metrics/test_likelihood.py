@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.types import MetricValue
+from latentbench.metrics import likelihood as lk
 from scipy.special import logsumexp
-
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.types import MetricValue
-from benchmarks.metrics import likelihood as lk
 
 
 def linear_gaussian(n: int, seed: int = 0):

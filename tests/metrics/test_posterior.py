@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import posterior as ps
-from benchmarks.models import tcvae
+from latentbench.core.errors import UserError
+from latentbench.metrics import posterior as ps
+from latentbench.models import tcvae
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.metrics import prediction as pd
 from scipy.integrate import quad, trapezoid
 from scipy.stats import norm
 from sklearn.metrics import brier_score_loss, mean_pinball_loss, roc_curve
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import prediction as pd
 
 RNG = np.random.default_rng(0)
 

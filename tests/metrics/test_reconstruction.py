@@ -5,11 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.metrics import reconstruction as rc
 from scipy.integrate import quad
 from scipy.ndimage import correlate1d
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import reconstruction as rc
 
 RNG = np.random.default_rng(0)
 X = RNG.random((4, 1, 24, 20))

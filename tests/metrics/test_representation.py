@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import representation as rp
+from latentbench.metrics.correlation import canonical_correlations
 from sklearn.cross_decomposition import CCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import representation as rp
-from benchmarks.metrics.correlation import canonical_correlations
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 3, 300)

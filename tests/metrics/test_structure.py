@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.metrics import structure as sr
 from sklearn.metrics import f1_score, ndcg_score, roc_auc_score
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import structure as sr
 
 CHAIN = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]])
 

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import transport as tr
 from scipy.optimize import linear_sum_assignment, minimize_scalar
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import transport as tr
 
 RNG = np.random.default_rng(0)
 
@@ -40,7 +39,7 @@ def test_gaussian_entropic_cost_is_the_best_coupling_in_one_dimension():
 
 
 def test_limits_of_the_gaussian_cost():
-    from benchmarks.metrics.samples import frechet_distance_from_moments
+    from latentbench.metrics.samples import frechet_distance_from_moments
 
     m1, m2, a, b = np.zeros(3), np.ones(3), spd(1), spd(2)
     exact = frechet_distance_from_moments(m1, a, m2, b) / 2

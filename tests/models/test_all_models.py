@@ -9,33 +9,32 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from latentbench.core.capabilities import capabilities_of
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.baselines import PPCA, Factorised, Gaussian
+from latentbench.models.circuits.classical import ChowLiuTree, LearnSPN
+from latentbench.models.circuits.hmm import HMM, SequenceTransformer
+from latentbench.models.circuits.latent_tree import HCLT
+from latentbench.models.circuits.patches import PatchCircuit
+from latentbench.models.circuits.pic import PIC
+from latentbench.models.coupling import CouplingFlow
+from latentbench.models.diffusion.mulan import MuLAN
+from latentbench.models.diffusion.nfdm import NFDM
+from latentbench.models.diffusion.vdm import VDM
+from latentbench.models.discrete.class_vae import ClassVAE
+from latentbench.models.discrete.vae import DiscreteVAE
+from latentbench.models.gon import GON, Autoencoder, VariationalGON
+from latentbench.models.mixtures import BernoulliMixture, GaussianMixture
+from latentbench.models.monte_carlo_em import MonteCarloEM
+from latentbench.models.pixel_vae import PixelVAE
+from latentbench.models.pixelcnn import PixelCNN
+from latentbench.models.real_nvp import RealNVP
+from latentbench.models.sentence_vae import SentenceVAE
+from latentbench.models.skip_hvae import SkipHVAE
+from latentbench.models.tcvae import BetaTCVAE
+from latentbench.models.vae import VAE, HierarchicalVAE
+from latentbench.models.wake_sleep import WakeSleep
 from torch import Generator, Tensor, nn
-
-from benchmarks.core.capabilities import capabilities_of
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.baselines import PPCA, Factorised, Gaussian
-from benchmarks.models.circuits.classical import ChowLiuTree, LearnSPN
-from benchmarks.models.circuits.hmm import HMM, SequenceTransformer
-from benchmarks.models.circuits.latent_tree import HCLT
-from benchmarks.models.circuits.patches import PatchCircuit
-from benchmarks.models.circuits.pic import PIC
-from benchmarks.models.coupling import CouplingFlow
-from benchmarks.models.diffusion.mulan import MuLAN
-from benchmarks.models.diffusion.nfdm import NFDM
-from benchmarks.models.diffusion.vdm import VDM
-from benchmarks.models.discrete.class_vae import ClassVAE
-from benchmarks.models.discrete.vae import DiscreteVAE
-from benchmarks.models.gon import GON, Autoencoder, VariationalGON
-from benchmarks.models.mixtures import BernoulliMixture, GaussianMixture
-from benchmarks.models.monte_carlo_em import MonteCarloEM
-from benchmarks.models.pixel_vae import PixelVAE
-from benchmarks.models.pixelcnn import PixelCNN
-from benchmarks.models.real_nvp import RealNVP
-from benchmarks.models.sentence_vae import SentenceVAE
-from benchmarks.models.skip_hvae import SkipHVAE
-from benchmarks.models.tcvae import BetaTCVAE
-from benchmarks.models.vae import VAE, HierarchicalVAE
-from benchmarks.models.wake_sleep import WakeSleep
 
 N = 24
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.models.autoregressive_flow import AutoregressiveFlow
+from latentbench.core.errors import UserError
+from latentbench.models.autoregressive_flow import AutoregressiveFlow
 
 
 def make(layers: int, dim: int = 4) -> AutoregressiveFlow:

@@ -7,13 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.baselines import PPCA, Factorised, Gaussian
 from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.baselines import PPCA, Factorised, Gaussian
 
 G = torch.Generator().manual_seed(0)
 REAL = torch.randn(200, 4, generator=G) @ torch.randn(4, 4, generator=G) + torch.tensor([1.0, -2.0, 0.0, 5.0])

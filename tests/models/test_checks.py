@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.models import checks
+from latentbench.core.errors import UserError
+from latentbench.models import checks
 
 
 def test_good_values_pass():

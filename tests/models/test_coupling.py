@@ -7,10 +7,9 @@ import torch
 import zuko
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.coupling import CouplingFlow
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.coupling import CouplingFlow
 
 
 def make(dims: int, *, seed: int = 0, shake: float = 0.3, **params: object) -> CouplingFlow:

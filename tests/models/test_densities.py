@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.models import densities
 from torch import distributions as td
-
-from benchmarks.models import densities
 
 seeds = st.integers(0, 2**31 - 1)
 examples = settings(max_examples=25, deadline=None)

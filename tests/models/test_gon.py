@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.gon import GON, Autoencoder, VariationalGON
+from latentbench.models.siren import Siren
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.gon import GON, Autoencoder, VariationalGON
-from benchmarks.models.siren import Siren
 
 UNIT = DataInfo((6,), "unit", 40)
 BINARY = DataInfo((6,), "binary", 40)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.models.hmc import HMC, gaussian_fit
+from latentbench.core.errors import UserError
+from latentbench.models.hmc import HMC, gaussian_fit
 
 
 def gen(seed: int = 0) -> torch.Generator:

@@ -6,10 +6,9 @@ import itertools
 
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.likelihoods import build_likelihood
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.likelihoods import build_likelihood
 
 
 def info(support: str, levels: int | None = None, dims: int = 2) -> DataInfo:

@@ -7,12 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.baselines import Factorised
+from latentbench.models.mixtures import BernoulliMixture, GaussianMixture, seed_from
 from sklearn.mixture import GaussianMixture as Reference
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.baselines import Factorised
-from benchmarks.models.mixtures import BernoulliMixture, GaussianMixture, seed_from
 
 G = torch.Generator().manual_seed(0)
 CENTRES = torch.tensor([[6.0, 0.0, 0.0], [0.0, 6.0, 0.0], [0.0, 0.0, 6.0]])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.baselines import PPCA
+from latentbench.models.monte_carlo_em import MonteCarloEM
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.baselines import PPCA
-from benchmarks.models.monte_carlo_em import MonteCarloEM
 
 INFO = DataInfo((5,), "real", 120)
 LINEAR = {"latent_dim": 2, "hidden": (), "likelihood": {"gaussian": {"scale": "shared"}}}

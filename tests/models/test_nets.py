@@ -6,11 +6,10 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models import nets
 from torch import nn
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models import nets
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 64, 64), (1, 28, 20), (2, 7, 5)])

@@ -7,13 +7,12 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.discrepancy import squared_mmd
+from latentbench.models.pixel_vae import PixelVAE
+from latentbench.models.vae import VAE
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.discrepancy import squared_mmd
-from benchmarks.models.pixel_vae import PixelVAE
-from benchmarks.models.vae import VAE
 
 BINARY = DataInfo((6,), "binary", 40)
 IMAGE = DataInfo((1, 2, 3), "binary", 40)

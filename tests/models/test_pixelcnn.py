@@ -6,10 +6,9 @@ import itertools
 
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.pixelcnn import CausalDecoder, PixelCNN
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.pixelcnn import CausalDecoder, PixelCNN
 
 
 def gen(seed: int = 0) -> torch.Generator:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.image_coupling import Checkerboard, Coupling, FlowNorm, HalfChannels, Settings
-from benchmarks.models.real_nvp import RealNVP, Scale
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.image_coupling import Checkerboard, Coupling, FlowNorm, HalfChannels, Settings
+from latentbench.models.real_nvp import RealNVP, Scale
 
 SETTINGS = Settings(maps=4, blocks=1, batch_norm=True, additive=False)
 

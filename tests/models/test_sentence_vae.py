@@ -6,12 +6,11 @@ import itertools
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.baselines import PPCA
+from latentbench.models.sentence_vae import SentenceVAE, autogen_bound
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.baselines import PPCA
-from benchmarks.models.sentence_vae import SentenceVAE, autogen_bound
 
 INFO = DataInfo((4,), "discrete", 40, levels=3)
 X = torch.tensor([[1, 2, 0, 0], [2, 0, 0, 0], [1, 1, 2, 0], [0, 0, 0, 0], [2, 2, 1, 1]]).float()

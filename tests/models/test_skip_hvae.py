@@ -7,12 +7,11 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.compressed import png_nats
+from latentbench.models.skip_hvae import SkipHVAE
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.compressed import png_nats
-from benchmarks.models.skip_hvae import SkipHVAE
 
 INFO = DataInfo((1, 6, 5), "binary", 40)
 X = (torch.rand(4, 1, 6, 5, generator=torch.Generator().manual_seed(0)) < 0.4).float()

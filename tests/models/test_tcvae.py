@@ -7,18 +7,17 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.tcvae import (
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.tcvae import (
     BetaTCVAE,
     aggregate_log_densities,
     pairwise_log_density,
     stratified_log_weights,
 )
-from benchmarks.models.vae import VAE
+from latentbench.models.vae import VAE
+from torch import Tensor
+from torch import distributions as td
 
 INFO = DataInfo((6,), "binary", 50)
 X = (torch.rand(10, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()

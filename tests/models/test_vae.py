@@ -7,13 +7,12 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.baselines import PPCA
+from latentbench.models.vae import VAE, HierarchicalVAE
 from torch import Tensor
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.baselines import PPCA
-from benchmarks.models.vae import VAE, HierarchicalVAE
 
 BINARY = DataInfo((6,), "binary", 40, mean=torch.tensor([0.0, 0.1, 0.5, 0.5, 0.9, 1.0]))
 X = (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.wake_sleep import WakeSleep
 from torch import distributions as td
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.wake_sleep import WakeSleep
 
 BINARY = DataInfo((6,), "binary", 40, mean=torch.full((6,), 0.4))
 X = (torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.core import codehash
+from latentbench.core.imports import module_file
+from latentbench.planning import fingerprint
+from latentbench.planning.fingerprint import canonical, code_hash, code_modules, digest
 
-from benchmarks.core import codehash
-from benchmarks.core.imports import module_file
-from benchmarks.planning import fingerprint
-from benchmarks.planning.fingerprint import canonical, code_hash, code_modules, digest
 from tests.project import REPOSITORY
 
 PACKAGE = {
@@ -163,16 +163,16 @@ def test_a_root_that_is_missing_says_so(hashed):
 
 
 def test_runs_of_ours_hash_what_they_execute_and_no_more():
-    modules = set(code_modules(["benchmarks.runner.experiment", "benchmarks.models.vae"]))
+    modules = set(code_modules(["latentbench.runner.experiment", "latentbench.models.vae"]))
     for used in ("training.loop", "training.optim", "spec.protocol", "models.nets", "core.seeds", "data.steps"):
-        assert f"benchmarks.{used}" in modules
+        assert f"latentbench.{used}" in modules
     for foreign in ("cli.main", "results.leaderboard", "stats.tests", "models.real_nvp", "spec.suite", "core.console"):
-        assert f"benchmarks.{foreign}" not in modules
+        assert f"latentbench.{foreign}" not in modules
 
 
 def test_packages_execute_nothing_when_they_are_imported():
     """So that the hash may leave out the packages above a module."""
-    root = REPOSITORY / "benchmarks"
+    root = REPOSITORY / "benchmarks/latentbench"
     assert [p for p in root.rglob("__init__.py") if p.parent != root and p.read_text().strip()] == []
 
 

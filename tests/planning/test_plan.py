@@ -14,10 +14,10 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.planning.plan import merge, plan
+from latentbench.spec.loading import load_suite
 
-from benchmarks.core.errors import UserError
-from benchmarks.planning.plan import merge, plan
-from benchmarks.spec.loading import load_suite
 from tests.project import SUITE, changed
 
 OVERRIDES: dict[str, Any] = {
@@ -235,7 +235,7 @@ def test_a_plan_needs_no_torch(project):
     path = project.suite({"methods.vae": {"model": "vae"}, "metrics.nll.methods": ["wide"]})
     code = (
         "import sys; from pathlib import Path\n"
-        "from benchmarks.planning.plan import plan; from benchmarks.spec.loading import load_suite\n"
+        "from latentbench.planning.plan import plan; from latentbench.spec.loading import load_suite\n"
         f"runs = plan(load_suite(Path({str(path)!r})), 'cpu'); [r.run_id('0') for r in runs]\n"
         "assert len(runs) == 12; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     )

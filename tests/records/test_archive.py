@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from filelock import FileLock
+from latentbench.data.progress import silent
+from latentbench.data.store import open_dataset
+from latentbench.records.archive import collect, lock_path, running
+from latentbench.spec import registry
 
-from benchmarks.data.progress import silent
-from benchmarks.data.store import open_dataset
-from benchmarks.records.archive import collect, lock_path, running
-from benchmarks.spec import registry
 from tests.project import write_made_up
 
 

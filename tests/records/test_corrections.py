@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.records.corrections import note_corrections
-from benchmarks.records.record import read_record
+from latentbench.records.corrections import note_corrections
+from latentbench.records.record import read_record
+
 from tests.project import Project, write_made_up
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.records.declared import Declared, declare, declared_path, order, read_declared
+from latentbench.core.errors import UserError
+from latentbench.records.declared import Declared, declare, declared_path, order, read_declared
 
 MADE = Declared(
     suite="small", version=1, tier="cpu", declared="2026-01-01T00:00:00+00:00", seeds=[4, 2], first=3, cap=12, there=0

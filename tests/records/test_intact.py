@@ -6,15 +6,15 @@ import json
 import os
 
 import pytest
+from latentbench.core import memory
+from latentbench.core.errors import UserError
+from latentbench.data.progress import silent
+from latentbench.data.store import open_dataset
+from latentbench.records import record as form
+from latentbench.records.archive import collect, finished
+from latentbench.records.intact import Intact
+from latentbench.records.record import read_record, seal, write_record
 
-from benchmarks.core import memory
-from benchmarks.core.errors import UserError
-from benchmarks.data.progress import silent
-from benchmarks.data.store import open_dataset
-from benchmarks.records import record as form
-from benchmarks.records.archive import collect, finished
-from benchmarks.records.intact import Intact
-from benchmarks.records.record import read_record, seal, write_record
 from tests.project import write_made_up
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.records import listing
-from benchmarks.records.listing import Listing
+from latentbench.records import listing
+from latentbench.records.listing import Listing
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.records.archive import collect
+from latentbench.records.record import MAX_BYTES, Record, read_record, seal, write_atomically, write_record
 
-from benchmarks.core.errors import UserError
-from benchmarks.records.archive import collect
-from benchmarks.records.record import MAX_BYTES, Record, read_record, seal, write_atomically, write_record
 from tests.project import write_made_up
 
 

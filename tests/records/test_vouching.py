@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.planning.fingerprint import digest
+from latentbench.records.archive import collect
+from latentbench.records.record import read_record
 
-from benchmarks.planning.fingerprint import digest
-from benchmarks.records.archive import collect
-from benchmarks.records.record import read_record
 from tests.project import write_made_up
 
 OLD, OLDER = "e" * 64, "d" * 64

@@ -6,10 +6,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from latentbench.records.declared import declare, declared_path
+from latentbench.results.budget import _solve, pick, suite_needs
+from latentbench.results.costs import Estimate
 
-from benchmarks.records.declared import declare, declared_path
-from benchmarks.results.budget import _solve, pick, suite_needs
-from benchmarks.results.costs import Estimate
 from tests.project import write_made_up
 
 COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}

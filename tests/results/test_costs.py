@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from latentbench.data.registry import load_entry
+from latentbench.records.record import Cost, read_record, write_record
+from latentbench.results.costs import MARGIN, Estimate, Known, from_pilot, total
+from latentbench.results.work import _rows, evaluation_factors
+from latentbench.runner.pilot import Pilot
 
-from benchmarks.data.registry import load_entry
-from benchmarks.records.record import Cost, read_record, write_record
-from benchmarks.results.costs import MARGIN, Estimate, Known, from_pilot, total
-from benchmarks.results.work import _rows, evaluation_factors
-from benchmarks.runner.pilot import Pilot
 from tests.project import write_made_up
 
 
@@ -117,7 +117,7 @@ def test_rows_of_split_expressions(project, expression, rows):
 
 
 def test_evaluation_is_between_its_metrics():
-    from benchmarks.results.work import Work
+    from latentbench.results.work import Work
 
     old = Work(1, 1, 1, {"a": (10, 50), "b": (10, 1)})
     assert evaluation_factors(old, Work(1, 1, 1, {"a": (20, 500), "b": (20, 1)})) == (2, 20)

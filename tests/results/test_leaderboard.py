@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentbench.data.store import open_dataset
+from latentbench.results.gather import best_tier, gather, has_records
+from latentbench.results.leaderboard import COLUMNS, leaderboard, to_frame
 from scipy import stats
 
-from benchmarks.data.store import open_dataset
-from benchmarks.results.gather import best_tier, gather, has_records
-from benchmarks.results.leaderboard import COLUMNS, leaderboard, to_frame
 from tests.project import write_made_up
 
 #: Fixed for tools: these columns, in this order, first.

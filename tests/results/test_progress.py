@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from filelock import FileLock
+from latentbench.records.archive import lock_path
+from latentbench.results.progress import suite_status
 
-from benchmarks.records.archive import lock_path
-from benchmarks.results.progress import suite_status
 from tests.project import write_made_up
 
 

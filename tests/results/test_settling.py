@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.records.declared import declared_path
+from latentbench.records.record import read_record, write_record
+from latentbench.results.gather import gather
+from latentbench.results.settling import declaration, drafted, first_runs, standing
+from latentbench.results.verdicts import verdicts
 
-from benchmarks.core.errors import UserError
-from benchmarks.records.declared import declared_path
-from benchmarks.records.record import read_record, write_record
-from benchmarks.results.gather import gather
-from benchmarks.results.settling import declaration, drafted, first_runs, standing
-from benchmarks.results.verdicts import verdicts
 from tests.project import write_made_up
 
 COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}

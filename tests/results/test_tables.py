@@ -6,9 +6,9 @@ import csv
 import json
 
 import pytest
+from latentbench.results.leaderboard import COLUMNS
+from latentbench.results.tables import CURVE_COLUMNS
 
-from benchmarks.results.leaderboard import COLUMNS
-from benchmarks.results.tables import CURVE_COLUMNS
 from tests.project import REPOSITORY, write_made_up
 
 BOUND = {"id": "b", "kind": "bound", "method": "wide", "at_most": 5.0, "text": "t", "where": "w"}

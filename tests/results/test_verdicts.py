@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.results.gather import gather
+from latentbench.results.verdicts import verdicts
 from scipy import stats
 
-from benchmarks.results.gather import gather
-from benchmarks.results.verdicts import verdicts
 from tests.project import write_made_up
 
 COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}

@@ -6,8 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-
-from benchmarks.runner.store import Store
+from latentbench.runner.store import Store
 
 
 @pytest.fixture(scope="session")

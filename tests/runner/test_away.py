@@ -8,26 +8,25 @@ import time
 from dataclasses import replace
 
 import pytest
-
-from benchmarks.core import interrupts
-from benchmarks.core.errors import UserError
-from benchmarks.core.interrupts import ask
-from benchmarks.records.record import Record, seal
-from benchmarks.runner.away import give_up_away, perform_away
-from benchmarks.runner.errands import Errand, bring_home, set_out, settled
-from benchmarks.runner.lease import Lease, new_owner
-from benchmarks.runner.one import Busy, perform
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.surroundings import Surroundings
-from benchmarks.runner.transfer import WEIGHTS, place_of, pull_all, stored_record
+from latentbench.core import interrupts
+from latentbench.core.errors import UserError
+from latentbench.core.interrupts import ask
+from latentbench.records.record import Record, seal
+from latentbench.runner.away import give_up_away, perform_away
+from latentbench.runner.errands import Errand, bring_home, set_out, settled
+from latentbench.runner.lease import Lease, new_owner
+from latentbench.runner.one import Busy, perform
+from latentbench.runner.settings import Settings
+from latentbench.runner.surroundings import Surroundings
+from latentbench.runner.transfer import WEIGHTS, place_of, pull_all, stored_record
 
 SLOW = {"methods.wide.params": {"spread": 2.0, "pause": 0.02}, "tiers.cpu.training": {"epochs": 20}}
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.lease.BEAT", 0.2)
-    monkeypatch.setattr("benchmarks.runner.transfer.PERIOD", 0.05)
+    monkeypatch.setattr("latentbench.runner.lease.BEAT", 0.2)
+    monkeypatch.setattr("latentbench.runner.transfer.PERIOD", 0.05)
     yield
     interrupts.install()
 
@@ -36,7 +35,7 @@ class Away:
     """A sweep's sender and its machines."""
 
     def __init__(self, project, store, changes=None, **options):
-        from benchmarks.data.store import open_dataset
+        from latentbench.data.store import open_dataset
 
         self.project, self.store = project, store
         self.specs = project.plan("cpu", changes, seeds=[0], **options)
@@ -240,9 +239,8 @@ def test_a_record_with_names_of_other_folders_stays_where_it_is(project, folder)
 
 def test_a_local_run_and_one_away_in_the_same_folder_exclude_each_other(project):
     from filelock import FileLock
-
-    from benchmarks.records.archive import lock_path
-    from benchmarks.runner.store import Store
+    from latentbench.records.archive import lock_path
+    from latentbench.runner.store import Store
 
     away = Away(project, Store(project.results), methods=["floor"])
     [spec] = away.specs
@@ -286,15 +284,15 @@ def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
     import pickle
     import sys
 
-    from benchmarks.core import plugins
-    from benchmarks.runner import provenance
+    from latentbench.core import plugins
+    from latentbench.runner import provenance
 
     (tmp_path / "sent_along.py").write_text("MODELS = {}\n")
     monkeypatch.setenv(plugins.VARIABLE, str(tmp_path))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", ["/some/where/latentbench", "run", "small", "--until-settled"])
     monkeypatch.setattr(provenance, "_sent", [])
-    monkeypatch.setattr("benchmarks.runner.surroundings._entered", [])
+    monkeypatch.setattr("latentbench.runner.surroundings._entered", [])
     sent = pickle.dumps(Surroundings.here())
     monkeypatch.setattr(sys, "argv", ["/ray/default_worker.py", "--node-ip-address=10.0.0.1"])
     found = []

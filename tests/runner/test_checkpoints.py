@@ -15,9 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from benchmarks.core.types import MetricValue
-from benchmarks.runner.checkpoints import KEPT, VALUES, Checkpoints, pack, unpack
+from latentbench.core.types import MetricValue
+from latentbench.runner.checkpoints import KEPT, VALUES, Checkpoints, pack, unpack
 
 OURS, THEIRS = "a" * 64, "b" * 64
 

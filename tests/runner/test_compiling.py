@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.core import interrupts
+from latentbench.runner import compiling
+from latentbench.runner.compiling import GAIN, Choice, Timed, choose, fastest
+from latentbench.runner.one import perform
+from latentbench.runner.replay import replay
+from latentbench.runner.settings import Settings
 
-from benchmarks.core import interrupts
-from benchmarks.runner import compiling
-from benchmarks.runner.compiling import GAIN, Choice, Timed, choose, fastest
-from benchmarks.runner.one import perform
-from benchmarks.runner.replay import replay
-from benchmarks.runner.settings import Settings
 from tests.project import Project
 from tests.runner.test_stacks import interrupt_at
 

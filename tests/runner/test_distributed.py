@@ -11,19 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from latentbench.core import interrupts
+from latentbench.core.errors import Diverged, UserError
+from latentbench.planning.plan import plan
+from latentbench.records.record import Record, is_intact, read_record, seal
+from latentbench.runner.distributed import devices_for, why_on_one
+from latentbench.runner.experiment import run_experiment
+from latentbench.runner.helpers import Lost
+from latentbench.runner.one import perform
+from latentbench.runner.settings import Settings, Told
+from latentbench.spec.loading import load_suite
+from latentbench.training.sharded import InTurn
 from lightning.fabric import Fabric
 
-from benchmarks.core import interrupts
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.planning.plan import plan
-from benchmarks.records.record import Record, is_intact, read_record, seal
-from benchmarks.runner.distributed import devices_for, why_on_one
-from benchmarks.runner.experiment import run_experiment
-from benchmarks.runner.helpers import Lost
-from benchmarks.runner.one import perform
-from benchmarks.runner.settings import Settings, Told
-from benchmarks.spec.loading import load_suite
-from benchmarks.training.sharded import InTurn
 from tests.project import Project
 
 #: Seconds within which a failure of one process must have ended the other, on however busy a machine; a sum that

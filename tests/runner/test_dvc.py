@@ -36,7 +36,7 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, root / name)
     (root / "benchmarks").mkdir()
-    (root / "benchmarks/code.txt").write_text("a dependency; the code itself is on the path")
+    (root / "benchmarks/latentbench/code.txt").write_text("a dependency; the code itself is on the path")
     parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     parameters |= {"datasets": ["line"], "suites": ["small"], "jobs": 1}
     (root / "params.yaml").write_text(yaml.safe_dump(parameters))
@@ -127,7 +127,7 @@ def test_a_stage_starts_where_something_that_its_runs_depend_on_has_changed(pipe
     assert redone(pipeline) == {"prepare@line", "fingerprints", "bench@small", "bench@other"}
     assert redone(pipeline) == set(), "nothing has changed"
 
-    (pipeline.root / "benchmarks/code.txt").write_text("code that no run imports")
+    (pipeline.root / "benchmarks/latentbench/code.txt").write_text("code that no run imports")
     pipeline.suite(quick | {"paper.title": "Another title"})
     assert redone(pipeline) == {"fingerprints"}
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import Diverged, UserError
+from latentbench.data.store import open_dataset
+from latentbench.runner.experiment import Outcome, build_model, load_data, run_experiment
 from lightning.fabric import Fabric
-
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.data.store import open_dataset
-from benchmarks.runner.experiment import Outcome, build_model, load_data, run_experiment
 
 #: Every part of a protocol that looks at data: validation, best weights, fitted preprocessing, stochastic noise.
 CAREFUL = {

@@ -1,6 +1,6 @@
 """`latentbench run`, killed with SIGKILL in several phases and started again, ends in the same bits.
 
-`python -m bench.kills` does it at length, on the shipped suites.
+`python -m perf.kills` does it at length, on the shipped suites.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.disturbed import CHECKPOINTING, EVALUATING, RECORDING, TRAINING, Watch, await_phase, curve, end, kill
+from perf.disturbed import CHECKPOINTING, EVALUATING, RECORDING, TRAINING, Watch, await_phase, curve, end, kill
 from tests.project import Project
 
 CHANGES = {

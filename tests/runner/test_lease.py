@@ -7,18 +7,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from benchmarks.core import interrupts
-from benchmarks.runner.lease import Lease, Taken, under_way
-from benchmarks.runner.settings import Told
+from latentbench.core import interrupts
+from latentbench.runner.lease import Lease, Taken, under_way
+from latentbench.runner.settings import Told
 
 FIRST = "leases/small/run/000001.json"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.lease.BEAT", 0.4)
-    monkeypatch.setattr("benchmarks.runner.lease.EXPIRY", 1.5)
+    monkeypatch.setattr("latentbench.runner.lease.BEAT", 0.4)
+    monkeypatch.setattr("latentbench.runner.lease.EXPIRY", 1.5)
     yield
     interrupts.install()
 
@@ -86,8 +85,8 @@ def test_a_clock_that_is_behind_does_not_cost_a_living_owner_its_run(store, monk
     """Its heartbeats look old, but they change."""
     with lease(store, "one") as held:
         real = time.time
-        monkeypatch.setattr("benchmarks.runner.lease.time.time", lambda: real() - 3600)
-        monkeypatch.setattr("benchmarks.runner.lease.EXPIRY", -1.0)  # every age is too old
+        monkeypatch.setattr("latentbench.runner.lease.time.time", lambda: real() - 3600)
+        monkeypatch.setattr("latentbench.runner.lease.EXPIRY", -1.0)  # every age is too old
         with pytest.raises(Taken):
             lease(store, "two").__enter__()
         assert held.holds()

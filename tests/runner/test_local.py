@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.runner.local import cores, default_jobs, run_all, threads_for
+from latentbench.runner.settings import Settings
 
-from benchmarks.runner.local import cores, default_jobs, run_all, threads_for
-from benchmarks.runner.settings import Settings
 from tests.project import Project
 
 
@@ -36,7 +36,7 @@ def test_side_by_side_and_one_after_another_give_the_same(project):
 
 
 def test_threads_are_shared_among_jobs(monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.local.cores", lambda: 8)
+    monkeypatch.setattr("latentbench.runner.local.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [threads_for(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -44,7 +44,7 @@ def test_threads_are_shared_among_jobs(monkeypatch):
 
 
 def test_default_jobs(monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.local.cores", lambda: 4)
+    monkeypatch.setattr("latentbench.runner.local.cores", lambda: 4)
     assert default_jobs("cpu", 100) == 4
     assert default_jobs("cpu", 2) == 2
     assert default_jobs("cuda", 100) == 1

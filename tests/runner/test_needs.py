@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.records.record import read_record, seal, write_record
+from latentbench.runner.needs import MARGIN, cell_of, memory, parse_bytes
 
-from benchmarks.core.errors import UserError
-from benchmarks.records.record import read_record, seal, write_record
-from benchmarks.runner.needs import MARGIN, cell_of, memory, parse_bytes
 from tests.project import write_made_up
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.seeds import Seeds, derive
-from benchmarks.runner.noise import design, measure_noise
-from benchmarks.runner.settings import Settings
+from latentbench.core.errors import UserError
+from latentbench.core.seeds import Seeds, derive
+from latentbench.runner.noise import design, measure_noise
+from latentbench.runner.settings import Settings
 
 
 def test_an_axis_of_its_own_moves_alone():

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from latentbench.core import interrupts
+from latentbench.core.errors import UserError
+from latentbench.records.archive import lock_path
+from latentbench.records.record import read_record
+from latentbench.runner.one import Busy, give_up, perform
+from latentbench.runner.recording import metric_identity
+from latentbench.runner.settings import Settings
 from safetensors.numpy import load_file
 
-from benchmarks.core import interrupts
-from benchmarks.core.errors import UserError
-from benchmarks.records.archive import lock_path
-from benchmarks.records.record import read_record
-from benchmarks.runner.one import Busy, give_up, perform
-from benchmarks.runner.recording import metric_identity
-from benchmarks.runner.settings import Settings
 from tests.project import Project
 
 
@@ -267,7 +267,7 @@ def test_what_a_killed_process_left_is_swept_up(project, settings):
 def test_a_success_removes_the_trace_of_the_failure_before(project, settings, monkeypatch):
     spec = spec_of(project)
     with monkeypatch.context() as patch:
-        patch.setattr("benchmarks.runner.experiment._evaluate", lambda *_: 1 / 0)
+        patch.setattr("latentbench.runner.experiment._evaluate", lambda *_: 1 / 0)
         assert perform(spec, settings)[0].status == "failed"
     trace = next(project.results.rglob("traceback.txt"))
     assert perform(spec, settings)[0].status == "finished"
@@ -295,7 +295,7 @@ def test_an_interrupt_that_a_library_swallows_is_no_failure(project, settings, m
         except KeyboardInterrupt:
             raise ImportError("initialisation failed") from None
 
-    monkeypatch.setattr("benchmarks.runner.experiment.load_data", swallow)
+    monkeypatch.setattr("latentbench.runner.experiment.load_data", swallow)
     try:
         with pytest.raises(KeyboardInterrupt):
             perform(spec_of(project), settings)

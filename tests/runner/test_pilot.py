@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.runner.pilot import measure
+from latentbench.runner.pilot import measure
 
 
 def test_a_trained_method(project):

@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 
 import torch
+from latentbench.runner import provenance
 
-from benchmarks.runner import provenance
 from tests.project import REPOSITORY
 
 

@@ -9,13 +9,13 @@ import subprocess
 import sys
 
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.records.record import read_record
+from latentbench.runner import replay as module
+from latentbench.runner import revision
+from latentbench.runner.rebuild import find_record, rebuild
+from latentbench.runner.replay import replay
 
-from benchmarks.core.errors import UserError
-from benchmarks.records.record import read_record
-from benchmarks.runner import replay as module
-from benchmarks.runner import revision
-from benchmarks.runner.rebuild import find_record, rebuild
-from benchmarks.runner.replay import replay
 from tests.project import REPOSITORY, TOYS
 from tests.trust.tampering import edit, record_of, run_folder
 
@@ -184,7 +184,7 @@ def clone(project, tmp_path, monkeypatch):
     shutil.copytree(REPOSITORY / "suites", tree / "suites", ignore=lambda d, n: [x for x in n if x != "papers.yaml"])
     project.suite()
     shutil.copy(project.root / "suites/small.yaml", tree / "suites")
-    with (tree / "benchmarks/training/optim.py").open("a") as f:
+    with (tree / "benchmarks/latentbench/training/optim.py").open("a") as f:
         f.write("\n\ndef _of_this_revision_alone() -> None: ...\n")
     git(tree, "init", "--quiet", "--initial-branch=main")
     git(tree, "add", ".")
@@ -195,11 +195,11 @@ def clone(project, tmp_path, monkeypatch):
 
 def test_the_code_of_a_revision(project, clone):
     """A record made by the code of a commit is replayed by that code, in a work tree that is gone afterwards."""
-    env = os.environ | {"LATENTBENCH_ROOT": str(clone), "PYTHONPATH": f"{clone}{os.pathsep}{TOYS}"}
+    env = os.environ | {"LATENTBENCH_ROOT": str(clone), "PYTHONPATH": f"{clone}/benchmarks{os.pathsep}{TOYS}"}
     command = [
         sys.executable,
         "-m",
-        "benchmarks",
+        "latentbench",
         "run",
         "small",
         "--seeds=4,",

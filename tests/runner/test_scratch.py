@@ -9,11 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-from benchmarks.runner.scratch import PREFIX, scratch_folder
+from latentbench.runner.scratch import PREFIX, scratch_folder
 
 HOLDER = """\
-from benchmarks.runner.scratch import scratch_folder
+from latentbench.runner.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "weights").mkdir()
     (folder / "weights/part").write_text("half")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.prepare import MANIFEST
-from benchmarks.data.store import open_dataset
-from benchmarks.runner.shared_data import have, share
+from latentbench.core.errors import UserError
+from latentbench.data.prepare import MANIFEST
+from latentbench.data.store import open_dataset
+from latentbench.runner.shared_data import have, share
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def other_machine(tmp_path, shared_data, monkeypatch):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(shared_data / "registry", folder / "registry")
         monkeypatch.setenv("LATENTBENCH_DATA", str(folder))
-        monkeypatch.setattr("benchmarks.data.prepare._chunks", lambda *_: pytest.fail("it was prepared anew"))
+        monkeypatch.setattr("latentbench.data.prepare._chunks", lambda *_: pytest.fail("it was prepared anew"))
         return folder
 
     return become

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 from filelock import FileLock
+from latentbench.core import interrupts
+from latentbench.records.archive import lock_path
+from latentbench.records.record import is_intact, read_record
+from latentbench.runner.checkpoints import Checkpoints
+from latentbench.runner.one import perform
+from latentbench.runner.replay import replay
+from latentbench.runner.settings import Settings
+from latentbench.runner.stackable import stackable
+from latentbench.runner.stacks import run_stacks
 
-from benchmarks.core import interrupts
-from benchmarks.records.archive import lock_path
-from benchmarks.records.record import is_intact, read_record
-from benchmarks.runner.checkpoints import Checkpoints
-from benchmarks.runner.one import perform
-from benchmarks.runner.replay import replay
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.stackable import stackable
-from benchmarks.runner.stacks import run_stacks
 from tests.project import Project
 
 VAE = {
@@ -124,7 +124,7 @@ def test_a_run_that_diverges_leaves_its_record(project, settings):
 
 
 def test_too_much_memory_halves_the_stack(project, settings, monkeypatch):
-    from benchmarks.training import stacked
+    from latentbench.training import stacked
 
     train, sizes = stacked.train_stacked, []
 

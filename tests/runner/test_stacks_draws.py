@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.core import interrupts
+from latentbench.runner import stacks
+from latentbench.runner.one import perform
+from latentbench.runner.settings import Settings
+from latentbench.runner.stackable import draws_of, stackable
 
-from benchmarks.core import interrupts
-from benchmarks.runner import stacks
-from benchmarks.runner.one import perform
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.stackable import draws_of, stackable
 from tests.project import Project
 from tests.runner.test_stacks import interrupt_at
 
@@ -100,7 +100,7 @@ def test_unasked_they_are_not_stacked(project, settings):
 
 
 def test_what_repeated_draws_would_change_runs_alone_and_says_so(project, settings, monkeypatch):
-    from benchmarks.models.vae import HierarchicalVAE
+    from latentbench.models.vae import HierarchicalVAE
 
     right = HierarchicalVAE.loss
 

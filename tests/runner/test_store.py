@@ -6,9 +6,8 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.runner.store import Store
+from latentbench.core.errors import UserError
+from latentbench.runner.store import Store
 
 
 def test_what_is_written_is_read_and_listed(store):
@@ -50,7 +49,7 @@ def test_a_folder_is_a_results_folder_and_keeps_no_empty_ones(tmp_path):
 
 
 def test_what_cannot_be_opened_or_written_is_said_in_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.store.PAUSE", 0.001)
+    monkeypatch.setattr("latentbench.runner.store.PAUSE", 0.001)
     with pytest.raises(UserError, match="no store of this kind"):
         Store("nosuchthing://x")
     (tmp_path / "file").write_text("in the way")
@@ -60,7 +59,7 @@ def test_what_cannot_be_opened_or_written_is_said_in_a_line(tmp_path, monkeypatc
 
 
 def test_a_passing_fault_is_tried_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.store.PAUSE", 0.001)
+    monkeypatch.setattr("latentbench.runner.store.PAUSE", 0.001)
     store = Store(f"memory://{tmp_path.name}")
     store.write("a", b"x")
     faults = [ConnectionError("gone"), TimeoutError("slow")]

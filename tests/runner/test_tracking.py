@@ -7,16 +7,15 @@ import threading
 import time
 
 import pytest
-
-from benchmarks.runner.one import perform
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.tracking import Tracker, default_mode, summary_of
+from latentbench.runner.one import perform
+from latentbench.runner.settings import Settings
+from latentbench.runner.tracking import Tracker, default_mode, summary_of
 
 
 @pytest.fixture(autouse=True)
 def hopeful(monkeypatch):
     """wandb has not been given up yet."""
-    monkeypatch.setattr("benchmarks.runner.tracking._given_up", threading.Event())
+    monkeypatch.setattr("latentbench.runner.tracking._given_up", threading.Event())
 
 
 @pytest.fixture
@@ -50,7 +49,7 @@ def test_who_has_logged_in_is_online(nobody, monkeypatch):
 def test_offline_files_appear(project, monkeypatch):
     """One for the run, with configuration, tags and final metrics, and one for the leaderboard's table."""
     for name in ("INIT_TIMEOUT", "PATIENCE"):
-        monkeypatch.setattr(f"benchmarks.runner.tracking.{name}", 120.0)  # a machine may be busy
+        monkeypatch.setattr(f"latentbench.runner.tracking.{name}", 120.0)  # a machine may be busy
     project.suite()
     options = ("small", "--method", "wide", "--seeds", "1", "--jobs", "1", "--device", "cpu", "--quiet")
     answer = project("run", *options, "--wandb", "offline")
@@ -129,7 +128,7 @@ def test_nothing_waits_for_a_wandb_that_hangs(project, monkeypatch, capfd, where
     release = threading.Event()
     wandb = Hanging(where, release)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    monkeypatch.setattr("benchmarks.runner.tracking.PATIENCE", 0.5)
+    monkeypatch.setattr("latentbench.runner.tracking.PATIENCE", 0.5)
     one, two = project.plan("smoke", methods=["wide", "narrow"])
     settings = Settings(project.results, wandb="online")
     perform(one, Settings(project.results / "warm"))

@@ -7,10 +7,10 @@ import os
 import shutil
 
 import pytest
+from latentbench.records.below import records_below
+from latentbench.records.declared import Declared, declare, declared_path
+from latentbench.runner.verify import verify
 
-from benchmarks.records.below import records_below
-from benchmarks.records.declared import Declared, declare, declared_path
-from benchmarks.runner.verify import verify
 from tests.trust.tampering import edit, record_of, rename, run_folder
 
 

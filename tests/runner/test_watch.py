@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from benchmarks.data.prepare import prepared_dir
-from benchmarks.data.store import open_dataset
-from benchmarks.runner.one import perform
-from benchmarks.runner.settings import Settings
-from benchmarks.runner.watch import DataWatch
+from latentbench.data.prepare import prepared_dir
+from latentbench.data.store import open_dataset
+from latentbench.runner.one import perform
+from latentbench.runner.settings import Settings
+from latentbench.runner.watch import DataWatch
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def prepared(project, shared_data, monkeypatch) -> Path:
     own = project.root / "own-data"
     shutil.copytree(shared_data / "registry", own / "registry")
     monkeypatch.setenv("LATENTBENCH_DATA", str(own))
-    monkeypatch.setattr("benchmarks.runner.watch._sound", set())
+    monkeypatch.setattr("latentbench.runner.watch._sound", set())
     open_dataset("line")
     return prepared_dir() / "line"
 
@@ -39,7 +38,7 @@ def flip(folder: Path, split: str = "train") -> None:
 
 
 def test_data_that_stay_are_not_hashed_again(prepared, monkeypatch):
-    monkeypatch.setattr("benchmarks.data.arrow.rehash", None)
+    monkeypatch.setattr("latentbench.data.arrow.rehash", None)
     watch = DataWatch(open_dataset("line"))
     assert watch.fault() is None
 
@@ -62,7 +61,7 @@ def test_a_copy_with_other_times_is_hashed_once(prepared, monkeypatch):
     for file in prepared.rglob("*.arrow"):
         os.utime(file, ns=(later, later))
     assert DataWatch(open_dataset("line")).fault() is None
-    monkeypatch.setattr("benchmarks.data.arrow.rehash", None)
+    monkeypatch.setattr("latentbench.data.arrow.rehash", None)
     assert DataWatch(open_dataset("line")).fault() is None
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.spec.loading import find_suite, load_suite, suite_files
 
-from benchmarks.core.errors import UserError
-from benchmarks.spec.loading import find_suite, load_suite, suite_files
 from tests.spec.suites import TEXT
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.yamlfile import YamlFile, read_yaml
-from benchmarks.spec.matrix import MAX_ENTRIES, expand_list, expand_mapping, fill
+from latentbench.core.errors import UserError
+from latentbench.core.yamlfile import YamlFile, read_yaml
+from latentbench.spec.matrix import MAX_ENTRIES, expand_list, expand_mapping, fill
 
 FILE = YamlFile(Path("some.yaml"), None)
 

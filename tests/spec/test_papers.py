@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.spec.papers import catalogue
+from latentbench.spec.standing import states
 
-from benchmarks.core.errors import UserError
-from benchmarks.spec.papers import catalogue
-from benchmarks.spec.standing import states
 from tests.project import write_made_up
 
 PAPERS = """\

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.spec.protocol import Training
 from pydantic import ValidationError
-
-from benchmarks.spec.protocol import Training
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from benchmarks.core.capabilities import CAPABILITIES, capabilities_of
-from benchmarks.core.errors import UserError
-from benchmarks.core.imports import load
-from benchmarks.core.seeds import generator
-from benchmarks.core.types import Batch, DataInfo, MetricValue
-from benchmarks.data.generated.bridges import EntropicPlan
-from benchmarks.data.generated.oracles import Gaussian
-from benchmarks.data.preprocess import build
-from benchmarks.data.registry import Column
-from benchmarks.evaluation import extraction, outliers
-from benchmarks.evaluation.view import View, make_view
-from benchmarks.metrics.extractors.base import Extractor
-from benchmarks.spec.registry import METRICS, MODELS, find_metric, find_model, metrics, models, parameters
-from benchmarks.spec.validation import missing
+from latentbench.core.capabilities import CAPABILITIES, capabilities_of
+from latentbench.core.errors import UserError
+from latentbench.core.imports import load
+from latentbench.core.seeds import generator
+from latentbench.core.types import Batch, DataInfo, MetricValue
+from latentbench.data.generated.bridges import EntropicPlan
+from latentbench.data.generated.oracles import Gaussian
+from latentbench.data.preprocess import build
+from latentbench.data.registry import Column
+from latentbench.evaluation import extraction, outliers
+from latentbench.evaluation.view import View, make_view
+from latentbench.metrics.extractors.base import Extractor
+from latentbench.spec.registry import METRICS, MODELS, find_metric, find_model, metrics, models, parameters
+from latentbench.spec.validation import missing
 
 #: Forms of data, the commonest first: a model is built on the first that it accepts.
 FORMS = [

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.spec import registry
+from latentbench.spec import registry
 
 
 @pytest.mark.parametrize("table", ["MODELS", "METRICS"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.planning.plan import plan
+from latentbench.spec.loading import load_suite, suite_files
+from latentbench.spec.papers import catalogue
+from latentbench.spec.validation import problems
 
-from benchmarks.planning.plan import plan
-from benchmarks.spec.loading import load_suite, suite_files
-from benchmarks.spec.papers import catalogue
-from benchmarks.spec.validation import problems
 from tests.project import REPOSITORY
 
 SUITES = sorted(p for p in (REPOSITORY / "suites").rglob("*.yaml") if p.name != "papers.yaml")

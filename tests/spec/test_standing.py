@@ -6,14 +6,13 @@ import json
 import shutil
 
 import pytest
-
-from benchmarks.core import memory
-from benchmarks.core.plugins import VARIABLE
-from benchmarks.spec import loading, registry
-from benchmarks.spec.standing import papers, states, suites
+from latentbench.core import memory
+from latentbench.core.plugins import VARIABLE
+from latentbench.spec import loading, registry
+from latentbench.spec.standing import papers, states, suites
 
 PLUGIN = """\
-from benchmarks.spec.registry import ModelEntry
+from latentbench.spec.registry import ModelEntry
 MODELS = {"mine": ModelEntry("mine_too:Mine", frozenset({"Trainable", "ExactLikelihood"}), "mine")}
 """
 
@@ -106,7 +105,7 @@ def test_a_damaged_memory_is_made_anew(remembered, text):
 def test_another_version_of_this_package_trusts_nothing(remembered, read, monkeypatch):
     remembered.suite()
     suites()
-    monkeypatch.setattr("benchmarks.spec.standing.__version__", "0.0.0")
+    monkeypatch.setattr("latentbench.spec.standing.__version__", "0.0.0")
     suites()
     assert read == ["small", "small"]
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.stats.claims import PILOT, decide, judge_bound, judge_order, judge_trend, judge_value, settle
+from latentbench.stats.samples import Sample
 from scipy import stats
-
-from benchmarks.core.errors import UserError
-from benchmarks.stats.claims import PILOT, decide, judge_bound, judge_order, judge_trend, judge_value, settle
-from benchmarks.stats.samples import Sample
 
 NLL = {0: 86.71, 1: 86.83, 2: 86.64, 3: 86.77, 4: 86.80}
 

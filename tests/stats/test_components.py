@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.stats.components import variance_components
+from latentbench.stats.components import variance_components
 
 
 def design(rng, shape, init=0.0, order=0.0, interaction=0.0, common=0.0, own=0.0):

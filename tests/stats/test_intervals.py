@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
-
-from benchmarks.core.errors import UserError
-from benchmarks.stats.intervals import (
+from latentbench.core.errors import UserError
+from latentbench.stats.intervals import (
     bootstrap_interval,
     group_summary,
     paired_interval,
     prediction_interval,
     t_interval,
 )
+from scipy import stats
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.99])

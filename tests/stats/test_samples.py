@@ -2,9 +2,8 @@ import math
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.stats.samples import Sample, compare, shared_seeds
+from latentbench.core.errors import UserError
+from latentbench.stats.samples import Sample, compare, shared_seeds
 
 
 def test_what_is_not_finite_is_a_failure_and_nothing_else():

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.stats.claims import judge_bound, judge_order, settle
-from benchmarks.stats.conditions import seeds_to_settle
-from benchmarks.stats.sequential import KEPT_BACK, Look, Looks, combined, planner
+from latentbench.core.errors import UserError
+from latentbench.stats.claims import judge_bound, judge_order, settle
+from latentbench.stats.conditions import seeds_to_settle
+from latentbench.stats.sequential import KEPT_BACK, Look, Looks, combined, planner
 
 
 @given(st.integers(2, 60), st.integers(0, 400))

@@ -2,9 +2,8 @@ import random
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.stats.claims import decide, judge_bound, judge_order, judge_trend, judge_value, settle
+from latentbench.core.errors import UserError
+from latentbench.stats.claims import decide, judge_bound, judge_order, judge_trend, judge_value, settle
 
 RNG = np.random.default_rng(0)
 

@@ -2,11 +2,10 @@ import math
 
 import numpy as np
 import pytest
-
-from benchmarks.stats import simulate
-from benchmarks.stats.claims import decide, judge_bound, judge_order, judge_trend, judge_value
-from benchmarks.stats.conditions import beyond, within
-from benchmarks.stats.simulate import (
+from latentbench.stats import simulate
+from latentbench.stats.claims import decide, judge_bound, judge_order, judge_trend, judge_value
+from latentbench.stats.conditions import beyond, within
+from latentbench.stats.simulate import (
     FALSE_AT_THE_LIMIT,
     TRUE_AT_THE_LIMIT,
     cycle,
@@ -14,7 +13,7 @@ from benchmarks.stats.simulate import (
     wrong_against,
     wrong_reproduced,
 )
-from benchmarks.stats.tests import holm, independent, one_sample, paired
+from latentbench.stats.tests import holm, independent, one_sample, paired
 
 ALPHA, REPETITIONS = 0.05, 4000
 LIMIT = ALPHA + 4 * math.sqrt(ALPHA * (1 - ALPHA) / REPETITIONS)

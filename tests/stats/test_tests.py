@@ -3,12 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy import stats
-from statsmodels.stats.meta_analysis import effectsize_smd
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import DescrStatsW, ttost_ind, ttost_paired
-
-from benchmarks.stats.tests import (
+from latentbench.stats.tests import (
     Contrast,
     hedges_g,
     holm,
@@ -18,6 +13,10 @@ from benchmarks.stats.tests import (
     slope_weights,
     weighted,
 )
+from scipy import stats
+from statsmodels.stats.meta_analysis import effectsize_smd
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW, ttost_ind, ttost_paired
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(1.0, 1.0, 7), RNG.normal(0.2, 3.0, 4)

@@ -8,10 +8,9 @@ import signal
 import time
 
 import torch
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.types import Batch, DataInfo, MetricValue
 from torch import Generator, Tensor, nn
-
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.types import Batch, DataInfo, MetricValue
 
 
 class Toy(nn.Module):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from benchmarks.spec.registry import MetricEntry, ModelEntry
+from latentbench.spec.registry import MetricEntry, ModelEntry
 
 MODEL = ModelEntry(
     "latentbench_toy_model:Toy",

@@ -6,16 +6,16 @@ import threading
 
 import pytest
 import torch
+from latentbench.core.seeds import generator
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.vae import VAE
+from latentbench.spec.protocol import Training
+from latentbench.training.compiled import CHECKED, Compiled, CompiledLoss
+from latentbench.training.loop import train
+from latentbench.training.stand_in import own_loss
 from lightning.fabric import Fabric
 from torch import nn
 
-from benchmarks.core.seeds import generator
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.vae import VAE
-from benchmarks.spec.protocol import Training
-from benchmarks.training.compiled import CHECKED, Compiled, CompiledLoss
-from benchmarks.training.loop import train
-from benchmarks.training.stand_in import own_loss
 from tests.training.test_loop import DIMS, source
 
 

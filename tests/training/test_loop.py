@@ -8,16 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import Diverged
+from latentbench.data.preprocess import build
+from latentbench.data.registry import Column
+from latentbench.spec.protocol import Training
+from latentbench.training.loop import total_steps, train, validation_loss
+from latentbench.training.source import Source
+from latentbench.training.state import Trained
 from lightning.fabric import Fabric
 from torch import nn
-
-from benchmarks.core.errors import Diverged
-from benchmarks.data.preprocess import build
-from benchmarks.data.registry import Column
-from benchmarks.spec.protocol import Training
-from benchmarks.training.loop import total_steps, train, validation_loss
-from benchmarks.training.source import Source
-from benchmarks.training.state import Trained
 
 ROWS, DIMS = 25, 3
 CPU = torch.device("cpu")

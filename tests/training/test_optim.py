@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.errors import UserError
-from benchmarks.spec.protocol import Optimizer, Schedule
-from benchmarks.training.optim import build_optimizer, learning_rate_factor
+from latentbench.core.errors import UserError
+from latentbench.spec.protocol import Optimizer, Schedule
+from latentbench.training.optim import build_optimizer, learning_rate_factor
 
 PER_EPOCH, TOTAL = 7, 70
 

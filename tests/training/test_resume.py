@@ -15,16 +15,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.data.preprocess import build as build_pipeline
+from latentbench.data.registry import Column
+from latentbench.runner.checkpoints import Checkpoints
+from latentbench.spec.protocol import Training
+from latentbench.training.loop import train
+from latentbench.training.source import Source
+from latentbench.training.state import Trained
 from lightning.fabric import Fabric
 from torch import nn
 
-from benchmarks.data.preprocess import build as build_pipeline
-from benchmarks.data.registry import Column
-from benchmarks.runner.checkpoints import Checkpoints
-from benchmarks.spec.protocol import Training
-from benchmarks.training.loop import train
-from benchmarks.training.source import Source
-from benchmarks.training.state import Trained
 from tests.models import test_all_models as models
 from tests.training.test_loop import CPU, DIMS, source
 
@@ -194,7 +194,7 @@ EVERYTHING = Task({"steps": 60, "ema": 0.9, "select": "best", "validate_every": 
 def test_interrupted_anywhere(lengths, saves):
     """A row of the curve is a mean over three steps, so that an interruption may fall into its middle."""
     with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
-        patch.setattr("benchmarks.training.loop.CURVE_POINTS", 20)
+        patch.setattr("latentbench.training.loop.CURVE_POINTS", 20)
         model, out, _ = EVERYTHING.in_pieces(Path(folder), chain(lengths, repeat(1000)), saves)
         assert len([row for row in out.curve if "loss" in row]) == 20
         assert_same(EVERYTHING, model, out)

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from latentbench.core.errors import Diverged
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.vae import VAE
+from latentbench.spec.protocol import Training
+from latentbench.training.loop import train
+from latentbench.training.sharded import InTurn, ShardedLoss, SideBySide
 from lightning.fabric import Fabric
 from torch import nn
 
-from benchmarks.core.errors import Diverged
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.vae import VAE
-from benchmarks.spec.protocol import Training
-from benchmarks.training.loop import train
-from benchmarks.training.sharded import InTurn, ShardedLoss, SideBySide
 from tests.training.test_loop import DIMS, source
 
 DEVICES = 2

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from benchmarks.data.preprocess import Pipeline, build
-from benchmarks.data.registry import Column
-from benchmarks.training import source as module
-from benchmarks.training.source import Source
+from latentbench.data.preprocess import Pipeline, build
+from latentbench.data.registry import Column
+from latentbench.training import source as module
+from latentbench.training.source import Source
 
 COLOUR = Column(shape=(4, 3, 3), dtype="uint8", levels=256)
 VECTOR = Column(shape=(5,), dtype="float32")

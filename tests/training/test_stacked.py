@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 import torch
+from latentbench.core.errors import Diverged
+from latentbench.core.types import Batch
+from latentbench.runner.checkpoints import Checkpoints
+from latentbench.spec import registry
+from latentbench.spec.protocol import Training
+from latentbench.training.draws_by_member import CannotStack
+from latentbench.training.loop import train
+from latentbench.training.member import Member
+from latentbench.training.stacked import train_stacked
+from latentbench.training.state import Trained
 from lightning.fabric import Fabric
 from torch import nn
 
-from benchmarks.core.errors import Diverged
-from benchmarks.core.types import Batch
-from benchmarks.runner.checkpoints import Checkpoints
-from benchmarks.spec import registry
-from benchmarks.spec.protocol import Training
-from benchmarks.training.draws_by_member import CannotStack
-from benchmarks.training.loop import train
-from benchmarks.training.member import Member
-from benchmarks.training.stacked import train_stacked
-from benchmarks.training.state import Trained
 from tests.models import test_all_models as models
 from tests.training.test_loop import DIMS, source
 from tests.training.test_resume import PROTOCOLS, without_seconds

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from latentbench.core.types import Batch
+from latentbench.runner.checkpoints import Checkpoints
+from latentbench.spec import registry
+from latentbench.training.draws_by_member import CannotStack, MemberNoise, Tiling, by_member, heard
+from latentbench.training.member import Member
+from latentbench.training.stacked import train_stacked
 from torch import Generator, Tensor, nn
 
-from benchmarks.core.types import Batch
-from benchmarks.runner.checkpoints import Checkpoints
-from benchmarks.spec import registry
-from benchmarks.training.draws_by_member import CannotStack, MemberNoise, Tiling, by_member, heard
-from benchmarks.training.member import Member
-from benchmarks.training.stacked import train_stacked
 from tests.models import test_all_models as models
 from tests.training.test_loop import DIMS, source
 from tests.training.test_stacked import Kept, Rows, alone, assert_equal, case_of, fabric_of, made, protocol

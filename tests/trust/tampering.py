@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planning.fingerprint import digest
-from benchmarks.records.record import Record, seal
+from latentbench.planning.fingerprint import digest
+from latentbench.records.record import Record, seal
+
 from tests.project import Project
 
 _kept: list[Path] = []

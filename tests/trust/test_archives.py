@@ -11,10 +11,9 @@ import zipfile
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.data.archive import members, read
-from benchmarks.data.loaders.common import npy, npz
+from latentbench.core.errors import UserError
+from latentbench.data.archive import members, read
+from latentbench.data.loaders.common import npy, npz
 
 MIB = 1 << 20
 CLIMBING = ["../x", "a/../../x", "/etc/passwd", "C:\\x", "c:x", "..\\x", "\\x", "a/..\\..\\x", "//host/x"]

@@ -10,21 +10,21 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import latentbench
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.core.trust import VARIABLE
+from latentbench.core.yamlfile import read_yaml
+from latentbench.data.loaders.common import npy, npz
+from latentbench.data.registry import load_entry, resolve
+from latentbench.data.unpickle import arrays
+from latentbench.metrics.files import read_arrays
+from latentbench.runner.checkpoints import Checkpoints
 
-import benchmarks
-from benchmarks.core.errors import UserError
-from benchmarks.core.trust import VARIABLE
-from benchmarks.core.yamlfile import read_yaml
-from benchmarks.data.loaders.common import npy, npz
-from benchmarks.data.registry import load_entry, resolve
-from benchmarks.data.unpickle import arrays
-from benchmarks.metrics.files import read_arrays
-from benchmarks.runner.checkpoints import Checkpoints
 from tests.project import toy_entries
 
-ROOT = Path(benchmarks.__file__).parent
+ROOT = Path(latentbench.__file__).parent
 
 #: Calls that could run what a file says, and where each is made. A new place is looked at first: what reaches it?
 REVIEWED = {
@@ -173,7 +173,7 @@ def test_checkpoints(fired, tmp_path):
 
 
 def test_weights(project, fired):
-    from benchmarks.runner.verify import verify
+    from latentbench.runner.verify import verify
 
     project.suite()
     assert project.run("small", "--seeds", "1", "--method", "wide", "-q").code == 0
@@ -290,8 +290,8 @@ def entry(project, name, **functions):
     (path / f"{name}.yaml").write_text(text)
 
 
-OUTSIDE = ["os:system", "subprocess:check_output", "builtins:eval", "evil:rows", "benchmarks.cli.main:main"]
-OUTSIDE += ["benchmarks.data.loadersx:f", "benchmarks.data.api:rows", "posixpath:join", "importlib:import_module"]
+OUTSIDE = ["os:system", "subprocess:check_output", "builtins:eval", "evil:rows", "latentbench.cli.main:main"]
+OUTSIDE += ["latentbench.data.loadersx:f", "latentbench.data.api:rows", "posixpath:join", "importlib:import_module"]
 
 
 @pytest.mark.parametrize("function", OUTSIDE)
@@ -308,11 +308,11 @@ def test_a_dataset_names_no_code_from_outside(project, monkeypatch, function):
 @pytest.mark.parametrize("name", ["Path", "Any", "archive", "np", "UserError", "__loader__", "absent"])
 def test_what_our_modules_only_import_is_no_loader(name):
     with pytest.raises(UserError):
-        resolve(f"benchmarks.data.loaders.common:{name}")
+        resolve(f"latentbench.data.loaders.common:{name}")
 
 
 def test_all_datasets_of_ours_resolve():
-    from benchmarks.data.registry import names
+    from latentbench.data.registry import names
 
     for name in names():
         found = load_entry(name)

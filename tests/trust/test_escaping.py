@@ -11,9 +11,9 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.core import escape
+from latentbench.core.console import printable
 
-from benchmarks.core import escape
-from benchmarks.core.console import printable
 from tests.trust.tampering import edit, run_folder
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b31m\x7f\x08\r\u202e\u2066"
@@ -177,8 +177,9 @@ def test_markdown_leaves_ordinary_text_alone():
 
 
 def test_corrections_are_one_line_each(project):
-    from benchmarks.records.corrections import note_corrections
-    from benchmarks.records.record import read_record
+    from latentbench.records.corrections import note_corrections
+    from latentbench.records.record import read_record
+
     from tests.project import write_made_up
 
     spec = project.plan("cpu")[0]

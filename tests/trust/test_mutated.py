@@ -1,6 +1,6 @@
 """Shipped suites, real records, checkpoints: broken in thousands of ways, they are read or refused, soon.
 
-`python -m bench.fuzz` does the same for hours under coverage guidance; what it found stands below as cases.
+`python -m perf.fuzz` does the same for hours under coverage guidance; what it found stands below as cases.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from functools import cache
 import pytest
 import torch
 import yaml
+from bench import mutations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.core.types import MetricValue
+from latentbench.planning.plan import plan
+from latentbench.records.record import read_record, seal
+from latentbench.runner.checkpoints import Checkpoints, pack
+from latentbench.runner.rebuild import rebuild
+from latentbench.runner.verify import verify
+from latentbench.spec.loading import load_suite
+from latentbench.spec.validation import problems
 from safetensors.torch import save
 
-from bench import mutations
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import MetricValue
-from benchmarks.planning.plan import plan
-from benchmarks.records.record import read_record, seal
-from benchmarks.runner.checkpoints import Checkpoints, pack
-from benchmarks.runner.rebuild import rebuild
-from benchmarks.runner.verify import verify
-from benchmarks.spec.loading import load_suite
-from benchmarks.spec.validation import problems
 from tests.project import REPOSITORY
 
 SUITES = sorted(p for p in (REPOSITORY / "suites").rglob("*.yaml") if p.name != "papers.yaml")

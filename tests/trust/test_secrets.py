@@ -9,11 +9,10 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from benchmarks.core.console import note
-from benchmarks.core.secrets import HIDDEN, hide_in_arguments, without_secrets
-from benchmarks.data.sources import obtain
-from benchmarks.runner import provenance
+from latentbench.core.console import note
+from latentbench.core.secrets import HIDDEN, hide_in_arguments, without_secrets
+from latentbench.data.sources import obtain
+from latentbench.runner import provenance
 
 VALUES = {
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIK7MDENGbPxRfiCY",
@@ -158,7 +157,7 @@ def test_wandb_keeps_none(project, secrets):
     pytest.importorskip("wandb")
     project.suite()
     env = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(project.root / "wandb")}
-    command = [sys.executable, "-m", "benchmarks", "run", "small", "--seeds=1", "--method=wide", "--jobs=1", "-q"]
+    command = [sys.executable, "-m", "latentbench", "run", "small", "--seeds=1", "--method=wide", "--jobs=1", "-q"]
     command += ["--wandb=offline", f"--dataset=lin[e{VALUES['HF_TOKEN']}]"]
     done = subprocess.run(command, cwd=project.root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -168,15 +167,15 @@ def test_wandb_keeps_none(project, secrets):
 
 
 def test_a_mirror_and_addresses_with_a_password(project, monkeypatch):
-    from benchmarks.core.errors import UserError
-    from benchmarks.data.registry import File, Form, load_entry
+    from latentbench.core.errors import UserError
+    from latentbench.data.registry import File, Form, load_entry
 
     monkeypatch.setenv("LATENTBENCH_MIRROR", "https://user:pa55word@mirror.example/data")
     file = File(name="a", mirror="x/a", urls=("http://user:pa55word@127.0.0.1:9/a",), sha256="0" * 64)
     entry = load_entry("digits").model_copy(
-        update={"kind": "real", "forms": (Form(loader="benchmarks.data.loaders.idx:load", files=(file,)),)}
+        update={"kind": "real", "forms": (Form(loader="latentbench.data.loaders.idx:load", files=(file,)),)}
     )
-    monkeypatch.setattr("benchmarks.data.download._ATTEMPTS", 1)
+    monkeypatch.setattr("latentbench.data.download._ATTEMPTS", 1)
     with pytest.raises(UserError) as e:
         obtain(entry)
     note(f"error: {e.value}")

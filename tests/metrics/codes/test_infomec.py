@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import disentanglement as ds
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import disentanglement as ds
 
 
 def test_identity_codes_are_modular_compact_and_explicit(grid):

@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.metrics import disentanglement as ds
+from latentbench.metrics.codes.information import entropies, mutual_information
+from latentbench.metrics.codes.inputs import histogram_bins
 from sklearn.metrics import mutual_info_score
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import disentanglement as ds
-from benchmarks.metrics.codes.information import entropies, mutual_information
-from benchmarks.metrics.codes.inputs import histogram_bins
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import disentanglement as ds
-from benchmarks.metrics.codes.intervention import majority_vote_accuracy
+from latentbench.core.errors import UserError
+from latentbench.metrics import disentanglement as ds
+from latentbench.metrics.codes.intervention import majority_vote_accuracy
 
 QUICK = {"train": 400, "test": 200, "batch": 16}
 SCORES = [ds.factor_vae_score, ds.beta_vae_score]

@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import disentanglement as ds
 from scipy.stats import spearmanr
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import disentanglement as ds
 
 
 def test_mcc_is_blind_to_order_sign_and_scale(grid):

@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import disentanglement as ds
+from latentbench.metrics.codes.prediction import disentanglement, squared_correlations
 from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import LinearSVC
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import disentanglement as ds
-from benchmarks.metrics.codes.prediction import disentanglement, squared_correlations
 
 
 def test_disentanglement_of_an_importance_matrix_in_closed_form():

@@ -6,12 +6,11 @@ import os
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.metrics import samples as sm
+from latentbench.metrics.extractors import networks as nw
+from latentbench.metrics.extractors.inception import Inception, inception, resize_like_tensorflow
 from sklearn.datasets import load_digits
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import samples as sm
-from benchmarks.metrics.extractors import networks as nw
-from benchmarks.metrics.extractors.inception import Inception, inception, resize_like_tensorflow
 
 
 @pytest.fixture(scope="module")

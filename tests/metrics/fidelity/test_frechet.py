@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.metrics import samples as sm
 from scipy.linalg import sqrtm
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import samples as sm
 
 
 def reference(x, y):

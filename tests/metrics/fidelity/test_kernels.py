@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import samples as sm
+from latentbench.metrics.fidelity.kernels import polynomial_mmd
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import samples as sm
-from benchmarks.metrics.fidelity.kernels import polynomial_mmd
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(120, 4)), RNG.normal(size=(90, 4)) + 0.5

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latentbench.core.errors import UserError
+from latentbench.metrics import samples as sm
+from latentbench.metrics.fidelity.inputs import squared_distances
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import samples as sm
-from benchmarks.metrics.fidelity.inputs import squared_distances
 
 
 def points(n, seed, shift=0.0, d=3):

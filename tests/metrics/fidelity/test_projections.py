@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from latentbench.core.errors import UserError
+from latentbench.metrics import samples as sm
 from scipy.stats import wasserstein_distance
-
-from benchmarks.core.errors import UserError
-from benchmarks.metrics import samples as sm
 
 RNG = np.random.default_rng(0)
 

@@ -6,15 +6,15 @@ import itertools
 
 import pytest
 import torch
+from latentbench.core.capabilities import capabilities_of
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.evaluation import marginals
+from latentbench.evaluation.marginals import subset
+from latentbench.models.autoregressive.any_order import AnyOrderARM, MarginalizationModel, permutations
+from latentbench.models.autoregressive.energy import LatticeARM, LatticeMaM
 from torch import Tensor
 
-from benchmarks.core.capabilities import capabilities_of
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.evaluation import marginals
-from benchmarks.evaluation.marginals import subset
-from benchmarks.models.autoregressive.any_order import AnyOrderARM, MarginalizationModel, permutations
-from benchmarks.models.autoregressive.energy import LatticeARM, LatticeMaM
 from tests.evaluation.views import view_of
 
 D = 4

@@ -8,17 +8,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from latentbench.core.capabilities import Transporter, capabilities_of
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.data.generated.bridges import EntropicPlan
+from latentbench.models.bridges.dsbm import DSBM
+from latentbench.models.bridges.light_sb import LightSB
+from latentbench.models.bridges.pairs import between
+from latentbench.models.bridges.sinkhorn import Sinkhorn
 from torch import Tensor
 from torch import distributions as td
-
-from benchmarks.core.capabilities import Transporter, capabilities_of
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.data.generated.bridges import EntropicPlan
-from benchmarks.models.bridges.dsbm import DSBM
-from benchmarks.models.bridges.light_sb import LightSB
-from benchmarks.models.bridges.pairs import between
-from benchmarks.models.bridges.sinkhorn import Sinkhorn
 
 INFO = DataInfo((2, 3), "real", 60)
 PLAIN = {

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo
+from latentbench.models.baselines import Factorised
+from latentbench.models.circuits.classical import SUM, ChowLiuTree, LearnSPN
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import DataInfo
-from benchmarks.models.baselines import Factorised
-from benchmarks.models.circuits.classical import SUM, ChowLiuTree, LearnSPN
 from tests.models.circuits.test_latent_tree import BINARY, TERNARY, chain, gen, states
 
 

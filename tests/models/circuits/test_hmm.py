@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.circuits.hmm import HMM, SequenceTransformer
 from torch import Tensor
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.circuits.hmm import HMM, SequenceTransformer
 from tests.models.circuits.test_latent_tree import chain, gen, states
 
 INFO = DataInfo((5,), "discrete", 300, levels=3)

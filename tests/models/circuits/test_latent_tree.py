@@ -5,14 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.circuits.em import em_loss
+from latentbench.models.circuits.latent_tree import HCLT
+from latentbench.models.circuits.pic import PIC, quadrature
+from latentbench.models.circuits.trees import Tree, maximum_spanning_tree, mutual_information, pair_counts
 from torch import Tensor
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.circuits.em import em_loss
-from benchmarks.models.circuits.latent_tree import HCLT
-from benchmarks.models.circuits.pic import PIC, quadrature
-from benchmarks.models.circuits.trees import Tree, maximum_spanning_tree, mutual_information, pair_counts
 
 BINARY = DataInfo((6,), "binary", 200)
 TERNARY = DataInfo((2, 2), "discrete", 200, levels=3)
@@ -275,7 +274,7 @@ def test_em_needs_no_table_to_be_positive():
 
 
 def test_upward_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch):
-    from benchmarks.models.circuits import latent_tree
+    from latentbench.models.circuits import latent_tree
 
     model = made("adam", BINARY).eval()
     x = chain(20, BINARY)

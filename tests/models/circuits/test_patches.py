@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.circuits.distillation import kmeans
+from latentbench.models.circuits.patches import STARTS, PatchCircuit
 from torch import Tensor
 
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.circuits.distillation import kmeans
-from benchmarks.models.circuits.patches import STARTS, PatchCircuit
 from tests.models.circuits.test_latent_tree import gen
 
 INFO = DataInfo((1, 4, 4), "discrete", 300, levels=4)
@@ -91,7 +91,7 @@ def test_labels_set_the_top_tables():
     label = (pixels.sum(1) > 2).long() + 2 * (pixels[:, 0] > 0).long()
     model.start = "k-means"
     model._fit_clusters = lambda *_: None  # the top alone
-    import benchmarks.models.circuits.patches as module
+    import latentbench.models.circuits.patches as module
 
     original, module.kmeans = module.kmeans, lambda *_: label
     try:

@@ -6,15 +6,14 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.diffusion import schedules
+from latentbench.models.diffusion.bound import amplitudes
+from latentbench.models.diffusion.ends import Ends, prior_kl, stratified
+from latentbench.models.diffusion.nfdm import NFDM, Map
+from latentbench.models.diffusion.vdm import VDM
 from torch import Tensor, nn
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.diffusion import schedules
-from benchmarks.models.diffusion.bound import amplitudes
-from benchmarks.models.diffusion.ends import Ends, prior_kl, stratified
-from benchmarks.models.diffusion.nfdm import NFDM, Map
-from benchmarks.models.diffusion.vdm import VDM
 
 from .gaussians import COVARIANCE, MEAN, gen, log_prob, posterior_mean, rows
 

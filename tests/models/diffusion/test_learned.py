@@ -7,14 +7,13 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.diffusion import mulan
+from latentbench.models.diffusion.bound import amplitudes
+from latentbench.models.diffusion.mulan import MuLAN
+from latentbench.models.diffusion.nfdm import NFDM
 from torch import Tensor, nn
-
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.diffusion import mulan
-from benchmarks.models.diffusion.bound import amplitudes
-from benchmarks.models.diffusion.mulan import MuLAN
-from benchmarks.models.diffusion.nfdm import NFDM
 
 from .gaussians import gen, rows
 
@@ -147,7 +146,7 @@ def test_nfdms_integrand_is_its_formula():
     """NFDM eq. 10 (reverse drifts at x and x_hat over 2 g^2), with the score by autograd and drifts by finite steps."""
     model, x = learned(delta=0.05), rows(6)
     terms = model.bound_terms(x, gen(2))
-    from benchmarks.models.diffusion.ends import stratified
+    from latentbench.models.diffusion.ends import stratified
 
     g = gen(2)
     t, eps = stratified(6, g, x), torch.randn(x.shape, generator=g)
@@ -184,7 +183,7 @@ def test_bending_is_the_acceleration_along_the_deterministic_path():
 
 
 def test_the_penalty_straightens_paths():
-    from benchmarks.evaluation.trajectories import straightness
+    from latentbench.evaluation.trajectories import straightness
 
     x = torch.randn(200, 3, generator=gen()).sign() * torch.tensor([1.0, 1.0, 0.1])
     found = {}

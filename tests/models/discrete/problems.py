@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from latentbench.models.discrete.estimator import Hints, gradient_estimates
+from latentbench.models.discrete.estimators import build_estimator
+from latentbench.models.discrete.layout import Layout
 from torch import Tensor
-
-from benchmarks.models.discrete.estimator import Hints, gradient_estimates
-from benchmarks.models.discrete.estimators import build_estimator
-from benchmarks.models.discrete.layout import Layout
 
 Cost = Callable[[Tensor], Tensor]
 

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from latentbench.core.errors import UserError
+from latentbench.models.discrete.estimator import Hints
+from latentbench.models.discrete.estimators import ESTIMATORS, build_estimator
+from latentbench.models.discrete.layout import Layout, draw, expectation_gradient, log_prob
+from latentbench.models.discrete.pathwise import GumbelRao, GumbelSoftmax, SlopeAnnealed
 from torch import Tensor
 
-from benchmarks.core.errors import UserError
-from benchmarks.models.discrete.estimator import Hints
-from benchmarks.models.discrete.estimators import ESTIMATORS, build_estimator
-from benchmarks.models.discrete.layout import Layout, draw, expectation_gradient, log_prob
-from benchmarks.models.discrete.pathwise import GumbelRao, GumbelSoftmax, SlopeAnnealed
 from tests.models.discrete.problems import estimates, exact, gen, logits_of, polynomial
 
 SMALL, BINARY, ONE = Layout(3, 2), Layout(2, 3), Layout(4, 1)

@@ -6,16 +6,16 @@ import math
 
 import pytest
 import torch
+from latentbench.core.capabilities import capabilities_of
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.discrete.class_vae import ClassVAE
+from latentbench.models.discrete.programme import PolynomialProgramme
+from latentbench.models.discrete.structured import StructuredPredictor
+from latentbench.models.discrete.vae import DiscreteVAE
 from torch import Tensor, nn
 from torch import distributions as td
 
-from benchmarks.core.capabilities import capabilities_of
-from benchmarks.core.errors import UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.discrete.class_vae import ClassVAE
-from benchmarks.models.discrete.programme import PolynomialProgramme
-from benchmarks.models.discrete.structured import StructuredPredictor
-from benchmarks.models.discrete.vae import DiscreteVAE
 from tests.models.discrete.problems import gen
 
 BINARY = DataInfo((6,), "binary", 40, mean=torch.full((6,), 0.4))

@@ -6,16 +6,16 @@ import math
 
 import pytest
 import torch
+from latentbench.core.capabilities import capabilities_of
+from latentbench.core.errors import Diverged, UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.models.ode.cnf import CNF, END
+from latentbench.models.ode.latent import LatentODE, RecurrentPredictor
+from latentbench.models.ode.odenet import OdeNet, norm
+from latentbench.models.ode.planar import PlanarFlow
+from latentbench.models.ode.solver import Solver
 from torch import Tensor
 
-from benchmarks.core.capabilities import capabilities_of
-from benchmarks.core.errors import Diverged, UserError
-from benchmarks.core.types import Batch, DataInfo
-from benchmarks.models.ode.cnf import CNF, END
-from benchmarks.models.ode.latent import LatentODE, RecurrentPredictor
-from benchmarks.models.ode.odenet import OdeNet, norm
-from benchmarks.models.ode.planar import PlanarFlow
-from benchmarks.models.ode.solver import Solver
 from tests.models import test_all_models as contract
 
 PLANE = DataInfo((2,), "real", 24)

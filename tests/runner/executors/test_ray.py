@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from latentbench.core import interrupts
+from latentbench.core.errors import UserError
+from latentbench.data.store import open_dataset
+from latentbench.runner.executors.ray import RayExecutor
+from latentbench.runner.settings import Settings
 
-from benchmarks.core import interrupts
-from benchmarks.core.errors import UserError
-from benchmarks.data.store import open_dataset
-from benchmarks.runner.executors.ray import RayExecutor
-from benchmarks.runner.settings import Settings
 from tests.project import REPOSITORY, TOYS, Project
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -40,7 +40,7 @@ def cluster():
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     patch.setenv("RAY_raylet_start_wait_time_s", "240")  # machines that run tests are busy
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(TOYS), str(REPOSITORY)]))
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(TOYS), str(REPOSITORY), str(REPOSITORY / "benchmarks")]))
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         found.add_node(num_cpus=1)
@@ -52,7 +52,7 @@ def cluster():
 @pytest.fixture
 def sweep(cluster, project: Project, monkeypatch):
     """`sweep(specs, …)` runs them on the cluster; the records with whether they were there, and what was told."""
-    monkeypatch.setattr("benchmarks.runner.executors.raysweep.LISTEN", 0.1)
+    monkeypatch.setattr("latentbench.runner.executors.raysweep.LISTEN", 0.1)
 
     def go(specs, hook=lambda told: None, **options):
         done, heard = [], []
@@ -148,7 +148,7 @@ def _parent(pid: int) -> int:
 
 
 def test_a_run_that_kills_its_workers_fails_and_the_others_go_on(sweep, project, monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.executors.raysweep.TRIES", 2)
+    monkeypatch.setattr("latentbench.runner.executors.raysweep.TRIES", 2)
     changes = CHANGES | {"methods": {"deadly": {"model": "toy", "params": {"spoil": "kill"}}, **CHANGES["methods"]}}
     specs = project.plan("cpu", changes, methods=["deadly", "floor"], seeds=[0])
     done, _ = sweep(specs)
@@ -164,14 +164,14 @@ def test_plug_in_folders_and_variables_reach_the_workers(sweep, project, monkeyp
     folder.mkdir()
     (folder / "my_own.py").write_text(
         "import os\n"
-        "from benchmarks.spec.registry import ModelEntry\n"
-        "from benchmarks.models.baselines import Factorised\n"
+        "from latentbench.spec.registry import ModelEntry\n"
+        "from latentbench.models.baselines import Factorised\n"
         "class Mine(Factorised):\n"
         "    def fit(self, *args, **options):\n"
         "        raise RuntimeError(f\"{os.environ.get('LATENTBENCH_SAYS')} from {__file__}\")\n"
         "MODELS = {'mine': ModelEntry('my_own:Mine', frozenset({'Fittable', 'ExactLikelihood'}), 'of my own')}\n"
     )
-    from benchmarks.spec import registry
+    from latentbench.spec import registry
 
     monkeypatch.setenv("LATENTBENCH_PLUGINS", "")
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])  # Ray tells it to workers, too

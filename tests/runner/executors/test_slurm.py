@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from latentbench.core import interrupts
+from latentbench.core.errors import UserError
+from latentbench.runner.executors.sbatch import SBATCH, SUBMITIT, settings_of
+from latentbench.runner.executors.slurm import LISTS, SlurmExecutor
+from latentbench.runner.settings import Settings
 
-from benchmarks.core import interrupts
-from benchmarks.core.errors import UserError
-from benchmarks.runner.executors.sbatch import SBATCH, SUBMITIT, settings_of
-from benchmarks.runner.executors.slurm import LISTS, SlurmExecutor
-from benchmarks.runner.settings import Settings
 from tests.project import Project
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
@@ -30,7 +30,7 @@ CHANGES = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("benchmarks.runner.executors.slurmsweep.POLL", 0.3)
+    monkeypatch.setattr("latentbench.runner.executors.slurmsweep.POLL", 0.3)
     # how long submitit looks for the results of a task that is over; here no network file system holds them up
     monkeypatch.setattr("submitit.core.core.Job._results_timeout_s", 1)
     yield

@@ -1,0 +1,114 @@
+"""`latentbench check`"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentbench.cli.options import examples, format_option, print_json
+from latentbench.core.console import note, out, printable
+from latentbench.core.errors import UserError
+from latentbench.spec import registry
+
+if TYPE_CHECKING:
+    from latentbench.contracts.finding import Finding
+
+
+@click.command(
+    epilog=examples(
+        "check suites/vae/iwae.yaml",
+        "check my-plugins/my_model.py        models and metrics in a module of your own",
+        "check my-plugins                    everything in a folder: modules, datasets/*.yaml, suites/*.yaml",
+    ),
+)
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@format_option("table", "json")
+@click.option("--quiet", "-q", is_flag=True, help="Only what does not hold.")
+@click.pass_context
+def command(ctx: click.Context, path: Path, form: str, quiet: bool) -> None:
+    """The contract tests, on models, metrics, datasets and suites of your own.
+
+    A suite: it validates, its models keep their contracts on its own data (seeds, gradients, bounds, shapes, saving),
+    its smoke tier runs. A module: each model and metric in its tables MODELS and METRICS. A dataset's entry: it
+    prepares, twice the same. Modules are imported: check those that you trust. Exit code 1: something does not hold.
+    """
+    found: list[Finding] = []
+    for finding in _findings(path):
+        found.append(finding)
+        if form == "table" and not (quiet and finding.holds):
+            _print(finding)
+    broken = [f for f in found if not f.holds]
+    if form == "json":
+        print_json([vars(f) for f in found])
+    else:
+        skipped = sum(bool(f.skipped) for f in found)
+        click.echo(
+            f"{len(found)} tests: {len(found) - len(broken) - skipped} hold, {len(broken)} do not, {skipped} skipped"
+        )
+    ctx.exit(1 if broken else 0)
+
+
+def _print(finding: Finding) -> None:
+    from rich.text import Text
+
+    mark, style = ("-", "dim") if finding.skipped else ("ok", "green") if finding.holds else ("NO", "bold red")
+    said = finding.why or finding.skipped
+    line = f"{mark:3}{finding.subject}: {finding.test}" + (f": {said}" if said else "")
+    out().print(Text(printable(line), style=style), soft_wrap=True)
+
+
+def _findings(path: Path) -> Iterator[Finding]:
+    if path.is_dir():
+        yield from _folder(path)
+    elif path.suffix == ".py":
+        yield from _module(path, alone=True)
+    elif path.suffix in (".yaml", ".yml"):
+        yield from _yaml(path)
+    else:
+        raise UserError("neither a module, nor YAML, nor a folder", where=path, fix="name a .py or .yaml file")
+
+
+def _folder(folder: Path) -> Iterator[Finding]:
+    files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
+    if not files:
+        raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
+    registry.add_folder(folder)
+    for file in files:
+        yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file)
+
+
+def _yaml(path: Path) -> Iterator[Finding]:
+    from latentbench.contracts.datasets import check_dataset
+    from latentbench.contracts.suites import check_suite
+    from latentbench.core.yamlfile import read_yaml
+
+    data = read_yaml(path).data
+    if isinstance(data, dict) and "kind" in data and "splits" in data:
+        if path.resolve().parent.name == "datasets":
+            registry.add_folder(path.resolve().parent.parent)
+        yield from check_dataset(path)
+    else:
+        yield from check_suite(path, lambda subject: note(f"checking {subject}"))
+
+
+def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
+    """The findings on a module's models and metrics; `alone`, it must have some."""
+    from latentbench.contracts.metrics import check_metric
+    from latentbench.contracts.synthetic import check_on_synthetic_data
+    from latentbench.core import plugins
+
+    folder = path.resolve().parent
+    registry.add_folder(folder)
+    module = plugins.load_module(folder, path.stem)
+    tables: dict[str, dict[str, Any]] = {t: dict(getattr(module, t, {})) for t in ("MODELS", "METRICS")}
+    if alone and not any(tables.values()):
+        raise UserError(
+            "it has neither MODELS nor METRICS", where=path, fix="see what `latentbench new model NAME` writes"
+        )
+    for name in tables["MODELS"]:
+        yield from check_on_synthetic_data(name, registry.find_model(name))
+    for name in tables["METRICS"]:
+        yield from check_metric(name, registry.find_metric(name))

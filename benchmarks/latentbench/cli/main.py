@@ -1,0 +1,150 @@
+"""The command `latentbench`. Each command's module is imported when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentbench import __version__
+from latentbench.core.console import note
+from latentbench.core.errors import LatentbenchError, UserError, did_you_mean
+from latentbench.core.interrupts import INTERRUPTED, install, last_act, leave
+from latentbench.core.plugins import folders
+from latentbench.core.trust import VARIABLE
+
+#: Large pages for large tensors: random rows of a split on the CPU come a tenth faster. Read when torch is imported.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+#: name -> (module, one line of help). The order is that of a user's work.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("listing", "What there is: papers, suites, models, datasets, metrics."),
+    "show": ("show", "A paper's card: methods, data, metrics, claims, cost per tier."),
+    "validate": ("validate", "Check suites without running them."),
+    "plan": ("plan", "What suites will cost, before anything is spent; what a budget buys."),
+    "run": ("run", "Run suites; what has a record is not run again."),
+    "status": ("status", "Runs done, failed, stale and to do."),
+    "fingerprints": ("fingerprints", "What each run depends on, as hashes: where they change, it is done again."),
+    "store": ("store", "Records from the store that a cluster's machines share."),
+    "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
+    "verdict": ("verdict", "Each claim of a paper with its verdict."),
+    "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
+    "verify": ("verify", "Check a results folder: its hashes, its numbers, its weights."),
+    "data": ("data", "Fetch, verify, list and describe datasets."),
+    "metric": ("metric", "Compute a metric on arrays in .npz or .parquet files."),
+    "new": ("new", "Write a suite, model, metric or dataset to begin with."),
+    "check": ("check", "The contract tests, on suites, models, metrics and datasets of your own."),
+    "doctor": ("doctor", "Environment, devices, disk, credentials: what is missing and how to get it."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"latentbench.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UserError(f"no command {args[0]!r}", fix=did_you_mean(args[0], COMMANDS, "`latentbench --help`"))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+KEPT = "interrupted: what has finished is kept, the rest goes on when you run it again"
+
+#: Options of latentbench itself, as they are written before the command.
+BEFORE = {"--plugins": "--plugins FOLDER", "--trust": "--trust"}
+
+EPILOG = """\b
+Examples:
+  latentbench run quickstart                     a leaderboard and verdicts in minutes
+  latentbench show iwae                          what a suite holds, and what each tier costs
+  latentbench run iwae --tier cpu --seeds 3      rerun a paper, shortened, on this machine
+  latentbench verdict iwae                       which of its claims came out again
+  latentbench list papers --format json | jq .   for scripts
+"""
+
+
+@click.command(
+    cls=_Lazy, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="latentbench")
+@click.option(
+    "--plugins",
+    type=click.Path(exists=True, file_okay=False),
+    multiple=True,
+    help="A folder with models and metrics of your own; repeatable.",
+)
+@click.option("--trust", is_flag=True, help="Let dataset entries name code outside latentbench and its plug-ins.")
+def cli(plugins: tuple[str, ...], trust: bool) -> None:
+    """Rerun the benchmarks of generative-model papers and learn, with statistics, whether their claims hold.
+
+    Exit codes: 0 fine, 1 some runs failed or a check did not hold, 2 wrong input, 130 interrupted.
+    """
+    if plugins:
+        from latentbench.spec import registry
+
+        for folder in plugins:
+            registry.add_folder(Path(folder))
+    folders()
+    if trust:
+        os.environ[VARIABLE] = "1"
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: maps every ending to its exit code, and a user's mistake to one line.
+
+    Args:
+        args: of a call from Python, which goes on afterwards; None for the command line, whose process ends.
+    """
+    install(signal.SIGTERM, signal.SIGINT)
+    if args is None:
+        atexit.register(last_act, signal.SIGTERM, signal.SIGINT)
+    try:
+        code = _outcome(args)
+    except KeyboardInterrupt:  # again, while the ending was being told
+        code = INTERRUPTED
+    if args is None:
+        leave(code)
+    sys.exit(code)
+
+
+def _outcome(args: list[str] | None) -> int:
+    try:
+        code = cli.main(args=args, prog_name="latentbench", standalone_mode=False)
+    except UserError as e:
+        note(f"error: {e}")
+        code = 2
+    except click.exceptions.Abort:
+        note(KEPT)
+        code = INTERRUPTED
+    except click.ClickException as e:
+        e.show()
+        if isinstance(e, click.NoSuchOption) and e.option_name in BEFORE:
+            note(f"{e.option_name} goes before the command: latentbench {BEFORE[e.option_name]} COMMAND …")
+        code = e.exit_code
+    except KeyboardInterrupt:
+        note(KEPT)
+        code = INTERRUPTED
+    except BrokenPipeError:  # `latentbench … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except LatentbenchError as e:
+        note(f"error: {e}")
+        code = 1
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,252 @@
+"""What `latentbench run` does: plan, check, run, show."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from latentbench.cli.closing import close
+from latentbench.cli.devices import device_for
+from latentbench.cli.runbars import RunBars
+from latentbench.cli.settling import declare_looks, first_looks, further_looks
+from latentbench.core.console import Display, display, note
+from latentbench.core.errors import UserError
+from latentbench.core.paths import results_dir, shown
+from latentbench.planning.plan import RunSpec, plan
+from latentbench.spec.loading import LoadedSuite, load_suite
+from latentbench.spec.suite import Tier
+from latentbench.spec.validation import problems
+
+if TYPE_CHECKING:
+    from latentbench.records.record import Record
+    from latentbench.runner.executors.choice import Executor, Name
+    from latentbench.runner.settings import Compile, Settings
+    from latentbench.runner.tracking import Mode
+
+
+@dataclass
+class Sweep:
+    """One call of `latentbench run`; the fields are its options."""
+
+    suites: Sequence[str]
+    tier: Tier | None = None
+    seeds: list[int] | None = None
+    methods: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    jobs: int | None = None
+    threads: int | None = None
+    stack: int | None = None
+    stack_draws: bool = False
+    compile: Compile | None = None
+    checkpoint_every: float | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    force: bool = False
+    wandb: Mode | None = None
+    no_weights: bool = False
+    quiet: bool = False
+    dry_run: bool = False
+    until_settled: bool = False
+    cap: int | None = None
+    budget: float | None = None
+    executor: Name = "local"
+    store: str | None = None
+    address: str | None = None
+    gpus_per_run: float | None = None
+    memory_per_run: str | None = None
+    slurm: Sequence[str] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def go(self) -> int:
+        """Run everything; the exit code."""
+        loaded = [load_suite(s) for s in self.suites]
+        faults = [fault for one in loaded for fault in problems(one)]
+        _refuse(faults)
+        plans = self._plans(loaded)
+        if not any(plans):
+            raise UserError(
+                "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
+            )
+        if self.dry_run:
+            executor = self._elsewhere()
+            left = [self._to_do(runs) for runs in plans]
+            for runs, to_do in zip(plans, left, strict=True):
+                cells = {spec.cell for spec in to_do}
+                for spec in runs:
+                    click.echo(f"{spec.suite}  {spec.cell}{'' if spec.cell in cells else '  there already'}")
+            if executor is not None and any(left):
+                click.echo(executor.preview([r for runs in left for r in runs], self.device) or "", nl=False)
+            return 0
+        settings = self._settings()
+        from latentbench.runner.preflight import check_models
+
+        _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
+        if self.devices > 1:
+            _say_what_stays_whole(plans)
+        self._prepare(plans)
+        started = time.monotonic()
+        if self.until_settled:
+            declare_looks(loaded, self._tier, self.cap, settings.results)
+        elif self.budget is not None:
+            from latentbench.cli.budgeted import declare_first
+
+            declare_first(loaded, plans, self._tier, self.cap, settings.results)
+        with display(quiet=self.quiet) as screen:
+            self._run(plans, settings, screen)
+            if self.until_settled:
+                for more in further_looks(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
+                    self._run([more], settings, screen)
+        close(loaded, self._tier, settings, self.counts, time.monotonic() - started, quiet=self.quiet)
+        return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory")) else 0
+
+    def _plans(self, loaded: list[LoadedSuite]) -> list[list[RunSpec]]:
+        """The runs of each suite."""
+        if self.until_settled:
+            return first_looks(loaded, self._tier, self.cap, results_dir(), self.methods, self.datasets)
+        if self.budget is not None:
+            from latentbench.cli.budgeted import picked
+
+            return picked(
+                loaded,
+                self._tier,
+                self.budget,
+                device_for(self.device),
+                self.methods,
+                self.datasets,
+                threads=self.threads or 1,
+                cap=self.cap,
+                quiet=self.quiet,
+            )
+        return [
+            plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets) for one in loaded
+        ]
+
+    def _tier(self, one: LoadedSuite) -> Tier:
+        return self.tier or one.suite.default_tier
+
+    def _settings(self) -> Settings:
+        from latentbench.runner.settings import CHECKPOINT_SECONDS, Settings
+        from latentbench.runner.tracking import default_mode
+
+        results = results_dir()
+        _writable(results)
+        away = self._elsewhere()
+        device = device_for(self.device, self.devices) if away is None else away.device(self.device)
+        if self.compile == "graphs" and device != "cuda":
+            raise UserError("CUDA graphs need a GPU", where="--compile graphs", fix="use --compile on")
+        return Settings(
+            results=results,
+            devices=self.devices,
+            device=device,
+            compile=self.compile or ("auto" if device == "cuda" else "off"),
+            wandb=self.wandb or default_mode(),
+            weights=not self.no_weights,
+            force=self.force,
+            checkpoint_seconds=CHECKPOINT_SECONDS if self.checkpoint_every is None else self.checkpoint_every,
+        )
+
+    def _prepare(self, plans: list[list[RunSpec]]) -> None:
+        """Every dataset, once, before anything trains: what is missing shows now."""
+        from latentbench.data.progress import silent, to_stderr
+        from latentbench.data.store import open_dataset
+
+        for name in dict.fromkeys(r.data["source"] for runs in plans for r in runs):
+            open_dataset(name, silent if self.quiet else to_stderr)
+
+    def _to_do(self, runs: Sequence[RunSpec]) -> list[RunSpec]:
+        """Those of one suite's runs that have no finished record in the results."""
+        from latentbench.records.archive import finished
+
+        there = set() if self.force else finished(runs)
+        return [spec for spec in runs if spec.cell not in there]
+
+    def _run(self, plans: Sequence[Sequence[RunSpec]], settings: Settings, screen: Display) -> None:
+        """Carry out each suite's runs; whoever does so looks again for a record that has come meanwhile."""
+        from latentbench.runner.local import default_jobs, run_all
+
+        # another store than the results has its own word on what is there
+        runs = [spec for one in plans for spec in (self._to_do(one) if self.store is None else one)]
+        if there := sum(map(len, plans)) - len(runs):
+            self._count("there already", there)
+        if not runs:
+            return
+        overall = screen.bar("runs", len(runs))
+        bars = RunBars(screen)
+        done = kept = 0
+
+        def finished(spec: RunSpec, record: Record, cached: bool) -> None:
+            nonlocal done, kept
+            done, kept = done + (not cached), kept + cached
+            bars.close(spec.cell)
+            status = "there already" if cached else record.status
+            self._count(status)
+            overall.update(done, len(runs) - kept, spec.cell)  # what is there takes no time, and says none
+            if record.status != "finished":
+                note(f"{spec.suite} {spec.cell}: {status}: {record.error}")
+            for fault in record.provenance.faults if not cached else ():
+                note(f"{spec.suite} {spec.cell}: {fault}")
+
+        if (executor := self._elsewhere()) is not None:
+            executor.run_all(runs, settings, bars.told, finished)
+            return
+        jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
+        from latentbench.runner.stackable import default_stack, stackable
+
+        stack = default_stack(settings.device) if self.stack is None else self.stack
+        if (self.stack or 1) > 1 and not stackable(runs, stack, draws=self.stack_draws):
+            note("nothing is stacked: no two of these runs differ in seed, learning rate or plain numbers alone")
+        run_all(
+            runs,
+            settings,
+            jobs,
+            bars.told,
+            finished,
+            threads=self.threads,
+            stack=stack,
+            stack_draws=self.stack_draws,
+        )
+
+    def _count(self, status: str, n: int = 1) -> None:
+        self.counts[status] = self.counts.get(status, 0) + n
+
+    def _elsewhere(self) -> Executor | None:
+        """What carries the runs out, where that is not this process."""
+        from latentbench.runner.executors.choice import Options, choose
+
+        options = {f.name: getattr(self, f.name) for f in fields(Options)}
+        return choose(self.executor, Options(**options))
+
+
+def _refuse(faults: list[UserError]) -> None:
+    for fault in faults[1:6]:
+        note(f"error: {fault}")
+    if faults:
+        raise faults[0]
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        raise UserError(
+            f"results cannot be written: {e.strerror}",
+            where=shown(folder),
+            fix="make it writable, or set LATENTBENCH_RESULTS to a folder that is",
+        ) from None
+
+
+def _say_what_stays_whole(plans: list[list[RunSpec]]) -> None:
+    """Which methods run on one device though several were asked for, and why."""
+    from latentbench.runner.distributed import why_on_one
+
+    reasons = {f"{r.suite} {r.method}": why for runs in plans for r in runs if (why := why_on_one(r)) is not None}
+    for method, why in reasons.items():
+        note(f"{method} stays on one device: {why}")

@@ -1,0 +1,105 @@
+"""The contract tests of a dataset: what its entry declares is what comes, each time the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from latentbench.contracts.finding import Finding, NotApplicable, attempts
+from latentbench.core.errors import UserError
+from latentbench.data.prepare import prepare
+from latentbench.data.registry import Entry, read_entry
+from latentbench.data.store import Dataset, open_dataset
+
+#: Rows of each split that are looked at.
+ROWS = 2000
+
+
+def check_dataset(path: Path) -> Iterator[Finding]:
+    """The findings on a registry entry (``data/registry/<name>.yaml``)."""
+    try:
+        entry = read_entry(path)
+        dataset = open_dataset(entry.name)
+    except UserError as e:
+        yield Finding(path.stem, "it can be prepared", str(e))
+        return
+    yield Finding(entry.name, "it can be prepared")
+    tests = _Tests(entry, dataset)
+    yield from attempts(
+        entry.name,
+        {
+            "each split has the declared rows and columns": tests.rows,
+            "values are finite": tests.finite,
+            "test rows are not among the training rows": tests.overlap,
+            "its protocols name its splits": tests.protocols,
+            "preparing it again gives the same content": tests.again,
+            "its oracle is a density": tests.oracle,
+        },
+    )
+
+
+class _Tests:
+    def __init__(self, entry: Entry, dataset: Dataset) -> None:
+        self._entry, self._dataset = entry, dataset
+
+    def _x(self, split: str) -> np.ndarray:
+        return np.asarray(self._dataset.split(split)["x"][:ROWS])
+
+    def rows(self) -> str | None:
+        for name, split in self._entry.splits.items():
+            columns = self._dataset.split(name)
+            for key, declared in self._entry.columns_of(name).items():
+                values = columns[key]
+                if split.rows is not None and len(values) != split.rows:
+                    return f"{name}.{key} has {len(values)} rows, declared are {split.rows}"
+                shape = np.asarray(values[:1]).shape[1:]
+                fixed = bool(declared.shape) and None not in declared.shape
+                if fixed and shape != tuple(declared.shape):
+                    return f"{name}.{key} is {shape}, declared is {tuple(declared.shape)}"
+        return None
+
+    def finite(self) -> str | None:
+        for name in self._entry.splits:
+            x = self._x(name)
+            if x.dtype.kind == "f" and not np.isfinite(x).all():
+                return f"not in split {name}"
+        return None
+
+    def overlap(self) -> str | None:
+        splits = self._entry.splits
+        if not {"train", "test"} <= set(splits):
+            raise NotApplicable("it has no splits train and test")
+        train, test = ({row.tobytes() for row in self._x(s)} for s in ("train", "test"))
+        shared = len(train & test)
+        return f"{shared} of the first {ROWS} test rows are training rows" if shared else None
+
+    def protocols(self) -> str | None:
+        for name in self._entry.protocols:
+            for role, expression in self._entry.protocol(name).items():
+                if not len(self._dataset.split(expression)["x"]):
+                    return f"{name}: {role} is empty"
+        return None
+
+    def again(self) -> str | None:
+        if self._entry.kind != "generated":
+            raise NotApplicable("its files are verified by their hashes")
+        found = prepare(self._entry, force=True)["content_hash"]
+        return None if found == self._dataset.content_hash else "another content hash: it draws from elsewhere"
+
+    def oracle(self) -> str | None:
+        oracle = self._dataset.oracle
+        if oracle is None or not hasattr(oracle, "log_prob"):
+            raise NotApplicable("it has no density")
+        log_prob = np.asarray(oracle.log_prob(self._x("test" if "test" in self._entry.splits else "train")))
+        if not np.isfinite(log_prob).all():
+            return "log_prob of its own rows is not finite"
+        entropy = getattr(oracle, "entropy", None)
+        if entropy is None:
+            return None
+        value = float(entropy() if callable(entropy) else entropy)
+        error = float(log_prob.std(ddof=1)) / math.sqrt(len(log_prob))
+        gap = abs(-float(log_prob.mean()) - value)
+        return f"mean -log_prob is {gap:.4g} nats from its entropy ({error:.2g} s.e.)" if gap > 5 * error else None

@@ -1,0 +1,87 @@
+"""The contract tests of a suite: that it validates, that its models hold their contracts on its data, that it runs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from latentbench.contracts.finding import Finding, attempt
+from latentbench.contracts.models import check_model
+from latentbench.core.errors import UserError
+from latentbench.core.imports import load
+from latentbench.planning.plan import RunSpec, plan
+from latentbench.runner.experiment import load_data
+from latentbench.runner.local import run_all
+from latentbench.runner.preflight import check_models
+from latentbench.runner.settings import Settings, Told
+from latentbench.spec.loading import LoadedSuite, load_suite
+from latentbench.spec.registry import find_model
+from latentbench.spec.validation import problems
+
+#: Rows that models are tested on.
+ROWS = 48
+
+
+def check_suite(path: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
+    """The findings on a suite file, in the order in which they come."""
+    name = path.stem
+    try:
+        loaded = load_suite(path)
+        faults = problems(loaded) or [
+            f for tier in loaded.suite.tiers for f in check_models(loaded, plan(loaded, tier))
+        ]
+    except UserError as e:
+        yield Finding(name, "it validates", str(e))
+        return
+    for fault in faults:
+        yield Finding(name, "it validates", str(fault))
+    if faults:
+        return
+    yield Finding(name, "it validates")
+    tier = "smoke" if "smoke" in loaded.suite.tiers else next(iter(loaded.suite.tiers))
+    runs = {(r.method, r.dataset): r for r in plan(loaded, tier)}
+    for run in runs.values():
+        subject = f"{run.method} on {run.dataset}"
+        tell(subject)
+        yield from _model(run, subject)
+    if "smoke" not in loaded.suite.tiers:
+        yield Finding(name, "its smoke tier runs", "it has no tier `smoke`")
+        return
+    yield from _smoke(loaded, tell)
+
+
+def _model(run: RunSpec, subject: str) -> Iterator[Finding]:
+    try:
+        data = load_data(run)
+    except UserError as e:
+        yield Finding(subject, "its data are there", str(e))
+        return
+    rows = data.splits["train"][:ROWS]
+    x, _ = data.pipeline.forward(rows, torch.Generator().manual_seed(0))
+    columns = {k: torch.from_numpy(v[:ROWS].copy()) for k, v in data.columns["train"].items()}
+    factory, info = load(run.target), data.info
+    yield from check_model(subject, lambda: factory(info, **run.params), x, find_model(run.model).can, columns)
+
+
+def _smoke(loaded: LoadedSuite, tell: Callable[[str], None]) -> Iterator[Finding]:
+    with tempfile.TemporaryDirectory(prefix="latentbench-check-") as folder:
+        findings: list[Finding] = []
+
+        def told(t: Told) -> None:
+            tell(f"{t.cell}: {t.phase}")
+
+        def done(spec: RunSpec, record: object, cached: bool) -> None:  # noqa: ARG001
+            missing = [f"{m.name}: {m.failure}" for m in record.metrics if m.value is None]  # type: ignore[attr-defined]
+            why = record.error or "; ".join(missing)  # type: ignore[attr-defined]
+            findings.append(Finding(spec.cell, "its smoke run finishes with every metric", why))
+
+        whole = attempt(
+            loaded.suite.id,
+            "its smoke tier runs",
+            lambda: run_all(plan(loaded, "smoke"), Settings(Path(folder), weights=False), 1, told, done),
+        )
+        yield from findings
+        yield whole

@@ -1,0 +1,186 @@
+"""What the terminal shows: results on stdout, progress and remarks on stderr, plain where nobody watches."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from latentbench.core.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+#: Seconds between progress lines where stderr is no terminal.
+PLAIN_INTERVAL = 30.0
+#: Seconds that must be seen of something before they tell how long the rest will take.
+TELLING = 3.0
+
+
+def out() -> Console:
+    """Console for results; wide enough for tables where stdout is no terminal."""
+    from rich.console import Console
+
+    return Console(
+        highlight=False,
+        soft_wrap=not sys.stdout.isatty(),
+        width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200,
+    )
+
+
+def err() -> Console:
+    """Console for progress and remarks."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One plain line on stderr; its text is not read as markup, and holds no secret."""
+    print(printable(without_secrets(text)), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+class Bar(Protocol):
+    """One line of progress."""
+
+    def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
+        """Show how much is done, of how much; None where that is not counted, and `text` says all."""
+
+    def close(self) -> None: ...
+
+
+class Display(Protocol):
+    """Where bars are drawn."""
+
+    def bar(self, name: str, total: float | None = None) -> Bar: ...
+
+
+@contextmanager
+def display(*, quiet: bool = False) -> Iterator[Display]:
+    """Progress bars on a terminal, a line now and then elsewhere, nothing if `quiet`."""
+    if quiet:
+        yield _Silent()
+        return
+    if not sys.stderr.isatty():
+        yield _Plain()
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False, style="dim"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=err(), transient=True, refresh_per_second=5) as progress:
+        yield _Rich(progress)
+
+
+class _Silent:
+    def bar(self, name: str, total: float | None = None) -> Bar:
+        return self
+
+    def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Plain:
+    def bar(self, name: str, total: float | None = None) -> Bar:
+        return _PlainBar(name, total)
+
+
+class Pace:
+    """How long the rest will take, at the speed since the first count: what came before it took no time of its own."""
+
+    def __init__(self) -> None:
+        self._since: tuple[float, float] | None = None
+
+    def left(self, done: float, total: float | None, now: float) -> float | None:
+        """Seconds; None while too little has been seen to tell.
+
+        Args:
+            done, total: how much is done, of how much.
+            now: a clock in seconds.
+        """
+        if self._since is None or done < self._since[1]:
+            self._since = now, done
+        seconds, gained = now - self._since[0], done - self._since[1]
+        if not total or gained <= 0 or seconds < TELLING or done > total:
+            return None
+        return (total - done) * seconds / gained
+
+
+class _PlainBar:
+    def __init__(self, name: str, total: float | None) -> None:
+        self._name, self._total, self._pace = name, total, Pace()
+        self._said = time.monotonic()
+
+    def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
+        self._total = total if total is not None else self._total
+        now = time.monotonic()
+        left = None if done is None else self._pace.left(done, self._total, now)
+        if now - self._said < PLAIN_INTERVAL:
+            return
+        self._said = now
+        if done is None:
+            note(f"{self._name}: {text or 'under way'}")
+            return
+        part = f"{done:,.0f}" if not self._total else f"{done:,.0f}/{self._total:,.0f}"
+        rest = "" if left is None else f", {duration(left)} left"
+        note(f"{self._name}: {part}{f' ({text})' if text else ''}{rest}")
+
+    def close(self) -> None:
+        pass
+
+
+class _Rich:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def bar(self, name: str, total: float | None = None) -> Bar:
+        task = self._progress.add_task(printable(name), total=total, text="", left="")
+        return _RichBar(self._progress, task, total)
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, task: TaskID, total: float | None) -> None:
+        self._progress, self._task, self._total, self._pace = progress, task, total, Pace()
+
+    def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
+        self._total = total if total is not None else self._total
+        shown: dict[str, Any] = {} if text is None else {"text": printable(text)}
+        left = None if done is None else self._pace.left(done, self._total, time.monotonic())
+        rest = "" if left is None else f"{duration(left)} left"
+        self._progress.update(self._task, total=self._total, completed=done, left=rest, **shown)
+
+    def close(self) -> None:
+        self._progress.remove_task(self._task)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``: as exact as an estimate can be."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,281 @@
+"""YAML files read as plain data, with the line of every key kept for error messages.
+
+No tags, no aliases, no duplicate keys: a suite from a stranger can only be data, and of the size it looks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.paths import read_at_most, shown
+
+try:
+    from yaml import CSafeLoader as Loader
+except ImportError:  # PyYAML without libyaml: the same result, slower
+    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+
+Path_ = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+MAX_BYTES = 4_000_000
+MAX_DEPTH = 50
+#: Levels that libyaml builds within its stack: a tenth of what ends it.
+SAFE_DEPTH = 2000
+_INDENT = re.compile(rf"^[ ?:-]{{{SAFE_DEPTH}}}", re.MULTILINE)
+#: Numbers lie below it: NaN and infinities have no place in JSON, and longer integers none in its readers.
+LARGEST = 1e308
+#: Digits of a number: `1:00:00:…` takes time in the square of its length.
+LONGEST_NUMBER = 400
+
+
+@dataclass
+class YamlFile:
+    """Parsed data and where each part of it stands."""
+
+    path: Path
+    data: Any
+    lines: dict[Path_, int] = field(default_factory=dict, repr=False)
+
+    def line(self, path: Path_) -> int | None:
+        """Line (from 1) of the value at `path`, or of its nearest parent that stands in the file."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.lines:
+                return self.lines[path[:end]]
+        return None
+
+    def error(self, what: str, path: Path_ = (), fix: str | None = None) -> UserError:
+        return UserError(what, where=shown(self.path), line=self.line(path), fix=fix)
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Parse `path`.
+
+    Raises:
+        UserError: the file is missing, too large, not YAML, or uses tags, aliases or duplicate keys.
+    """
+    try:
+        content = read_at_most(path, MAX_BYTES)
+        if content is None:
+            raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="a suite is a short file")
+        text = content.decode("utf-8")
+    except FileNotFoundError:
+        raise UserError("no such file", where=shown(path), fix="`latentbench list suites` shows the suites") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"cannot be read: {e}", where=shown(path), fix="the file must be readable UTF-8 text") from None
+    out = YamlFile(path, None)
+    try:
+        _look_over(text, path)
+        loader = Loader(text)
+        try:
+            node = loader.get_single_node()
+            out.data = _build(loader, node, (), out) if node is not None else None
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        line = mark.line + 1 if mark else None
+        raise UserError(f"not YAML: {e.problem}", where=shown(path), line=line, fix="mend the syntax there") from None
+    except yaml.YAMLError as e:
+        raise UserError(f"not YAML: {e}", where=shown(path), fix="the file must be plain UTF-8 YAML") from None
+    return out
+
+
+def _look_over(text: str, path: Path) -> None:
+    """Refuse aliases and deep nesting, event by event: libyaml would build the latter until the stack ends."""
+    depth = 0
+    for event in yaml.parse(text, Loader=Loader):
+        line = event.start_mark.line + 1 if event.start_mark else None
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(
+                "YAML aliases are not used here", where=shown(path), line=line, fix="write it out, or use `matrix`"
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise UserError("nested too deeply", where=shown(path), line=line, fix="a suite is a few levels deep")
+
+
+def read_plain(path: Path) -> Any:
+    """The data of a long file of our own, without line numbers: several times as fast as `read_yaml`.
+
+    Raises:
+        UserError: as `read_yaml`, which is asked for the place when something is wrong.
+    """
+    try:
+        text = (read_at_most(path, MAX_BYTES) or b"").decode("utf-8")
+        if text and not _may_nest(text):
+            return yaml.load(text, Loader=Loader)  # plain values only: a safe loader
+    except (OSError, ValueError, LookupError, yaml.YAMLError):
+        pass
+    return read_yaml(path).data
+
+
+def _may_nest(text: str) -> bool:
+    """Whether `text` could nest so deeply that libyaml, which recurses without a limit, ends the process."""
+    return text.count("[") + text.count("{") > SAFE_DEPTH or _INDENT.search(text) is not None
+
+
+def _build(loader: Any, node: yaml.Node, path: Path_, out: YamlFile) -> Any:
+    out.lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(_scalar(loader, key_node, out))
+            if key in mapping:
+                raise _refusal(out, key_node, f"key {key!r} stands twice", "keep one of the two")
+            out.lines[(*path, key)] = key_node.start_mark.line + 1
+            mapping[key] = _build(loader, value_node, (*path, key), out)
+        return mapping
+    if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+        return [_build(loader, item, (*path, i), out) for i, item in enumerate(node.value)]
+    return _scalar(loader, node, out)
+
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = {_TAG + t for t in ("str", "int", "float", "bool", "null")}
+
+
+def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
+    if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN | {_TAG + "timestamp"}:
+        raise _refusal(
+            out,
+            node,
+            f"YAML tag or key {node.tag} is not allowed",
+            "only plain text, numbers, true, false, null, lists and mappings",
+        )
+    text: str = node.value
+    if node.tag == _TAG + "timestamp":  # a date is text to us
+        return text
+    if node.tag != _TAG + "str" and len(text) > LONGEST_NUMBER:
+        raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text")
+    try:
+        if node.tag == _TAG + "str":
+            value = _power_of_ten(text) if not node.style and _NUMBER.fullmatch(text) else text
+        else:
+            value = loader.construct_object(node, deep=True)
+    except (ValueError, LookupError):  # what PyYAML raises for `!!int x` and `!!bool x`
+        raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text") from None
+    if isinstance(value, int | float) and not abs(value) < LARGEST:
+        raise _refusal(out, node, f"{text[:40]!r} is no number that can be used", "write a finite one, or quote text")
+    return value
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _power_of_ten(text: str) -> int | float:
+    """YAML 1.1 reads 1e-3 and 1e5 as text; every reader of a suite means the numbers, the latter a whole one."""
+    value = float(text)
+    return int(value) if "." not in text and value.is_integer() else value
+
+
+def _refusal(out: YamlFile, node: yaml.Node, what: str, fix: str) -> UserError:
+    return UserError(what, where=shown(out.path), line=node.start_mark.line + 1, fix=fix)
+
+
+def parse(file: YamlFile, model: type[M], at: Path_ = (), data: Any = None) -> M:
+    """Validate `file.data` (or `data`, which stands at path `at`) against a pydantic model.
+
+    Raises:
+        UserError: the first fault, with file, line and the nearest known key for an unknown one; `also` holds the rest.
+    """
+    data = file.data if data is None else data
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        first = first_fault(e)
+        said = explain(file, model, at, first, data)
+        rest = (explain(file, model, at, f, data) for f in e.errors(include_url=False) if f != first)
+        said.also = tuple({str(one): one for one in rest if str(one) != str(said)}.values())
+        raise said from None
+
+
+def first_fault(error: ValidationError) -> Any:
+    """The fault to mend first: an unknown key is usually the cause of the others in the same place."""
+    faults = error.errors(include_url=False)
+    return next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
+
+
+def explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any, data: Any) -> UserError:
+    """One fault of pydantic's in a user's words; `data`, which stands at path `at`, is what was validated."""
+    loc = _written(data, fault["loc"])
+    place = ".".join(str(p) for p in (*at, *loc)) or "the file"
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(model, fault["loc"][:-1])
+        return file.error(f"unknown key {place!r}", (*at, *loc), did_you_mean(str(loc[-1]), known) if known else None)
+    if fault["type"] == "missing":
+        return file.error(f"{place!r} is missing", (*at, *loc), "add it")
+    message = fault["msg"].removeprefix("Value error, ")
+    given = fault.get("input")
+    shown_value = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
+    return file.error(f"{place}: {message[0].lower() + message[1:]}{shown_value}", (*at, *loc), "change the value")
+
+
+def _written(data: Any, loc: Path_) -> Path_:
+    """`loc` without the names of union members, which pydantic puts in and no file has."""
+    path: list[str | int] = []
+    for i, part in enumerate(loc):
+        if isinstance(data, dict) and part not in data and i + 1 < len(loc):
+            continue
+        path.append(part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+    return tuple(path)
+
+
+def _keys_at(model: type[BaseModel], loc: Path_) -> list[str]:
+    """Keys that `model` admits at `loc`, found by walking its annotations."""
+    import typing
+
+    kinds: list[Any] = [model]
+    for part in loc:
+        if members := [kind for kind in kinds if _is_member(kind, part)]:
+            kinds = members
+            continue
+        step: list[Any] = []
+        for kind in kinds:
+            origin, args = typing.get_origin(kind), typing.get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                for name, info in kind.model_fields.items():
+                    if part in (name, info.alias):
+                        step.append(info.annotation)
+            elif origin in (list, tuple, dict):
+                step.append(args[-1])
+        kinds = [k for s in step for k in _flatten(s)]
+    keys: list[str] = []
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += [info.alias or name for name, info in kind.model_fields.items()]
+    return keys
+
+
+def _is_member(kind: Any, tag: str | int) -> bool:
+    """Whether a model is the one that a union calls `tag`, by the literal of its field `kind`."""
+    import typing
+
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)) or "kind" not in kind.model_fields:
+        return False
+    return tag in typing.get_args(kind.model_fields["kind"].annotation)
+
+
+def _flatten(kind: Any) -> list[Any]:
+    """The members of a union or annotated type, each on its own."""
+    import types
+    import typing
+
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        members = typing.get_args(kind)[:1] if origin is typing.Annotated else typing.get_args(kind)
+        return [k for a in members for k in _flatten(a)]
+    return [kind]

@@ -1,0 +1,42 @@
+"""IDX files (MNIST, Fashion-MNIST): big-endian magic, dimensions, unsigned bytes; gzipped or not."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from latentbench.core.errors import UserError
+from latentbench.data.columns import Chunk
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of an IDX file of unsigned bytes.
+
+    Raises:
+        UserError: truncated, or not such a file.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+        raise UserError(f"truncated or damaged gzip: {e}", where=path) from e
+    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
+        raise UserError("not an IDX file of unsigned bytes", where=path)
+    rank = raw[3]
+    shape = tuple(int(n) for n in np.frombuffer(raw[: 4 + 4 * rank], dtype=">i4", offset=4))
+    values = np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * rank)
+    if values.size != math.prod(shape):
+        raise UserError(f"{values.size} bytes of data where shape {shape} needs {math.prod(shape)}", where=path)
+    return values.reshape(shape)
+
+
+def load(files: Mapping[str, Path]) -> Iterator[Chunk]:
+    """Splits train and test from the four files of MNIST and its kin: x (N, 28, 28) uint8, y (N,) int64."""
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images = read_idx(files[f"{prefix}-images-idx3-ubyte.gz"])
+        labels = read_idx(files[f"{prefix}-labels-idx1-ubyte.gz"])
+        yield Chunk(split, {"x": images, "y": labels.astype(np.int64)})

@@ -1,0 +1,339 @@
+"""The dataset registry: one declarative YAML file a dataset, under ``data/registry/``.
+
+Importing this module costs neither torch nor `datasets`, so that listing what there is stays fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from latentbench.core import imports, plugins
+from latentbench.core.codehash import closure
+from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.paths import data_dir, shown
+from latentbench.core.trust import check_found, check_import
+from latentbench.core.yamlfile import parse, read_yaml
+
+_SAFE_NAME = r"^[a-z0-9][a-z0-9._+-]*$"
+_LONGEST_NAME = 64
+_FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+DType = Literal["uint8", "uint16", "int8", "int16", "int32", "int64", "float32", "float64"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Strict):
+    """One column: `shape` of a row and its `dtype`.
+
+    Attributes:
+        shape: shape of one row, ``[]`` for a scalar. Of a ragged column: shape of one item.
+        dtype: as stored; images stay uint8.
+        ragged: each row is a sequence of its own length (flat values and row offsets).
+        levels: values are the integers ``0 .. levels - 1`` (256 for 8-bit pixels, 2 for bits).
+        top: real values lie in ``[0, top]`` (1 for intensities); None where no range is known.
+        about: what it holds, its unit, and anything a reader must know.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: DType
+    ragged: bool = False
+    levels: int | None = Field(default=None, ge=2)
+    top: float | None = Field(default=None, gt=0)
+    about: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of scalars of one row (of one item, where ragged)."""
+        return math.prod(self.shape)
+
+
+class Split(_Strict):
+    """A named table of rows. A single graph has the tables ``nodes`` and ``edges``."""
+
+    rows: int = Field(ge=0)
+    columns: dict[str, Column] | None = None
+    params: dict[str, Any] = {}
+
+
+class File(_Strict):
+    """A file to obtain, checked by sha256 wherever it comes from.
+
+    Attributes:
+        name: its path under ``data/cache/<dataset>/``.
+        mirror: its path below ``LATENTBENCH_MIRROR``, if a mirror may hold it.
+        urls: official addresses, tried in order.
+        sha256: of the file. Where nobody published one it is left out: the hash of the first download is recorded
+            beside it, and later downloads must agree.
+        bytes: its size, if known.
+        folder: folder of the cache that holds it, in place of the dataset's own: for a file that several share.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*$")
+    mirror: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*$")
+    urls: tuple[str, ...] = ()
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    bytes: int | None = Field(default=None, ge=0)
+    folder: str | None = Field(default=None, pattern=_SAFE_NAME)
+
+
+class Form(_Strict):
+    """One form in which the data come: files and the loader that reads them (``module:function``).
+
+    Whatever the form, the prepared data are the same; `Entry.content_hash` holds them to it.
+    """
+
+    loader: str = Field(pattern=_FUNCTION)
+    files: tuple[File, ...] = ()
+    params: dict[str, Any] = {}
+
+
+class Hub(_Strict):
+    """The same data on the Hugging Face hub, read through `datasets`; `content_hash` of the entry must come out.
+
+    Attributes:
+        id: repository, e.g. ``ylecun/mnist``.
+        revision: commit, tag or branch of the repository.
+        config: configuration name, where the repository has several.
+        columns: our column name -> theirs.
+        splits: our split name -> theirs.
+    """
+
+    id: str
+    revision: str
+    config: str | None = None
+    columns: dict[str, str]
+    splits: dict[str, str]
+
+
+class Factor(_Strict):
+    """A ground-truth factor of variation: column k of ``factors`` holds values ``0 .. size - 1`` of factor k."""
+
+    name: str
+    size: int = Field(ge=1)
+
+
+class Entry(_Strict):
+    """All that is declared of a dataset.
+
+    Attributes:
+        kind: ``real`` (files are obtained), ``bundled`` (comes with a dependency), ``generated`` (made by code from a
+            seed and stored), ``rendered`` (made by code at each access, never stored).
+        forms: of a real or bundled dataset, in the order preferred; a bundled one has a single form without files.
+        generate: ``module:function`` of a generated or rendered one; see `latentbench.data.generated`.
+        oracle: ``module:callable`` that takes `params` and returns the exact density.
+        params: passed to `generate` and `oracle`.
+        seed: of a generated dataset.
+        version: raised whenever a loader or a declaration changes what is stored.
+        content_hash: what preparation must come to, whatever the source; known for real data.
+        protocols: named split schemes: role -> split expression (``train[:50000]``). The first is the default.
+    """
+
+    name: str = Field(pattern=_SAFE_NAME, max_length=_LONGEST_NAME)
+    title: str
+    kind: Literal["real", "bundled", "generated", "rendered"]
+    modality: Literal["image", "vector", "sequence", "text", "graph", "set"]
+    about: str
+    citation: str
+    licence: str
+    homepage: str | None = None
+    caveats: tuple[str, ...] = ()
+    forms: tuple[Form, ...] = ()
+    hub: Hub | None = None
+    generate: str | None = Field(default=None, pattern=_FUNCTION)
+    oracle: str | None = Field(default=None, pattern=_FUNCTION)
+    params: dict[str, Any] = {}
+    seed: int = 0
+    version: int = Field(default=1, ge=1)
+    content_hash: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    splits: dict[str, Split]
+    columns: dict[str, Column] = {}
+    factors: tuple[Factor, ...] = ()
+    protocols: dict[str, dict[str, Annotated[str, Field(max_length=200)]]] = {}
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.kind in ("real", "bundled") and not self.forms:
+            raise ValueError(f"kind {self.kind} needs forms")
+        if self.kind in ("generated", "rendered") and self.generate is None:
+            raise ValueError(f"kind {self.kind} needs generate")
+        if self.kind == "real" and not all(form.files for form in self.forms):
+            raise ValueError("each form of kind real needs files")
+        if self.hub is not None and self.content_hash is None:
+            raise ValueError("a hub source needs content_hash, so that what it sends can be checked")
+        if not self.splits:
+            raise ValueError("at least one split")
+        for split in self.splits:
+            if not self.columns_of(split):
+                raise ValueError(f"split {split!r} has no columns")
+            factors = self.columns_of(split).get("factors")
+            if factors is not None and self.factors and factors.shape != (len(self.factors),):
+                raise ValueError(f"column factors of {split!r} must have shape [{len(self.factors)}]")
+        named = [file.name for form in self.forms for file in form.files]
+        if len(set(named)) < len(named):
+            raise ValueError("two files of one name")
+        return self
+
+    def columns_of(self, split: str) -> dict[str, Column]:
+        """Columns of `split`: its own, else the entry's."""
+        own = self.splits[split].columns
+        return self.columns if own is None else own
+
+    def protocol(self, name: str | None = None) -> dict[str, str]:
+        """Role -> split expression of the protocol `name` (the first where None; all splits where none is declared).
+
+        Raises:
+            UserError: no protocol of that name.
+        """
+        if not self.protocols:
+            if name is None:
+                return {split: split for split in self.splits}
+            raise UserError(f"dataset {self.name} declares no protocols, so not {name!r} either")
+        if name is None:
+            return dict(next(iter(self.protocols.values())))
+        if name not in self.protocols:
+            hint = did_you_mean(name, self.protocols)
+            raise UserError(f"dataset {self.name} has no protocol {name!r}", fix=hint)
+        return dict(self.protocols[name])
+
+    @property
+    def recipe(self) -> str:
+        """Digest of what determines the prepared data: a prepared folder of another recipe is made anew.
+
+        For generated and bundled data the code that makes them belongs to it, comments and docstrings apart (they can
+        always be made again); for real data `version` stands for the loaders, so that data pulled from a remote stay
+        valid without their sources.
+        """
+        declared = self.model_dump(mode="json", include={"name", "kind", "version"})
+        if self.kind != "real":
+            declared |= self.model_dump(mode="json", include={"forms", "generate", "params", "seed"})
+        declared["splits"] = {
+            name: [
+                split.rows,
+                split.params,
+                {n: c.model_dump(exclude={"about"}) for n, c in self.columns_of(name).items()},
+            ]
+            for name, split in self.splits.items()
+        }
+        if self.kind != "real":
+            declared["source"] = _source_of(self.generate or self.forms[0].loader)
+        return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
+
+
+def registry_dir() -> Path:
+    return data_dir() / "registry"
+
+
+def names() -> list[str]:
+    """Names of all datasets, sorted."""
+    return sorted({p.stem for folder in _folders() for p in folder.glob("*.yaml")})
+
+
+def entry_file(name: str) -> Path | None:
+    """The file of dataset `name`: in the registry, or in ``datasets/`` of a plug-in folder; None if there is none."""
+    if not _is_name(name):
+        return None
+    return next((f for folder in _folders() if (f := folder / f"{name}.yaml").is_file()), None)
+
+
+def _folders() -> list[Path]:
+    return [registry_dir(), *(folder / "datasets" for folder in plugins.folders())]
+
+
+def load_entry(name: str) -> Entry:
+    """The entry of dataset `name`.
+
+    Raises:
+        UserError: no such dataset, or its file is wrong.
+    """
+    path = entry_file(name)
+    if path is None:
+        raise UserError(
+            f"no dataset {name[:100]!r}",
+            where=shown(registry_dir()),
+            fix=did_you_mean(name, names(), "`latentbench data list`"),
+        )
+    return read_entry(path)
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME and re.fullmatch(_SAFE_NAME, text) is not None
+
+
+def read_entry(path: Path) -> Entry:
+    """The entry that a YAML file declares; a file is parsed once for each state that it is in.
+
+    Raises:
+        UserError: not YAML, not an entry, or a name other than the file's.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return _parse_entry(path)  # which says what is wrong with it
+    return _entry_as_it_stands(path, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=512)
+def _entry_as_it_stands(path: Path, changed: int, size: int) -> Entry:  # noqa: ARG001 - parts of the key
+    return _parse_entry(path)
+
+
+def _parse_entry(path: Path) -> Entry:
+    file = read_yaml(path)
+    entry = parse(file, Entry)
+    if entry.name != path.stem:
+        raise file.error(f"name {entry.name!r} is not the file's", ("name",), fix=f"name the file {entry.name}.yaml")
+    return entry
+
+
+def resolve(function: str) -> Callable[..., Any]:
+    """The callable that ``module:function`` names.
+
+    Raises:
+        UserError: no such module or attribute, or code that a file may not name (`latentbench.core.trust`).
+    """
+    check_import(function)
+    try:
+        found: Callable[..., Any] = imports.load(function)
+    except (ImportError, AttributeError) as e:
+        raise UserError(f"cannot import {function!r}: {e}") from e
+    if not callable(found):
+        raise UserError(f"{function!r} cannot be called")
+    check_found(function, found)
+    return found
+
+
+def call(function: str, *args: Any, **params: Any) -> Any:
+    """What ``module:function`` returns for `args` and the `params` of an entry.
+
+    Raises:
+        UserError: it cannot be imported, or takes other parameters.
+    """
+    found = resolve(function)
+    try:
+        inspect.signature(found).bind(*args, **params)
+    except TypeError as e:
+        raise UserError(f"{function!r} does not take the entry's params: {e}", fix="mend `params`") from None
+    return found(*args, **params)
+
+
+@cache
+def _source_of(function: str) -> dict[str, str]:
+    """Hashes of the module of ``module:function`` and of all that it imports of its own package."""
+    check_import(function)  # looking for a module runs the packages above it
+    module = function.partition(":")[0]
+    try:
+        return closure([module], module.partition(".")[0])
+    except LookupError:
+        raise UserError(f"no module for {function!r}") from None

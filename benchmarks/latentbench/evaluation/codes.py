@@ -1,0 +1,85 @@
+"""How a trained model's codes stand to ground-truth factors: the scores that need no more than rows of both.
+
+Each is bound by one line: what it takes of codes (N, D), factors (N, K), the settings and a source of randomness. All
+draw at most `rows` rows of the evaluation split, and detail `shuffled` is the score with the factors of other rows
+(what chance scores), but where the score itself takes minutes.
+"""
+
+# ruff: noqa: ARG001, ARG005 (the functions of a table share one signature)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator
+
+from latentbench.core.capabilities import Encoder
+from latentbench.core.types import MetricValue
+from latentbench.evaluation.disentanglement import factors
+from latentbench.evaluation.space import some_rows
+from latentbench.evaluation.view import View
+from latentbench.metrics import disentanglement as metric
+from latentbench.metrics.arrays import NotFiniteError
+
+Settings = Mapping[str, Any]
+Evaluator = Callable[[Encoder, View, Settings, Generator], MetricValue]
+Score = Callable[[np.ndarray, np.ndarray, Settings, np.random.Generator], float]
+BLOCK = 512
+
+
+def _scored(score: Score, *, control: bool = True) -> Evaluator:
+    def evaluate(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
+        v = np.asarray(factors(view))
+        rows = some_rows(view, int(settings["rows"]), generator)
+        z = torch.cat([model.encode(view.x[part.to(view.device)]).cpu() for part in rows.split(BLOCK)]).numpy()
+        v = v[rows.numpy()]
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        details: dict[str, float] = {}
+        if control:
+            shuffled = v[np.random.default_rng(seed).permutation(len(v))]
+            details["shuffled"] = float(score(z, shuffled, settings, np.random.default_rng(seed)))
+        return MetricValue(float(score(z, v, settings, np.random.default_rng(seed))), None, len(v), details)
+
+    return evaluate
+
+
+def _batches(s: Settings) -> dict[str, Any]:
+    return {"batch": int(s["batch"]), "train": int(s["train"]), "test": int(s["test"])}
+
+
+def _dci(part: str) -> Score:
+    return lambda z, v, s, rng: getattr(
+        metric.dci(z, v, model=s["model"], train_share=float(s["train_share"]), seed=int(rng.integers(2**31))), part
+    )
+
+
+def _infomec(part: str) -> Score:
+    def score(z: np.ndarray, v: np.ndarray, s: Settings, rng: np.random.Generator) -> float:
+        if not np.ptp(z, axis=0).any():  # an outcome of training, not a mistake in the suite
+            raise NotFiniteError("all codes are constant, and inform of nothing", where="InfoMEC")
+        found: float = getattr(metric.infomec(z, v, seed=int(rng.integers(2**31))), part)
+        return found
+
+    return score
+
+
+beta_vae_score = _scored(lambda z, v, s, rng: metric.beta_vae_score(z, v, rng=rng, **_batches(s)))
+factor_vae_score = _scored(
+    lambda z, v, s, rng: metric.factor_vae_score(z, v, rng=rng, threshold=float(s["threshold"]), **_batches(s))
+)
+dci_disentanglement = _scored(_dci("disentanglement"), control=False)
+dci_completeness = _scored(_dci("completeness"), control=False)
+dci_informativeness = _scored(_dci("informativeness"), control=False)
+sap = _scored(lambda z, v, s, rng: metric.sap(z, v, train_share=float(s["train_share"])), control=False)
+modularity = _scored(lambda z, v, s, rng: metric.modularity(z, v, bins=int(s["bins"])))
+explicitness = _scored(
+    lambda z, v, s, rng: metric.modularity_explicitness(z, v, train_share=float(s["train_share"])).explicitness
+)
+irs = _scored(lambda z, v, s, rng: metric.irs(z, v, quantile=float(s["quantile"]), bins=int(s["bins"])))
+mcc = _scored(lambda z, v, s, rng: metric.mcc(z, v, correlation=s["correlation"]))
+infom = _scored(_infomec("infom"))
+infoe = _scored(_infomec("infoe"))
+infoc = _scored(_infomec("infoc"))

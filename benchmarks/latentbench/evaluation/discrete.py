@@ -1,0 +1,48 @@
+"""Bounds that models with discrete latent variables are judged by, besides those of `likelihood`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from latentbench.core.capabilities import ConditionalBound, VariationalBound
+from latentbench.core.errors import UserError
+from latentbench.core.types import MetricValue
+from latentbench.evaluation.likelihood import ROWS, SAMPLES
+from latentbench.evaluation.view import View
+from latentbench.metrics import likelihood
+
+Settings = Mapping[str, Any]
+
+
+def cross_entropy_bound(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """Mean of rate + distortion over the first `rows` rows of a split, nats: the objective that is minimised.
+
+    On grey values the distortion is a cross-entropy, and the number bounds no log-likelihood.
+    """
+    if settings["split"] not in ("train", "test"):
+        raise UserError(f"split is {settings['split']!r}", where="cross_entropy_bound", fix="train or test")
+    chosen = view.train if settings["split"] == "train" else view
+    x = chosen.x[: int(settings["rows"])]
+    rates, distortions = [], []
+    for rows in x.split(500):
+        draws = [model.elbo(rows, generator) for _ in range(int(settings["samples"]))]
+        rates.append(torch.stack([d.rate for d in draws]).mean(0))
+        distortions.append(torch.stack([d.distortion for d in draws]).mean(0))
+    value = likelihood.elbo(torch.cat(rates), torch.cat(distortions))
+    return MetricValue(-value.value, value.se, value.n, value.details)
+
+
+def conditional_nll_iw(model: ConditionalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """-log of the mean of p(part | rest, h_i) over k draws h_i, nats a sample; falls to the likelihood's as k grows."""
+    blocks = [view.x[rows] for rows in view.blocks(ROWS)]
+
+    def draw(k: int) -> Tensor:
+        return torch.cat([model.log_conditional_weights(x, k, generator) for x in blocks], dim=1)
+
+    bound, _ = likelihood.importance_weighted(draw, int(settings["k"]), chunk=SAMPLES)
+    value = bound.summary()
+    return MetricValue(-value.value, value.se, value.n, value.details)

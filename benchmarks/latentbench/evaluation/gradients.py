@@ -1,0 +1,39 @@
+"""Gradient estimators of a trained model against the gradient that they estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Generator
+
+from latentbench.core.capabilities import EstimatedGradient, ExpectedCost
+from latentbench.core.types import MetricValue
+from latentbench.evaluation.view import View
+from latentbench.metrics import gradients
+
+Settings = Mapping[str, Any]
+
+
+def gradient_cosine(model: EstimatedGradient, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """Cosine between the mean of `draws` estimates and the exact gradient, over the first `rows` rows together."""
+    x = view.x[: int(settings["rows"])]
+    estimates = model.gradient_estimates(x, int(settings["draws"]), generator)
+    return gradients.cosine(estimates, model.exact_gradient(x))
+
+
+def gradient_bias(model: EstimatedGradient, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """Relative bias of the estimates over the first `rows` rows together, from `draws` of them."""
+    x = view.x[: int(settings["rows"])]
+    estimates = model.gradient_estimates(x, int(settings["draws"]), generator)
+    return gradients.relative_bias(estimates, model.exact_gradient(x))
+
+
+def expected_cost(
+    model: ExpectedCost,
+    view: View,  # noqa: ARG001
+    settings: Settings,  # noqa: ARG001
+    generator: Generator,  # noqa: ARG001
+) -> MetricValue:
+    """The exact objective where training ended."""
+    return MetricValue(float(model.expected_cost()))

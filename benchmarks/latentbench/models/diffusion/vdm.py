@@ -1,0 +1,35 @@
+"""Variational diffusion with a schedule that does not look at the data.
+
+Kingma et al. 2021, "VDM" (arXiv 2107.00630), and the ablation of MuLAN (2312.13236) without its latent variable.
+"""
+
+from __future__ import annotations
+
+from latentbench.core.types import DataInfo
+from latentbench.models import checks
+from latentbench.models.diffusion.bound import Diffusion
+from latentbench.models.diffusion.schedules import SCHEDULES, build_schedule
+
+
+class VDM(Diffusion):
+    """A diffusion model trained on its continuous-time variational bound.
+
+    Args:
+        info, network, gamma, sampling_steps: as for `Diffusion`.
+        schedule: ``linear`` (fixed), ``scalar`` (one learned polynomial, trained to the least variance of the bound's
+            estimate, which is all that it can change) or ``multivariate`` (one a coordinate, trained on the bound).
+    """
+
+    def __init__(
+        self,
+        info: DataInfo,
+        *,
+        network: checks.Choice = "mlp",
+        schedule: str = "linear",
+        gamma: tuple[float, float] | list[float] = (-13.3, 5.0),
+        sampling_steps: int = 100,
+    ) -> None:
+        super().__init__(info, network, gamma, sampling_steps)
+        kind = checks.one_of("schedule", schedule, SCHEDULES)
+        self.least_variance = kind == "scalar"
+        self.schedule = build_schedule(kind, self.low, self.high, info.dims)

@@ -1,0 +1,321 @@
+"""From a suite, a tier and seeds to a list of runs: a pure function, torch-free and fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
+from typing import Any
+
+from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.paths import safe_name
+from latentbench.core.seeds import Axis, Seeds
+from latentbench.core.yamlfile import Path_, explain, first_fault
+from latentbench.data.registry import Entry, load_entry
+from latentbench.planning.fingerprint import canonical, code_hash, digest
+from latentbench.spec.loading import LoadedSuite
+from latentbench.spec.protocol import Training
+from latentbench.spec.registry import MetricEntry, find_metric, find_model
+from latentbench.spec.suite import Limit, Override, Suite, Tier, TierSpec
+
+#: What every run executes, whatever its model and metrics.
+ENGINE = ("latentbench.runner.experiment",)
+#: Runs of a suite at a tier: beyond, it is a mistake, or meant to fill the memory.
+MOST_RUNS = 100_000
+#: What a split may be for.
+ROLES = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric of one run, settled.
+
+    Attributes:
+        key: its name in the suite and in tables.
+        name, version, target: the registry entry.
+        settings: every setting, defaults filled in.
+    """
+
+    key: str
+    name: str
+    version: int
+    target: str
+    settings: dict[str, Any]
+
+    @property
+    def entry(self) -> MetricEntry:
+        return find_metric(self.name)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One method, one dataset, one tier, one seed, with everything that the run needs to know.
+
+    `axes` gives the axes of the seed that take another one; `data` has source, split (role -> expression), stored (how
+    rows are kept), preprocess, limit; `training` is a whole `latentbench.spec.protocol.Training`, dumped.
+    """
+
+    suite: str
+    suite_version: int
+    tier: Tier
+    method: str
+    dataset: str
+    seed: int
+    model: str
+    target: str
+    params: dict[str, Any]
+    data: dict[str, Any]
+    training: dict[str, Any]
+    metrics: tuple[MetricSpec, ...]
+    exact: bool = False
+    axes: dict[Axis, int] = field(default_factory=dict)
+    oracle_module: str | None = field(default=None, compare=False)
+
+    @cached_property
+    def spec_hash(self) -> str:
+        """Hash of what was asked for: names and prose do not count, every number does."""
+        return spec_hash_of(self.settled())
+
+    @property
+    def seeds(self) -> Seeds:
+        """The seed, with those of the axes that take another one."""
+        return Seeds(self.seed, self.axes)
+
+    def settled(self) -> dict[str, Any]:
+        """The resolved specification, as it goes into the hash and the record."""
+        return {
+            "model": self.target,
+            "params": self.params,
+            "data": self.data,
+            "training": self.training,
+            "metrics": [
+                {"key": m.key, "name": m.name, "version": m.version, "settings": m.settings} for m in self.metrics
+            ],
+            "seed": self.seed,
+            **({"axes": self.axes} if self.axes else {}),
+        }
+
+    @cached_property
+    def code_hash(self) -> str:
+        roots = {*ENGINE, _module(self.target), *(_module(m.target) for m in self.metrics)}
+        if self.oracle_module:
+            roots.add(self.oracle_module)
+        return code_hash(roots)
+
+    def fingerprint(self, data_hash: str) -> str:
+        """The run's identity, once the content hash of its dataset is known."""
+        return digest([self.spec_hash, data_hash, self.code_hash])
+
+    @cached_property
+    def cell(self) -> str:
+        """Method, dataset, tier and seed as one readable name, unique within a suite."""
+        seed = "".join((f"s{self.seed}", *(f".{axis}{n}" for axis, n in sorted(self.axes.items()))))
+        return "--".join((safe_name(self.method), safe_name(self.dataset), self.tier, seed))
+
+    def run_id(self, data_hash: str) -> str:
+        return f"{self.cell}--{self.fingerprint(data_hash)[:10]}"
+
+
+def spec_hash_of(settled: Mapping[str, Any]) -> str:
+    """The hash of a resolved specification as `RunSpec.settled` gives it and records keep it.
+
+    Settings of training at their defaults stay out, so that an option which a later version adds outdates nothing; what
+    the defaults are is part of the code's hash.
+    """
+    return digest({**settled, "training": _telling(canonical(settled["training"]))})
+
+
+@lru_cache(maxsize=1024)
+def _telling(training: str) -> dict[str, Any]:
+    """The settings of a whole training, given as JSON, that are not at their defaults; the same for all seeds."""
+    return Training.model_validate_json(training).model_dump(mode="json", exclude_defaults=True)
+
+
+def _module(target: str) -> str:
+    return target.partition(":")[0]
+
+
+def plan(
+    loaded: LoadedSuite,
+    tier: Tier,
+    *,
+    seeds: Sequence[int] | None = None,
+    methods: Iterable[str] = (),
+    datasets: Iterable[str] = (),
+) -> list[RunSpec]:
+    """The runs of a suite at a tier, in the suite's order of datasets and methods, seeds innermost.
+
+    Args:
+        loaded: the suite.
+        tier: one of the suite's tiers.
+        seeds: instead of the tier's own.
+        methods, datasets: names or patterns to keep; empty keeps all.
+
+    Raises:
+        UserError: the suite has no such tier, or a name matches nothing in it.
+    """
+    suite = loaded.suite
+    if tier not in suite.tiers:
+        raise loaded.file.error(f"no tier {tier!r}", ("tiers",), "it has " + ", ".join(suite.tiers))
+    spec = suite.tiers[tier]
+    wanted_m = _select(suite.methods, methods, "method", loaded)
+    wanted_d = _select(suite.datasets, datasets, "dataset", loaded)
+    count = len(wanted_m) * len(wanted_d) * len(spec.seeds if seeds is None else seeds)
+    if count > MOST_RUNS:
+        raise loaded.file.error(f"tier {tier!r} may come to {count} runs", ("tiers", tier), f"{MOST_RUNS} are allowed")
+    runs: list[RunSpec] = []
+    for dataset in suite.datasets:
+        if dataset not in wanted_d or not any(fnmatchcase(dataset, g) for g in spec.datasets):
+            continue
+        oracle = load_entry(suite.datasets[dataset].source or dataset).oracle
+        for method in suite.methods:
+            if method not in wanted_m or not any(fnmatchcase(method, g) for g in spec.methods):
+                continue
+            if not suite.methods[method].runs_on(dataset):
+                continue
+            runs += _cell(loaded, tier, spec, method, dataset, oracle, spec.seeds if seeds is None else seeds)
+    return runs
+
+
+def _select(table: Iterable[str], patterns: Iterable[str], what: str, loaded: LoadedSuite) -> set[str]:
+    table, patterns = list(table), list(patterns)
+    if not patterns:
+        return set(table)
+    found: set[str] = set()
+    for pattern in patterns:
+        hits = [name for name in table if fnmatchcase(name, pattern)]
+        if not hits:
+            raise UserError(
+                f"suite {loaded.suite.id!r} has no {what} {pattern!r}",
+                where=f"--{what}",
+                fix=did_you_mean(pattern, table, f"`latentbench show {loaded.suite.id}`"),
+            )
+        found.update(hits)
+    return found
+
+
+def _cell(
+    loaded: LoadedSuite,
+    tier: Tier,
+    spec: TierSpec,
+    method: str,
+    dataset: str,
+    oracle: str | None,
+    seeds: Sequence[int],
+) -> list[RunSpec]:
+    """The runs of one method on one dataset: everything but the seed is settled once."""
+    suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
+    model = find_model(m.model)
+    params, training, preprocess = dict(m.params), merge({}, m.training), d.preprocess
+    limit: dict[str, Any] = {}
+    metric_settings: dict[str, dict[str, Any]] = {}
+    suite_layers = [o for o in suite.overrides if o.matches(method, dataset)]
+    tier_layers = [o for o in spec.overrides if o.matches(method, dataset)]
+    for layer in (
+        *suite_layers,
+        Override(training=spec.training, metrics=spec.metrics, limit=spec.limit),
+        *tier_layers,
+    ):
+        params = merge(params, layer.params)
+        training = lay(training, layer.training)
+        preprocess = layer.preprocess if layer.preprocess is not None else preprocess
+        limit = merge(limit, (layer.limit or Limit()).model_dump(exclude_none=True))
+        for key, settings in layer.metrics.items():
+            metric_settings[key] = merge(metric_settings.get(key, {}), settings)
+    settled = settle_training(loaded, training, method, tier)
+    entry = load_entry(d.source or dataset)
+    data = {
+        "source": d.source or dataset,
+        "split": dict(d.split) if d.split else {k: v for k, v in entry.protocol(d.protocol).items() if k in ROLES},
+        "stored": _stored(entry),
+        "preprocess": preprocess,
+        "limit": {k: v for k, v in limit.items() if v is not None},
+    }
+    metrics = tuple(
+        _metric(suite, key, metric_settings.get(key, {}))
+        for key, v in suite.metrics.items()
+        if v.applies(method, dataset)
+    )
+    return [
+        RunSpec(
+            suite=suite.id,
+            suite_version=suite.version,
+            tier=tier,
+            method=method,
+            dataset=dataset,
+            seed=seed,
+            model=m.model,
+            target=model.target,
+            params=params,
+            data=data,
+            training=settled,
+            metrics=metrics,
+            exact=m.exact,
+            oracle_module=_module(oracle) if oracle else None,
+        )
+        for seed in (seeds[:1] if m.exact else seeds)
+    ]
+
+
+def _stored(entry: Entry) -> dict[str, Any]:
+    """The declaration of the samples' column, which decides how preprocessing reads them."""
+    column = entry.columns_of(next(iter(entry.splits))).get("x")
+    return {} if column is None else column.model_dump(mode="json", include={"shape", "dtype", "levels", "top"})
+
+
+def _metric(suite: Suite, key: str, changes: dict[str, Any]) -> MetricSpec:
+    entry = find_metric(suite.metric_name(key))
+    settings = merge(merge(dict(entry.settings), suite.metrics[key].settings), changes)
+    return MetricSpec(key, suite.metric_name(key), entry.version, entry.target, settings)
+
+
+def settle_training(loaded: LoadedSuite, changes: dict[str, Any], method: str, tier: Tier) -> dict[str, Any]:
+    """The suite's protocol with a method's and a tier's changes, checked as a whole."""
+    from pydantic import ValidationError
+
+    merged = lay(loaded.suite.training.model_dump(exclude_unset=True), changes)
+    try:
+        return Training.model_validate(merged).model_dump(mode="json")
+    except ValidationError as e:
+        fault = first_fault(e)
+        place = next((at for at in _layers(loaded, method, tier) if (*at, *fault["loc"]) in loaded.file.lines), None)
+        if place is not None and fault["loc"]:
+            raise explain(loaded.file, Training, place, fault, merged) from None
+        raise loaded.file.error(
+            f"training of {method!r} at tier {tier!r}: {fault['msg'].removeprefix('Value error, ')}",
+            ("tiers", tier),
+            "mend `training` there or in the method",
+        ) from None
+
+
+def _layers(loaded: LoadedSuite, method: str, tier: Tier) -> Iterator[Path_]:
+    """Where a setting of training may stand, the place that wins first."""
+    for i in reversed(range(len(loaded.suite.tiers[tier].overrides))):
+        yield ("tiers", tier, "overrides", i, "training")
+    yield ("tiers", tier, "training")
+    for i in reversed(range(len(loaded.suite.overrides))):
+        yield ("overrides", i, "training")
+    yield ("methods", method, "training")
+
+
+def lay(training: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`merge` for training: a length given in `changes` replaces one that is counted the other way."""
+    kept = dict(training)
+    for one, other in (("epochs", "steps"), ("steps", "epochs")):
+        if one in changes and other not in changes:
+            kept.pop(other, None)
+    return merge(kept, changes)
+
+
+def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, key by key at every depth; lists are replaced, and so is a mapping that
+    names another thing than before (another `name`, as in optimiser or schedule)."""
+    out = dict(base)
+    for key, value in changes.items():
+        old = out.get(key)
+        renamed = (
+            isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) != old.get("name")
+        )
+        out[key] = merge(old, value) if isinstance(value, dict) and isinstance(old, dict) and not renamed else value
+    return out

@@ -1,0 +1,241 @@
+"""Where records lie, and which of them count for a suite as it stands.
+
+``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<run-id>.json`` what
+comes with the repository. A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
+the suite has today; where several do, the one of today's code and data comes first, then the newest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latentbench.core.errors import UserError
+from latentbench.core.paths import results_dir, safe_name, shown, stays_inside
+from latentbench.data.store import content_hash_if_known
+from latentbench.planning.fingerprint import digest
+from latentbench.planning.plan import RunSpec, spec_hash_of
+from latentbench.records.intact import Intact
+from latentbench.records.record import Record
+from latentbench.records.vouching import code_of, vouched_codes
+from latentbench.spec.registry import metrics
+
+
+def run_folder(spec: RunSpec, data_hash: str, results: Path | None = None) -> Path:
+    """Where a run's files go.
+
+    Raises:
+        UserError: a link would take them out of the results folder.
+    """
+    root = results or results_dir()
+    return stays_inside(root / "runs" / safe_name(spec.suite) / spec.run_id(data_hash), root)
+
+
+def record_files(suite: str, results: Path | None = None, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Run identifiers (those that start with `prefix`) and record files of a suite, those run here first.
+
+    There may be thousands of them, and strings cost a fraction of what `Path` objects do.
+    """
+    root = results or results_dir()
+    runs, reference = f"{root}/runs/{safe_name(suite)}", f"{root}/reference/{safe_name(suite)}"
+    for name in listed(runs, prefix):
+        file = f"{runs}/{name}/record.json"
+        if os.path.isfile(file):
+            yield name, file
+    for name in listed(reference, prefix):
+        if name.endswith(".json"):
+            yield name.removesuffix(".json"), f"{reference}/{name}"
+
+
+def listed(folder: str, prefix: str = "") -> list[str]:
+    """What is in a folder and starts with `prefix`, sorted; nothing where there is none."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def lock_path(spec: RunSpec, data_hash: str, results: Path) -> Path:
+    """The lock that a process holds while it does a run. Raises UserError as `run_folder` does."""
+    return stays_inside(results / "locks" / safe_name(spec.suite) / f"{spec.run_id(data_hash)}.lock", results)
+
+
+def running(results: Path) -> dict[str, list[str]]:
+    """Runs that some process on this machine holds the lock of, by suite."""
+    from filelock import FileLock, Timeout
+
+    found: dict[str, list[str]] = {}
+    for path in (results / "locks").glob("*/*.lock"):
+        if path.is_symlink() or path.parent.is_symlink():  # locking may empty the file
+            continue
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            found.setdefault(path.parent.name, []).append(path.stem)
+        except OSError:
+            continue
+        else:
+            lock.release()
+    return found
+
+
+def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:
+    """Cells whose run has a finished record of today's specification, data and code: the ones that `run` leaves alone.
+
+    It opens no record whose state it knows, so that thousands are told in the time that their hashes take.
+    """
+    root = results or results_dir()
+    data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
+    found: set[str] = set()
+    for suite in dict.fromkeys(r.suite for r in runs):
+        intact = Intact(suite, root)
+        folder = f"{root}/runs/{safe_name(suite)}"
+        there = set(listed(folder))
+        for run in runs:
+            known = data[run.data["source"]]
+            if run.suite != suite or known is None or (name := run.run_id(known)) not in there:
+                continue
+            if intact.status(Path(folder, name, "record.json")) == "finished":
+                found.add(run.cell)
+        intact.save()
+    return found
+
+
+@dataclass
+class Shelf:
+    """A suite's records: those that count, by cell, and what was left out."""
+
+    found: dict[str, Record] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    stale_code: list[str] = field(default_factory=list)
+    vouched: list[str] = field(default_factory=list)
+    outdated: dict[str, str] = field(default_factory=dict)
+    superseded: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def is_reference(path: Path) -> bool:
+    """Whether a record's file is one that came with the repository."""
+    return path.parent.parent.name == "reference"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A record that answers today's specification."""
+
+    record: Record
+    path: Path
+    fresh: bool
+
+
+def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
+    """Match the records on disk to the runs of a plan.
+
+    Returns:
+        A shelf whose `found` maps a run's cell to its record; `stale_code` lists cells whose record was made by other
+        code than today's, `vouched` those whose other code is vouched for (`latentbench.records.vouching`), `outdated`
+        the records of an earlier specification or of other data, with the reason, `superseded` the cells whose stale
+        record gave way to seeds of today's code, `unreadable` the broken files.
+    """
+    shelf = Shelf()
+    data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
+    by_cell = {r.cell: r for r in runs}
+    tiers = {r.tier for r in runs}
+    answers: dict[str, list[_Answer]] = {}
+    for suite in dict.fromkeys(r.suite for r in runs):
+        intact = Intact(suite, results or results_dir())
+        for name, file in record_files(suite, results):
+            if not any(f"--{t}--" in name for t in tiers):
+                continue
+            path = Path(file)
+            try:
+                record = intact.read(path)
+            except UserError as e:
+                shelf.unreadable.append(str(e))
+                continue
+            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, path):
+                is_fresh = record.hashes.get("code") == run.code_hash
+                answers.setdefault(run.cell, []).append(_Answer(record, path, is_fresh))
+        intact.save()
+    vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values())
+    fresh: dict[str, bool] = {}
+    for cell, each in answers.items():
+        best = max(each, key=lambda a: (a.fresh or code_of(a.record) in vouched, *_rank(a.record, a.fresh)))
+        shelf.found[cell], shelf.paths[cell] = best.record, best.path
+        fresh[cell] = best.fresh or code_of(best.record) in vouched
+        if fresh[cell] and not best.fresh:
+            shelf.vouched.append(cell)
+    _part(shelf, by_cell, fresh)
+    shelf.stale_code = [cell for cell in shelf.found if not fresh[cell]]
+    return shelf
+
+
+def _part(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> None:
+    """Numbers of today's code and of another's never share a mean: where a method has some of today's, only those."""
+    today = {(r.suite, r.tier, r.method, r.dataset) for cell, r in by_cell.items() if fresh.get(cell)}
+    for cell in list(shelf.found):
+        run = by_cell[cell]
+        if not fresh[cell] and (run.suite, run.tier, run.method, run.dataset) in today:
+            shelf.superseded.append(cell)
+            del shelf.found[cell], shelf.paths[cell]
+
+
+def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
+    cell = "--".join((safe_name(record.method), safe_name(record.dataset), record.tier, f"s{record.seed}"))
+    run = by_cell.get(cell)
+    return run if run is not None and (record.method, record.dataset) == (run.method, run.dataset) else None
+
+
+def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, path: Path) -> bool:
+    """Whether a record answers what its run asks today; where it does not, the shelf says why."""
+    if strange := {m.metric for m in record.metrics} - metrics().keys():
+        shelf.unreadable.append(f"{shown(path)}: it names a metric that is not registered, {min(strange)[:80]!r}")
+        return False
+    known = data[run.data["source"]]
+    if not _same_spec(record, run) or (known is not None and record.hashes.get("data") != known):
+        shelf.outdated[record.run_id] = _why_outdated(record, run, known)
+        return False
+    return True
+
+
+def _same_spec(record: Record, run: RunSpec) -> bool:
+    """Whether a record was asked what its run asks today.
+
+    Records from before defaults were left out of the hash hold the hash of the whole specification; what they were
+    asked is compared by today's.
+    """
+    kept = record.hashes.get("spec")
+    if kept == run.spec_hash:
+        return True
+    try:
+        return kept == digest(record.spec) and spec_hash_of(record.spec) == run.spec_hash
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _why_outdated(record: Record, run: RunSpec, data_hash: str | None) -> str:
+    """What has changed since a record was made, as far as it can be told."""
+    if data_hash is not None and record.hashes.get("data") != data_hash:
+        return f"the content of dataset {run.data['source']} has changed"
+    try:
+        before = {m["key"]: m for m in record.spec["metrics"]}
+        for metric in run.metrics:
+            old = before.get(metric.key)
+            if old is None:
+                return f"metric {metric.key} was not asked for"
+            if old["version"] != metric.version:
+                return f"metric {metric.key} was version {old['version']} and is {metric.version}"
+            if old["settings"] != metric.settings:
+                return f"the settings of metric {metric.key} have changed"
+        now = run.settled()
+        changed = [part for part in ("model", "params", "data", "training") if record.spec[part] != now[part]]
+    except (KeyError, TypeError):
+        changed = []
+    return f"the suite has changed: {', '.join(changed)}" if changed else "the suite has changed"
+
+
+def _rank(record: Record, is_fresh: bool) -> tuple[bool, bool, str]:
+    return is_fresh, record.status == "finished", record.provenance.ended

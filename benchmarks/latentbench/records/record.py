@@ -1,0 +1,252 @@
+"""A run's record: one JSON file that says what was asked, what came out, what it cost and where it ran."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+)
+
+from latentbench.core.errors import UserError
+from latentbench.core.paths import read_at_most, shown
+
+MAX_BYTES = 4_000_000
+
+Status = Literal["finished", "failed", "diverged", "out-of-memory", "interrupted"]
+
+
+#: Context of a validation whose text was found to hold nothing but JSON before.
+_KNOWN = "known"
+
+
+def _json(value: Any, info: ValidationInfo) -> Any:
+    if info.context == _KNOWN:
+        return value
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError):
+        raise ValueError("it holds a number without end, or what is none") from None
+    return value
+
+
+#: What pydantic passes on unseen; NaN, infinities and endless integers have no place in it.
+Anything = Annotated[dict[str, Any], AfterValidator(_json)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Measured(_Strict):
+    """One metric of one run. `value` is None where it could not be had, and `failure` says why."""
+
+    name: str
+    metric: str
+    value: float | None = None
+    se: float | None = None
+    n: int | None = None
+    unit: str
+    better: Literal["higher", "lower"]
+    likelihood: str = ""
+    identity: str
+    failure: str | None = None
+    details: Anything = {}
+
+
+class Cost(_Strict):
+    """What a run took. Seconds are wall time; peak memory is the process's, on CUDA the allocator's, in bytes."""
+
+    wall_seconds: float
+    data_seconds: float = 0.0
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    samples_per_second: float | None = None
+    steps: int = 0
+    epochs: float = 0.0
+    parameters: int = 0
+    peak_memory_bytes: int | None = None
+
+
+class Provenance(_Strict):
+    """Where a number comes from."""
+
+    git_revision: str | None = None
+    git_dirty: bool | None = None
+    packages: dict[str, str] = {}
+    python: str
+    platform: str
+    device: str
+    threads: int
+    devices: int = Field(1, ge=1, description="that the run was spread over, a process of so many threads each")
+    command: list[str] = []
+    started: str
+    ended: str
+    stacked: int = Field(1, ge=1, description="runs that trained side by side as one program, this one included")
+    compiled: Literal["eager", "inductor", "graphs"] = Field(
+        "eager",
+        description="how the loss was computed: by torch's own kernels, by compiled ones, by CUDA graphs of them",
+    )
+    step_seconds: dict[str, float] = Field({}, description="of each way that was timed to choose among them")
+    resumed_from: int | None = Field(None, description="step of the checkpoint that it went on from, if it did")
+    faults: list[str] = Field([], description="what went wrong on the way and was survived")
+
+    @model_serializer(mode="wrap")
+    def _as_sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What came later than seals is written where it says something, so that older records keep theirs."""
+        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}}
+        return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}
+
+
+class Record(_Strict):
+    """See the module. `hashes` are those of spec, data and code that make up the fingerprint."""
+
+    format: Literal[1] = 1
+    run_id: str
+    suite: str
+    version: int
+    tier: Literal["smoke", "cpu", "paper"]
+    method: str
+    dataset: str
+    seed: int
+    status: Status
+    error: str | None = None
+    outcomes: list[str] = []
+    fingerprint: str
+    hashes: dict[Literal["spec", "data", "code"], str] = Field(min_length=3)
+    exact: bool = False
+    spec: Anything
+    metrics: list[Measured] = []
+    curve: str | None = Field(None, description="file beside the record")
+    cost: Cost
+    provenance: Provenance
+    files: dict[str, str] = Field({}, description="sha256 of the files beside the record")
+    seal: str | None = Field(None, description="hash of all the above, by `seal`")
+
+    def value(self, metric: str) -> Measured | None:
+        """The measurement of a metric key, if the run finished and has one."""
+        if self.status != "finished":
+            return None
+        return next((m for m in self.metrics if m.name == metric and m.value is not None), None)
+
+
+def seal(record: Record) -> str:
+    """Hash of everything in a record but the seal itself: it shows damage and edits, not who wrote it."""
+    return _seal_of(record.model_dump(mode="json"))
+
+
+def _seal_of(data: dict[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in data.items() if k != "seal"}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_intact(record: Record) -> bool:
+    """Whether a record is as it was sealed; one without a seal is older than seals and taken as it is."""
+    return record.seal is None or record.seal == seal(record)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):  # numpy and torch
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it, also after a crash.
+
+    Raises:
+        OSError: disk full, folder read-only; nothing of the file is left behind, and an older one stays.
+    """
+    whole = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(whole)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of `write_atomically` below `folder`; nobody else may be writing there."""
+    for path in folder.rglob(".*.part"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write `record` to `path` atomically, as indented JSON.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_atomically(path, json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+    except OSError as e:
+        raise UserError(
+            f"the record cannot be written: {e.strerror or e}",
+            where=shown(path),
+            fix="make room or mend the folder's permissions, then run again: what was trained is kept",
+        ) from None
+
+
+def read_record(path: Path, *, sealed: bool = False, known: bool = False) -> Record:
+    """Read a record that anybody may have written.
+
+    Args:
+        path: its file.
+        sealed: refuse one whose seal is broken; those from before there were seals pass.
+        known: the file was read before in the state that it is in, so that half of the checks need not be made again.
+
+    Raises:
+        UserError: it is not a record of this format, or not as it was sealed.
+    """
+    try:
+        text = read_at_most(path, MAX_BYTES)
+        if text is None:
+            raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="records are small; remove it")
+        record = Record.model_validate_json(text, context=_KNOWN if known else None)
+        if sealed and not known and record.seal is not None and record.seal != _seal_of(json.loads(text)):
+            raise UserError(
+                "its seal is broken: something in it was changed after the run",
+                where=shown(path),
+                fix="remove the file; its run is then done again",
+            )
+        return record
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]
+        place = ".".join(str(p) for p in fault["loc"])
+        raise UserError(
+            f"not a record: {place + ': ' if place else ''}{fault['msg']}",
+            where=shown(path),
+            fix="remove the file; its run is then done again",
+        ) from None
+    except OSError as e:
+        raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None

@@ -1,0 +1,109 @@
+"""A suite's plan and records side by side: what leaderboards and verdicts are made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from latentbench.planning.plan import RunSpec, plan
+from latentbench.records.archive import Shelf, collect, record_files
+from latentbench.records.declared import Declared, read_declared
+from latentbench.records.record import Record
+from latentbench.spec.loading import LoadedSuite
+from latentbench.spec.suite import Tier
+
+#: Tiers whose numbers count, the most faithful first. Smoke runs prove that a suite runs, and nothing else.
+RANKED: tuple[Tier, ...] = ("paper", "cpu")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """One suite at one tier; `declared` where its seeds are added until its claims are settled."""
+
+    loaded: LoadedSuite
+    tier: Tier
+    runs: list[RunSpec]
+    shelf: Shelf
+    declared: Declared | None = None
+
+    def records(self, method: str, dataset: str) -> list[Record]:
+        """Records of a method on a dataset, in the order of their seeds, failed ones included."""
+        return self._by_pair.get((method, dataset), [])
+
+    def stale(self, method: str, dataset: str) -> int:
+        """How many of them were made by other code than today's."""
+        return self._stale[method, dataset]
+
+    def missing(self, method: str, dataset: str) -> int:
+        """How many planned seeds have no record that counts."""
+        return self._missing[method, dataset]
+
+    @cached_property
+    def _stale(self) -> Counter[tuple[str, str]]:
+        found = (self.shelf.found[cell] for cell in self.shelf.stale_code)
+        return Counter((r.method, r.dataset) for r in found)
+
+    @cached_property
+    def _missing(self) -> Counter[tuple[str, str]]:
+        return Counter((r.method, r.dataset) for r in self.runs if r.cell not in self.shelf.found)
+
+    @cached_property
+    def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
+        found: dict[tuple[str, str], list[Record]] = {}
+        for record in sorted(self.shelf.found.values(), key=lambda r: r.seed):
+            found.setdefault((record.method, record.dataset), []).append(record)
+        return found
+
+
+def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gathered:
+    """The records that count for a suite at a tier. Seeds beyond the tier's own count too."""
+    runs = plan(loaded, tier)
+    further = _seeds_on_disk(loaded.suite.id, tier, results) - {r.seed for r in runs}
+    # one by one, for an exact method has one run, under whichever seed came first
+    more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
+    shelf = collect([*runs, *more], results)
+    _say_once(shelf, [r for r in (*runs, *more) if r.exact])
+    return Gathered(loaded, tier, runs, shelf, read_declared(loaded.suite.id, tier, results))
+
+
+def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
+    """Keep one record of each exact method, which says the same under every seed; a finished one if there is one."""
+    kept: dict[tuple[str, str], str] = {}
+    for run in sorted(
+        (r for r in exact if r.cell in shelf.found), key=lambda r: shelf.found[r.cell].status != "finished"
+    ):
+        if kept.setdefault((run.method, run.dataset), run.cell) != run.cell:
+            del shelf.found[run.cell], shelf.paths[run.cell]
+    shelf.stale_code = [cell for cell in shelf.stale_code if cell in shelf.found]
+
+
+def best(loaded: LoadedSuite, results: Path | None = None) -> Gathered | None:
+    """The suite at its most faithful tier with records that count, smoke never."""
+    for tier in RANKED:
+        if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
+            found = gather(loaded, tier, results)
+            if found.shelf.found:
+                return found
+    return None
+
+
+def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
+    """The most faithful tier with records that count, smoke never."""
+    found = best(loaded, results)
+    return None if found is None else found.tier
+
+
+def has_records(suite: str, tier: Tier, results: Path | None = None) -> bool:
+    """Whether any record of this tier lies on disk, judged by its name."""
+    return any(f"--{tier}--" in name for name, _ in record_files(suite, results))
+
+
+def _seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
+    found = set()
+    for name, _ in record_files(suite, results):
+        parts = name.split("--")
+        if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s" and parts[-2][1:].isdigit():
+            found.add(int(parts[-2][1:]))
+    return found

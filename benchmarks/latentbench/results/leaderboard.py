@@ -1,0 +1,210 @@
+"""Leaderboards: methods by dataset and metric, means with intervals over seeds, the paper's number beside ours.
+
+Rows are ranked within one suite, tier, dataset, metric and metric identity, and nowhere across: an exact likelihood
+never stands against a bound, nor a bound with 5000 samples against one with 50.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from latentbench.core import escape
+from latentbench.records.record import Measured, Record
+from latentbench.results.gather import Gathered
+from latentbench.spec.registry import find_metric
+from latentbench.stats.intervals import group_summary, t_interval
+from latentbench.stats.samples import Sample, compare
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a leaderboard; the order of the fields is the order of the CSV's columns.
+
+    `mark` is ``best`` where the 95 % interval of the difference to every other method excludes zero, ``tied`` where
+    it does not exclude it for some, empty otherwise and where seeds are too few to tell. `missing` counts planned seeds
+    without a record, `stale` records that other code than today's made.
+    """
+
+    suite: str
+    version: int
+    tier: str
+    dataset: str
+    method: str
+    metric: str
+    identity: str
+    unit: str
+    better: str
+    n: int
+    mean: float | None
+    std: float | None
+    ci_low: float | None
+    ci_high: float | None
+    reported: float | None
+    reported_source: str | None
+    difference: float | None
+    likelihood: str
+    label: str
+    baseline: bool
+    failed: int
+    outcomes: str
+    mark: str
+    missing: int
+    stale: int
+
+
+COLUMNS = [f.name for f in fields(Row)]
+
+
+@dataclass
+class _Cell:
+    method: str
+    measured: Measured
+    values: dict[int, float]
+    failed: int
+    outcomes: dict[str, int]
+    exact: bool
+    counts: bool = False
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The values, once they are all there."""
+        return Sample.of(dict(self.values), deterministic=True if self.exact else False if self.counts else None)
+
+
+def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str | None = None) -> list[Row]:
+    """The rows of a suite at a tier, best first within each dataset and metric."""
+    suite = gathered.loaded.suite
+    by_cell: dict[tuple[str, str], list[Record]] = {}
+    for record in gathered.shelf.found.values():
+        by_cell.setdefault((record.dataset, record.method), []).append(record)
+    rows: list[Row] = []
+    for d in suite.datasets:
+        if dataset is not None and d != dataset:
+            continue
+        for key in suite.metrics:
+            if metric is not None and metric not in (key, suite.metric_name(key)):
+                continue
+            tables: dict[str, list[_Cell]] = {}
+            for m in suite.methods:
+                for cell in _cells(m, key, by_cell.get((d, m), [])):
+                    tables.setdefault(cell.measured.identity, []).append(cell)
+            for cells in tables.values():
+                rows += _table(gathered, d, key, cells)
+    return rows
+
+
+def _cells(method: str, key: str, records: Sequence[Record]) -> list[_Cell]:
+    """The values of a metric by seed, one cell for each identity under which it was measured."""
+    cells: dict[str, _Cell] = {}
+    for record in records:
+        measured = next((m for m in record.metrics if m.name == key), None)
+        if measured is None:
+            continue
+        cell = cells.setdefault(
+            measured.identity, _Cell(method, measured, {}, 0, {}, record.exact, find_metric(measured.metric).counts)
+        )
+        if record.status == "finished" and measured.value is not None:
+            cell.values[record.seed] = measured.value
+        else:
+            cell.failed += 1
+            cell.outcomes[record.status if record.status != "finished" else "no value"] = (
+                cell.outcomes.get(record.status if record.status != "finished" else "no value", 0) + 1
+            )
+        for word in record.outcomes:
+            cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
+    broken = [r for r in records if not r.metrics]  # it failed before anything was measured
+    for record in broken:
+        for cell in cells.values():
+            cell.failed += 1
+            cell.outcomes[record.status] = cell.outcomes.get(record.status, 0) + 1
+    return list(cells.values())
+
+
+def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> list[Row]:
+    suite = gathered.loaded.suite
+    values = np.concatenate([c.sample.array() for c in cells])
+    counts, found, spread = group_summary(
+        values, np.repeat(np.arange(len(cells)), [c.sample.n for c in cells]), len(cells)
+    )
+    lows, highs = t_interval(counts, found, spread)
+    means, stds = found.tolist(), spread.tolist()
+    marks = _marks(cells, means)
+    sign = -1 if cells[0].measured.better == "higher" else 1
+    order = sorted(range(len(cells)), key=lambda i: (math.isnan(means[i]), sign * means[i], cells[i].method))
+    rows = []
+    for i in order:
+        cell = cells[i]
+        reported = suite.reported_for(cell.method, dataset, key)
+        mean = _or_none(means[i])
+        rows.append(
+            Row(
+                suite=suite.id,
+                version=suite.version,
+                tier=gathered.tier,
+                dataset=dataset,
+                method=cell.method,
+                metric=key,
+                identity=cell.measured.identity,
+                unit=cell.measured.unit,
+                better=cell.measured.better,
+                n=len(cell.values),
+                mean=mean,
+                std=_or_none(stds[i]),
+                ci_low=_or_none(float(lows[i])),
+                ci_high=_or_none(float(highs[i])),
+                reported=reported.value if reported else None,
+                reported_source=f"{reported.table}; {reported.source} ({reported.origin})" if reported else None,
+                difference=mean - reported.value if reported and mean is not None else None,
+                likelihood=cell.measured.likelihood,
+                label=suite.methods[cell.method].label or cell.method,
+                baseline=suite.methods[cell.method].baseline,
+                failed=cell.failed,
+                outcomes=", ".join(f"{k} x{v}" for k, v in sorted(cell.outcomes.items())),
+                mark=marks[i],
+                missing=gathered.missing(cell.method, dataset),
+                stale=gathered.stale(cell.method, dataset),
+            )
+        )
+    return rows
+
+
+def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
+    """``best`` or ``tied`` for each cell, by the intervals of differences from the leading one."""
+    marks = [""] * len(cells)
+    able = [i for i, c in enumerate(cells) if not c.sample.blind and c.values]
+    if len(able) < 2 or len(able) < sum(1 for c in cells if c.values):
+        return marks
+    sign = -1 if cells[0].measured.better == "higher" else 1
+    top = min(able, key=lambda i: sign * means[i])
+    tied = []
+    for i in able:
+        if i != top:
+            low, high = compare([cells[top].sample, cells[i].sample], [1.0, -1.0]).contrast.interval(0.95)
+            if not (float(low) > 0 or float(high) < 0):
+                tied.append(i)
+    for i in [top, *tied]:
+        marks[i] = "tied" if tied else "best"
+    return marks
+
+
+def _or_none(x: float) -> float | None:
+    return None if math.isnan(x) else float(x)
+
+
+def to_frame(rows: Sequence[Row]) -> Any:
+    """A pandas DataFrame with the documented columns."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(r) for r in rows], columns=COLUMNS)
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The same as CSV, whose texts no spreadsheet takes for formulas."""
+    text: str = to_frame(rows).map(lambda v: escape.cell(v) if isinstance(v, str) else v).to_csv(index=False)
+    return text

@@ -1,0 +1,88 @@
+"""The files that a pipeline tabulates: leaderboard, verdicts, metrics for DVC, learning curves."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentbench.core.escape import cell
+from latentbench.records.record import write_atomically
+from latentbench.results.gather import Gathered
+from latentbench.results.leaderboard import Row, leaderboard, to_csv
+from latentbench.results.verdicts import ClaimVerdict, verdicts
+
+CURVE_COLUMNS = ["suite", "tier", "dataset", "method", "epoch", "loss"]
+#: What stands where there is no row: DVC warns of a file that is empty.
+NO_ROWS = "No record counts for a leaderboard. Runs of tier smoke never do.\n"
+
+
+def write_tables(folder: Path, gathered: Sequence[Gathered], markdown: str) -> None:
+    """Write leaderboard.csv, leaderboard.md, verdicts.json, metrics.json and curves.csv into `folder`.
+
+    DVC has a column for each number of metrics.json, so that holds the suites alone of which something was run here.
+    """
+    rows = [r for g in gathered for r in leaderboard(g)]
+    found = [v for g in gathered for v in verdicts(g)]
+    here = {g.loaded.suite.id for g in gathered if _ran_here(g)}
+    write_atomically(folder / "leaderboard.csv", to_csv(rows))
+    write_atomically(folder / "leaderboard.md", markdown or NO_ROWS)
+    write_atomically(folder / "verdicts.json", _json([v.as_dict() for v in found]))
+    own = metrics([r for r in rows if r.suite in here], [v for v in found if v.suite in here])
+    write_atomically(folder / "metrics.json", _json(own))
+    write_atomically(folder / "curves.csv", curves(gathered))
+
+
+def _ran_here(gathered: Gathered) -> bool:
+    """Whether any record that counts is no reference record; those lie by themselves, under other names."""
+    return any(path.name == "record.json" for path in gathered.shelf.paths.values())
+
+
+def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any]:
+    """Nested numbers for `dvc metrics`: suite, dataset, metric, method -> mean; and verdicts counted by word."""
+    out: dict[str, Any] = {}
+    for r in rows:
+        if r.mean is not None:
+            out.setdefault(r.suite, {}).setdefault(r.dataset, {}).setdefault(r.metric, {})[r.method] = r.mean
+    for v in found:
+        counts = out.setdefault(v.suite, {}).setdefault("verdicts", {})
+        counts[v.verdict] = counts.get(v.verdict, 0) + 1
+    return out
+
+
+def curves(gathered: Sequence[Gathered]) -> str:
+    """Training losses as CSV: mean over the seeds of each method, at the steps that all of them logged."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for g in gathered:
+        sums: dict[tuple[str, str, float], list[float]] = {}
+        for run, record in g.shelf.found.items():
+            path = g.shelf.paths[run].parent / "curve.csv"
+            if record.status == "finished" and record.curve is not None and path.is_file():
+                for epoch, loss in _curve(path):
+                    sums.setdefault((record.dataset, record.method, epoch), []).append(loss)
+        for (dataset, method, epoch), losses in sums.items():
+            named = map(cell, (g.loaded.suite.id, g.tier, dataset, method))
+            writer.writerow([*named, epoch, sum(losses) / len(losses)])
+    return text.getvalue()
+
+
+def _curve(path: Path) -> Iterator[tuple[float, float]]:
+    """Epochs and training losses of a learning curve; a line that is none is passed over."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as f:
+        for line in csv.DictReader(f):
+            try:
+                epoch, loss = float(line["epoch"]), float(line["loss"])
+            except (KeyError, TypeError, ValueError):
+                continue
+            if math.isfinite(epoch) and math.isfinite(loss):
+                yield round(epoch, 4), loss
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

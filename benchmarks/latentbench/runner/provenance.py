@@ -1,0 +1,84 @@
+"""Where a run happens: code revision, packages, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from latentbench.core.secrets import hide_in_arguments
+
+PACKAGES = ("latentbench", "torch", "lightning", "numpy", "scipy", "scikit-learn", "zuko", "datasets", "pandas")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Revision of the checkout that this package runs from, and whether its files differ from it."""
+    folder = Path(__file__).resolve().parents[3]
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(("git", *args), cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("rev-parse", "--is-inside-work-tree") != "true":
+        return None, None
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+_sent: list[str] = []
+
+
+def sent_by(command: Sequence[str]) -> None:
+    """From now on, this process works for a `command_line` of another machine."""
+    _sent[:] = command
+
+
+def command_line() -> list[str]:
+    """The command as typed, here or where the run was sent from, without the program's folder (which says where, not
+    what) and without secrets."""
+    if _sent:
+        return list(_sent)
+    return [Path(sys.argv[0]).name, *hide_in_arguments(sys.argv[1:])]
+
+
+def machine() -> str:
+    return f"{platform.system()} {platform.machine()}"
+
+
+def peak_memory(device: str) -> int | None:
+    """Peak bytes of this process so far (CPU), or of the CUDA allocator since it was last reset."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,178 @@
+"""wandb mirrors every run; our records stay the source of truth, and no run waits for or fails with wandb."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Literal
+
+from latentbench.core.console import note
+from latentbench.core.paths import stays_inside
+from latentbench.core.secrets import hide_in_arguments
+
+if TYPE_CHECKING:
+    from latentbench.planning.plan import RunSpec
+    from latentbench.records.record import Record
+
+Mode = Literal["online", "offline", "disabled"]
+PROJECT = "latentbench"
+#: Seconds that wandb has for starting; nobody waits for it meanwhile.
+INIT_TIMEOUT = 20.0
+#: Seconds that the end of a run waits for wandb.
+PATIENCE = 10.0
+
+Act = Callable[[Any], None]
+_given_up = Event()
+
+
+def default_mode() -> Mode:
+    """``WANDB_MODE`` if set; online if the user has logged in; else offline, which asks for nothing."""
+    named = os.environ.get("WANDB_MODE")
+    if named in ("online", "offline", "disabled"):
+        return named  # type: ignore[return-value]
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("://")[-1].split("/")[0]
+    try:
+        return "online" if netrc.netrc().authenticators(host) else "offline"
+    except (OSError, netrc.NetrcParseError):
+        return "offline"
+
+
+class Tracker:
+    """One wandb run, or nothing at all once wandb has failed.
+
+    A thread of its own talks to wandb, so that neither training nor evaluation waits for a network or a disk; `finish`
+    alone waits, `PATIENCE` seconds. Where wandb does not start, or does not end in time, this process tries no more.
+    """
+
+    def __init__(self, mode: Mode, folder: Path, **init: Any) -> None:
+        self._told: SimpleQueue[tuple[str, Act] | None] | None = None
+        if mode == "disabled" or _given_up.is_set():
+            return
+        self._told = SimpleQueue()
+        self._thread = Thread(target=_talk, args=(self._told, mode, folder, init), name="wandb", daemon=True)
+        self._thread.start()
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Mirror a row of the learning curve."""
+        values, step = {k: v for k, v in row.items() if k != "step"}, int(row["step"])
+        self._tell("log", lambda run: run.log(values, step=step))
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        def send(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Table(columns=columns, data=rows)})
+
+        self._tell("log a table", send)
+
+    def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
+        """Mirror the summary and end; at most `PATIENCE` seconds are spent on it."""
+
+        def send(run: Any) -> None:
+            run.summary.update(dict(summary))
+            run.finish(exit_code=int(failed))
+
+        if self._told is None:
+            return
+        self._tell("finish", send)
+        self._told.put(None)
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            _give_up(f"finish within {PATIENCE:.0f} s")
+        self._told = None
+
+    def _tell(self, what: str, act: Act) -> None:
+        if self._told is not None:
+            self._told.put((what, act))
+
+
+def _talk(told: SimpleQueue[tuple[str, Act] | None], mode: Mode, folder: Path, init: Mapping[str, Any]) -> None:
+    """Start a wandb run and pass on what is told of it, until there is no more or something fails."""
+    what = "start"
+    try:
+        run = _start(mode, folder, init)
+        while (next_one := told.get()) is not None:
+            what, act = next_one
+            act(run)
+    except Exception as e:  # whatever wandb raises, the run goes on
+        if what == "start":
+            _give_up(f"start ({type(e).__name__})")
+        else:
+            note(f"wandb could not {what} ({type(e).__name__}); the run goes on, its record is kept here")
+
+
+def _start(mode: Mode, folder: Path, init: Mapping[str, Any]) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    stays_inside(folder, folder.parent).mkdir(parents=True, exist_ok=True)
+    import wandb
+
+    settings = wandb.Settings(
+        console="off",
+        silent=True,
+        init_timeout=INIT_TIMEOUT,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        x_disable_meta=True,
+        disable_git=True,  # the address of a remote may hold a password
+        save_code=False,
+    )
+    with _command_line_without_secrets():
+        return wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            dir=str(folder),
+            mode=mode,
+            settings=settings,
+            reinit="finish_previous",
+            **init,
+        )
+
+
+@contextmanager
+def _command_line_without_secrets() -> Iterator[None]:
+    """wandb keeps the command line of the process, whatever its settings."""
+    typed = sys.argv
+    sys.argv = [*typed[:1], *hide_in_arguments(typed[1:])]
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+def _give_up(what: str) -> None:
+    if not _given_up.is_set():
+        _given_up.set()
+        note(f"wandb could not {what}; this and further runs go on without it, their records are kept here")
+
+
+def track_run(mode: Mode, folder: Path, spec: RunSpec, run_id: str) -> Tracker:
+    """A tracker for one run: configuration, and tags to find it by."""
+    return Tracker(
+        mode,
+        folder,
+        name=run_id,
+        group=spec.suite,
+        job_type="run",
+        tags=[spec.suite, spec.method, spec.dataset, spec.tier, f"seed-{spec.seed}"],
+        config={
+            "suite": spec.suite,
+            "suite_version": spec.suite_version,
+            "method": spec.method,
+            "dataset": spec.dataset,
+            "tier": spec.tier,
+            **spec.settled(),
+        },
+    )
+
+
+def summary_of(record: Record) -> dict[str, Any]:
+    """Final metrics, outcome and cost, as wandb's summary."""
+    values = {f"metric/{m.name}": m.value for m in record.metrics if m.value is not None}
+    return {**values, "status": record.status, **{f"cost/{k}": v for k, v in record.cost.model_dump().items()}}

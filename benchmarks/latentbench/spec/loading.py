@@ -1,0 +1,48 @@
+"""Suite files read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentbench.core.yamlfile import YamlFile, parse, read_yaml
+from latentbench.spec.files import find_suite, suite_files
+from latentbench.spec.matrix import expand_list, expand_mapping
+from latentbench.spec.suite import Suite
+
+__all__ = ["LoadedSuite", "find_suite", "load_suite", "suite_files"]
+
+
+@dataclass(frozen=True)
+class LoadedSuite:
+    """A suite and the file that it came from."""
+
+    suite: Suite
+    file: YamlFile
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+
+def load_suite(name_or_path: str | Path) -> LoadedSuite:
+    """Read and check a suite's form; `latentbench.spec.validation` checks what it says.
+
+    Raises:
+        UserError: with file and line, for anything that is not a suite.
+    """
+    path = name_or_path if isinstance(name_or_path, Path) else find_suite(name_or_path)
+    file = read_yaml(path)
+    if not isinstance(file.data, Mapping):
+        raise file.error("a suite is a mapping", fix="start with `id:`, `version:` and `paper:`")
+    data: dict[str, Any] = dict(file.data)
+    data["methods"] = expand_mapping(file, data.get("methods", {}), ("methods",))
+    for key in ("claims", "reported"):
+        if key in data:
+            data[key] = expand_list(file, data[key], (key,))
+    suite = parse(file, Suite, data=data)
+    if suite.id != path.stem:
+        raise file.error(f"id {suite.id!r} is not the file's name {path.stem!r}", ("id",), "make the two the same")
+    return LoadedSuite(suite, file)

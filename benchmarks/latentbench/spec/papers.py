@@ -1,0 +1,38 @@
+"""The catalogue of papers, ``suites/papers.yaml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from latentbench.core.errors import UserError
+from latentbench.core.paths import shown, suites_dir
+from latentbench.core.yamlfile import read_plain
+
+
+class PaperEntry(BaseModel):
+    """One paper of the catalogue; keys that are not needed here are kept out of the way."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str
+    title: str
+    family: str
+    scope: Literal["core", "extended", "pretrained", "theory"]
+    priority: int
+    arxiv: str | None = None
+    year: int | None = None
+    claim: str | None = None
+    small: str | None = None
+
+
+def catalogue() -> list[PaperEntry]:
+    """All papers, in the catalogue's order."""
+    path = suites_dir() / "papers.yaml"
+    try:
+        return TypeAdapter(list[PaperEntry]).validate_python(read_plain(path))
+    except ValidationError as e:
+        fault = e.errors(include_url=False)[0]
+        place = ".".join(str(p) for p in fault["loc"])
+        raise UserError(f"{place}: {fault['msg']}", where=shown(path), fix="restore it from git") from None

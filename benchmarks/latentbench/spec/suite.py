@@ -1,0 +1,273 @@
+"""The schema of a suite file: one paper's models, data, metrics, protocol, reported numbers and claims."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from latentbench.spec.protocol import Strict, Training
+
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,{}-]*$", max_length=80)]
+Globs = Annotated[list[str], Field(max_length=200)]
+#: A split expression: its numbers stay within what can be computed with.
+Expression = Annotated[str, Field(max_length=200)]
+#: Far more than any paper has; beyond them a file is no suite but an attempt on one's memory.
+MOST_SEEDS = 10_000
+LARGEST_SEED = (1 << 63) - 1
+TIERS = ("smoke", "cpu", "paper")
+Tier = Literal["smoke", "cpu", "paper"]
+
+
+class Code(Strict):
+    url: str
+    licence: str
+
+
+class Paper(Strict):
+    """The paper that a suite reruns; `quickstart` and users' own suites may describe what they are instead."""
+
+    title: str
+    authors: list[str] = Field(min_length=1)
+    year: int = Field(ge=1900, le=2100)
+    arxiv: str | None = None
+    venue: str | None = None
+    bibtex: str | None = None
+    code: Code | None = None
+
+
+class Limit(Strict):
+    """The first so many rows of a split."""
+
+    train: int | None = Field(None, ge=1)
+    valid: int | None = Field(None, ge=1)
+    test: int | None = Field(None, ge=1)
+
+
+class Override(Strict):
+    """Changes for the methods and datasets that the patterns match, laid over what stands above."""
+
+    methods: str = "*"
+    datasets: str = "*"
+    params: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    limit: Limit | None = None
+    preprocess: list[Any] | None = None
+
+    def matches(self, method: str, dataset: str) -> bool:
+        return fnmatchcase(method, self.methods) and fnmatchcase(dataset, self.datasets)
+
+
+class Dataset(Strict):
+    """A dataset of the registry with the preprocessing under which this suite uses it."""
+
+    source: str | None = Field(None, description="name in the registry, if it differs from the key")
+    protocol: str | None = Field(None, description="a split scheme of the registry entry")
+    split: dict[Literal["train", "valid", "test"], Expression] | None = None
+    preprocess: list[Any] = []
+    overlap: bool = Field(False, description="the paper itself measures on rows that it trains on")
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Self:
+        if self.protocol is not None and self.split is not None:
+            raise ValueError("`protocol` and `split` are both given; keep one")
+        return self
+
+
+class Method(Strict):
+    """A model with its parameters; `matrix` writes out one method per combination of its values."""
+
+    model: str
+    params: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    label: str | None = None
+    baseline: bool = False
+    exact: bool = Field(False, description="no randomness at all, so one seed says everything")
+    datasets: Globs = Field(["*"], description="the datasets that it is run on")
+
+    def runs_on(self, dataset: str) -> bool:
+        return any(fnmatchcase(dataset, g) for g in self.datasets)
+
+
+class Metric(Strict):
+    """A metric of the registry with its settings; without `methods` it is measured on every method."""
+
+    metric: str | None = Field(None, description="name in the registry, if it differs from the key")
+    settings: dict[str, Any] = {}
+    methods: Globs = ["*"]
+    datasets: Globs = ["*"]
+
+    def applies(self, method: str, dataset: str) -> bool:
+        return any(fnmatchcase(method, g) for g in self.methods) and any(fnmatchcase(dataset, g) for g in self.datasets)
+
+
+def _seeds(value: Any) -> Any:
+    """``3`` means seeds 0, 1, 2."""
+    if isinstance(value, bool) or not isinstance(value, int | list):
+        raise ValueError("seeds are a number of seeds or a list of them")
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError("at least one seed is needed")
+        if value > MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS} seeds")
+        return list(range(value))
+    return value
+
+
+class TierSpec(Strict):
+    """What one tier runs, and how it differs from the suite's own protocol."""
+
+    seeds: Annotated[list[int], BeforeValidator(_seeds)] = [0]
+    methods: Globs = ["*"]
+    datasets: Globs = ["*"]
+    training: dict[str, Any] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    limit: Limit = Limit()
+    overrides: list[Override] = Field([], max_length=200)
+    deviations: list[str] = Field([], description="how this tier departs from the paper's protocol")
+    cost: str | None = Field(None, description="measured or estimated cost, in words")
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if not seeds:
+            raise ValueError("at least one seed is needed")
+        if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError("seeds must be distinct and not negative")
+        if len(seeds) > MOST_SEEDS or max(seeds) > LARGEST_SEED:
+            raise ValueError(f"at most {MOST_SEEDS} seeds, none above {LARGEST_SEED}")
+        return seeds
+
+
+class Reported(Strict):
+    """A number that the paper (or, with its origin named, somebody else) prints."""
+
+    method: str
+    dataset: str
+    metric: str
+    value: float
+    std: float | None = Field(None, ge=0)
+    runs: int | None = Field(None, ge=1)
+    unit: str
+    table: str
+    source: str
+    origin: str = "paper_text"
+    note: str | None = None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the paper's own number."""
+        return self.origin in ("paper_text", "paper_table_extract", "authors_repo", "abstract")
+
+
+class _Claim(Strict):
+    id: Identifier
+    text: str
+    where: str
+    metric: str
+    dataset: str
+    tiers: list[Tier] = ["cpu", "paper"]
+
+
+class ValueClaim(_Claim):
+    """Metric of a method equals the reported value within a tolerance, in the metric's unit."""
+
+    kind: Literal["value"]
+    method: str
+    tolerance: float = Field(gt=0)
+    reported: float | None = Field(None, description="taken from the suite's `reported` if absent")
+
+
+class OrderClaim(_Claim):
+    """`better` beats `worse` on the metric, by `margin` (metric's unit) if the paper says so."""
+
+    kind: Literal["order"]
+    better: str
+    worse: str
+    margin: float = Field(0.0, ge=0)
+
+
+class TrendClaim(_Claim):
+    """The metric rises or falls along `methods`, each step of it (`strict`) or overall."""
+
+    kind: Literal["trend"]
+    methods: list[str] = Field(min_length=2, max_length=200)
+    direction: Literal["rises", "falls"]
+    form: Literal["strict", "overall"] = "strict"
+
+
+class BoundClaim(_Claim):
+    """The metric of a method stays above or below a number."""
+
+    kind: Literal["bound"]
+    method: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("give one of `at_least` and `at_most`")
+        return self
+
+
+Claim = Annotated[ValueClaim | OrderClaim | TrendClaim | BoundClaim, Field(discriminator="kind")]
+
+
+class ProtocolItem(Strict):
+    """One thing that a rerun needs to know, and how we know it."""
+
+    item: str
+    value: str
+    status: Literal["stated", "inferred", "unknown"]
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _sourced(self) -> Self:
+        if self.status == "inferred" and not self.source:
+            raise ValueError("an inferred item names its source")
+        return self
+
+
+class Suite(Strict):
+    """One suite file, after `matrix` entries have been written out."""
+
+    id: Identifier
+    version: int = Field(ge=1)
+    paper: Paper
+    summary: str | None = None
+    datasets: dict[Identifier, Dataset] = Field(min_length=1, max_length=200)
+    methods: dict[Identifier, Method] = Field(min_length=1, max_length=2000)
+    metrics: dict[Identifier, Metric] = Field(min_length=1, max_length=100)
+    training: Training = Training()
+    overrides: list[Override] = Field([], max_length=200)
+    tiers: dict[Tier, TierSpec] = Field(min_length=1)
+    preferred_tier: Tier | None = Field(None, description="what `latentbench run` takes if no tier is asked for")
+    reported: list[Reported] = Field([], max_length=5000)
+    claims: list[Claim] = Field([], max_length=1000)
+    protocol: list[ProtocolItem] = []
+
+    @model_validator(mode="after")
+    def _tier_exists(self) -> Self:
+        if self.preferred_tier is not None and self.preferred_tier not in self.tiers:
+            raise ValueError(f"preferred_tier {self.preferred_tier!r} is not among the tiers")
+        return self
+
+    @property
+    def default_tier(self) -> Tier:
+        """The tier of `latentbench run SUITE`: the preferred one, else cpu, else what there is."""
+        if self.preferred_tier is not None:
+            return self.preferred_tier
+        return next(t for t in ("cpu", "paper", "smoke") if t in self.tiers)
+
+    def metric_name(self, key: str) -> str:
+        """Registry name of a metric of this suite."""
+        return self.metrics[key].metric or key
+
+    def reported_for(self, method: str, dataset: str, metric: str) -> Reported | None:
+        """The paper's own number for a cell if there is one, else somebody else's."""
+        found = [r for r in self.reported if (r.method, r.dataset, r.metric) == (method, dataset, metric)]
+        return next((r for r in found if r.own), found[0] if found else None)

@@ -1,0 +1,297 @@
+"""Whether what a suite says can be done: names, parameters, capabilities, cells of claims. It imports no model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.paths import safe_name
+from latentbench.core.yamlfile import Path_
+from latentbench.data.registry import load_entry, names
+from latentbench.data.splits import parse
+from latentbench.spec.loading import LoadedSuite
+from latentbench.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
+from latentbench.spec.suite import Claim, OrderClaim, Override, TrendClaim, ValueClaim
+
+
+def problems(loaded: LoadedSuite) -> list[UserError]:
+    """Everything that is wrong with a suite whose form is right, each with file, line and the way to mend it."""
+    return [
+        *_names(loaded),
+        *_models(loaded),
+        *_datasets(loaded),
+        *_metrics(loaded),
+        *_selectors(loaded),
+        *_reported(loaded),
+        *_claims(loaded),
+    ]
+
+
+def _names(loaded: LoadedSuite) -> Iterator[UserError]:
+    """The names of method and dataset become the parts of a run's name, joined by ``--``, and must stay distinct."""
+    tables: list[tuple[str, Iterable[str]]] = [("methods", loaded.suite.methods), ("datasets", loaded.suite.datasets)]
+    for table, entries in tables:
+        seen: dict[str, str] = {}
+        for name in entries:
+            safe = safe_name(name)
+            if "--" in safe:
+                yield loaded.file.error(
+                    f"name {name!r} holds `--`, which parts names", (table, name), "one dash is free"
+                )
+            elif (other := seen.setdefault(safe, name)) != name:
+                yield loaded.file.error(
+                    f"names {other!r} and {name!r} are both {safe!r} in file names", (table, name), "rename one of them"
+                )
+
+
+def _models(loaded: LoadedSuite) -> Iterator[UserError]:
+    for name, method in loaded.suite.methods.items():
+        at: Path_ = ("methods", name)
+        if method.model not in models():
+            yield loaded.file.error(
+                f"unknown model {method.model!r}", (*at, "model"), did_you_mean(method.model, models())
+            )
+            continue
+        known = parameters(models()[method.model].target)
+        for param in method.params:
+            if param not in known:
+                yield loaded.file.error(
+                    f"model {method.model!r} has no parameter {param!r}",
+                    (*at, "params", param),
+                    did_you_mean(param, known) if known else "it has none",
+                )
+
+
+def _datasets(loaded: LoadedSuite) -> Iterator[UserError]:
+    for name, dataset in loaded.suite.datasets.items():
+        at: Path_ = ("datasets", name)
+        source = dataset.source or name
+        if source not in names():
+            place = (*at, "source") if dataset.source else at
+            yield loaded.file.error(f"unknown dataset {source!r}", place, did_you_mean(source, names()))
+            continue
+        try:
+            entry = load_entry(source)
+            scheme = dict(dataset.split) if dataset.split else entry.protocol(dataset.protocol)
+        except UserError as e:
+            yield loaded.file.error(e.what, (*at, "protocol"), e.fix)
+            continue
+        for role in ("train", "test"):
+            if role not in scheme:
+                yield loaded.file.error(
+                    f"dataset {name!r} has no {role} split here",
+                    at,
+                    f"give `protocol` ({', '.join(entry.protocols) or 'none declared'}) or `split`",
+                )
+        try:
+            rows = {k: s.rows for k, s in entry.splits.items()}
+            parts = {role: parse(expression, rows) for role, expression in scheme.items() if role in ("train", "test")}
+        except UserError as e:
+            yield loaded.file.error(e.what, (*at, "split"), e.fix)
+            continue
+        if not dataset.overlap and any(
+            a.name == b.name and a.listed is None and b.listed is None and a.start < b.stop and b.start < a.stop
+            for a in parts.get("train", [])
+            for b in parts.get("test", [])
+        ):
+            yield loaded.file.error(
+                f"dataset {name!r} is tested on rows that it is trained on",
+                (*at, "split"),
+                "choose another split, or say `overlap: true` where the paper does the same",
+            )
+
+
+def _entry(loaded: LoadedSuite, key: str) -> MetricEntry | None:
+    return metrics().get(loaded.suite.metric_name(key))
+
+
+def _metrics(loaded: LoadedSuite) -> Iterator[UserError]:
+    suite = loaded.suite
+    for key, metric in suite.metrics.items():
+        at: Path_ = ("metrics", key)
+        entry = _entry(loaded, key)
+        if entry is None:
+            place = (*at, "metric") if metric.metric else at
+            yield loaded.file.error(
+                f"unknown metric {suite.metric_name(key)!r}", place, did_you_mean(suite.metric_name(key), metrics())
+            )
+            continue
+        yield from _settings(loaded, key, entry, metric.settings, (*at, "settings"))
+        for method, spec in suite.methods.items():
+            model = models().get(spec.model)
+            used = any(metric.applies(method, d) and spec.runs_on(d) for d in suite.datasets)
+            if model is not None and used and (lacks := missing(model, entry)):
+                yield loaded.file.error(
+                    f"metric {key!r} needs {lacks}, which model {spec.model!r} of method {method!r} lacks",
+                    at,
+                    f"leave the method out with `methods:` in metric {key!r}",
+                )
+        for dataset, data in suite.datasets.items():
+            if not entry.data or not any(
+                metric.applies(n, dataset) and m.runs_on(dataset) for n, m in suite.methods.items()
+            ):
+                continue
+            if (data.source or dataset) in names():
+                yield from _data_needs(loaded, key, entry, dataset, data.source or dataset)
+    for tier, tier_spec in suite.tiers.items():
+        yield from _changes(loaded, tier_spec.metrics, ("tiers", tier, "metrics"))
+        for i, override in enumerate(tier_spec.overrides):
+            yield from _changes(loaded, override.metrics, ("tiers", tier, "overrides", i, "metrics"))
+    for i, override in enumerate(suite.overrides):
+        yield from _changes(loaded, override.metrics, ("overrides", i, "metrics"))
+
+
+def _changes(loaded: LoadedSuite, changes: dict[str, dict[str, Any]], at: Path_) -> Iterator[UserError]:
+    for key, settings in changes.items():
+        if key not in loaded.suite.metrics:
+            yield loaded.file.error(
+                f"no metric {key!r} in this suite", (*at, key), did_you_mean(key, loaded.suite.metrics)
+            )
+        elif (entry := _entry(loaded, key)) is not None:
+            yield from _settings(loaded, key, entry, settings, (*at, key))
+
+
+def _settings(
+    loaded: LoadedSuite, key: str, entry: MetricEntry, settings: dict[str, Any], at: Path_
+) -> Iterator[UserError]:
+    for name, value in settings.items():
+        if name not in entry.settings:
+            hint = did_you_mean(name, entry.settings) if entry.settings else "it has none"
+            yield loaded.file.error(f"metric {key!r} has no setting {name!r}", (*at, name), hint)
+            continue
+        default, lowest = entry.settings[name], entry.lowest.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(default, int | float) and not isinstance(default, bool) and not number:
+            yield loaded.file.error(f"{name} of metric {key!r} is {value!r}", (*at, name), "give a number")
+        elif number and lowest is not None and not value >= lowest:
+            yield loaded.file.error(f"{name} of metric {key!r} is {value}", (*at, name), f"give {lowest:g} or more")
+
+
+def missing(model: ModelEntry, metric: MetricEntry) -> str:
+    """The capabilities that a metric needs and a model lacks, in words; empty if there are none."""
+    lacks = [n for n in metric.needs if not any(option in model.can for option in n.split("|"))]
+    return " and ".join(n.replace("|", " or ") for n in lacks)
+
+
+def _data_needs(loaded: LoadedSuite, key: str, entry: MetricEntry, dataset: str, source: str) -> Iterator[UserError]:
+    data = load_entry(source)
+    offers = {
+        "oracle": data.oracle is not None,
+        "factors": bool(data.factors),
+        "labels": "y" in data.columns,
+        "images": data.modality == "image",
+    }
+    for need in entry.data:
+        if not offers.get(need, False):
+            yield loaded.file.error(
+                f"metric {key!r} needs {need}, which dataset {dataset!r} lacks",
+                ("metrics", key),
+                f"leave the dataset out with `datasets:` in metric {key!r}",
+            )
+
+
+def _selectors(loaded: LoadedSuite) -> Iterator[UserError]:
+    """Patterns that select nothing are misspelt."""
+    suite = loaded.suite
+    for name, method in suite.methods.items():
+        yield from _globs(loaded, method.datasets, suite.datasets, ("methods", name, "datasets"))
+    for key, metric in suite.metrics.items():
+        yield from _globs(loaded, metric.methods, suite.methods, ("metrics", key, "methods"))
+        yield from _globs(loaded, metric.datasets, suite.datasets, ("metrics", key, "datasets"))
+    for tier, spec in suite.tiers.items():
+        yield from _globs(loaded, spec.methods, suite.methods, ("tiers", tier, "methods"))
+        yield from _globs(loaded, spec.datasets, suite.datasets, ("tiers", tier, "datasets"))
+    places: list[tuple[Path_, Override]] = [(("overrides", i), o) for i, o in enumerate(suite.overrides)]
+    places += [(("tiers", t, "overrides", i), o) for t, s in suite.tiers.items() for i, o in enumerate(s.overrides)]
+    for at, override in places:
+        yield from _globs(loaded, [override.methods], suite.methods, (*at, "methods"))
+        yield from _globs(loaded, [override.datasets], suite.datasets, (*at, "datasets"))
+
+
+def _globs(loaded: LoadedSuite, patterns: Iterable[str], table: Iterable[str], at: Path_) -> Iterator[UserError]:
+    table = list(table)
+    for i, pattern in enumerate(patterns):
+        if not any(fnmatchcase(name, pattern) for name in table):
+            place = (*at, i) if (*at, i) in loaded.file.lines else at
+            yield loaded.file.error(
+                f"{at[-1]} pattern {pattern!r} selects nothing", place, did_you_mean(pattern, table)
+            )
+
+
+def _reported(loaded: LoadedSuite) -> Iterator[UserError]:
+    suite = loaded.suite
+    for i, r in enumerate(suite.reported):
+        at: Path_ = ("reported", i)
+        yield from _cell(loaded, f"reported number {i + 1}", [r.method], r.dataset, r.metric, at)
+        entry = _entry(loaded, r.metric) if r.metric in suite.metrics else None
+        if entry is not None and r.unit != entry.unit:
+            yield loaded.file.error(
+                f"reported number {i + 1} is in {r.unit!r}, metric {r.metric!r} in {entry.unit!r}",
+                (*at, "unit"),
+                "convert it, and say so in `note`",
+            )
+
+
+def _claims(loaded: LoadedSuite) -> Iterator[UserError]:
+    suite = loaded.suite
+    seen: set[str] = set()
+    for i, claim in enumerate(suite.claims):
+        at: Path_ = ("claims", i)
+        if claim.id in seen:
+            yield loaded.file.error(f"claim {claim.id!r} stands twice", (*at, "id"), "give each its own id")
+        seen.add(claim.id)
+        wrong = list(_cell(loaded, f"claim {claim.id!r}", _methods_of(claim), claim.dataset, claim.metric, at))
+        yield from wrong
+        if (
+            not wrong
+            and isinstance(claim, ValueClaim)
+            and claim.reported is None
+            and suite.reported_for(claim.method, claim.dataset, claim.metric) is None
+        ):
+            yield loaded.file.error(
+                f"claim {claim.id!r} has no reported number", at, "add it under `reported`, or give `reported` here"
+            )
+        if not any(tier in suite.tiers for tier in claim.tiers):
+            yield loaded.file.error(
+                f"claim {claim.id!r} is judged at no tier of this suite",
+                (*at, "tiers"),
+                "the suite has " + ", ".join(suite.tiers),
+            )
+
+
+def _methods_of(claim: Claim) -> list[str]:
+    if isinstance(claim, OrderClaim):
+        return [claim.better, claim.worse]
+    return list(claim.methods) if isinstance(claim, TrendClaim) else [claim.method]
+
+
+def _cell(
+    loaded: LoadedSuite, what: str, methods: list[str], dataset: str, metric: str, at: Path_
+) -> Iterator[UserError]:
+    suite = loaded.suite
+    tables: list[tuple[str, str, list[str]]] = [
+        *(("method", m, list(suite.methods)) for m in methods),
+        ("dataset", dataset, list(suite.datasets)),
+        ("metric", metric, list(suite.metrics)),
+    ]
+    for kind, name, table in tables:
+        if name not in table:
+            yield loaded.file.error(
+                f"{what} names {kind} {name!r}, which this suite does not have", at, _near(name, table)
+            )
+            return
+    for method in methods:
+        if not suite.metrics[metric].applies(method, dataset) or not suite.methods[method].runs_on(dataset):
+            yield loaded.file.error(
+                f"{what} is about {metric!r} of {method!r} on {dataset!r}, which this suite does not measure",
+                at,
+                f"widen `methods` or `datasets` of metric {metric!r}",
+            )
+
+
+def _near(name: str, table: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(table), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "it has " + ", ".join(list(table)[:12])
