@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 
 import click
-from bench import report
 from rich.console import Console
 
+from perf import report
 from perf.figures import Benchmark, Figure
 from perf.machine import surroundings
 

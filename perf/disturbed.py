@@ -121,8 +121,7 @@ class Place:
 
 def lengthen(place: Place, suite: str, epochs: int) -> None:
     """Put a shipped suite into the place, with `epochs` at tier smoke."""
-    (path,) = REPOSITORY.glob(f"suites/**/{suite}.yaml")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = yaml.safe_load((REPOSITORY / "suites" / suite / "suite.yaml").read_text(encoding="utf-8"))
     smoke = data["tiers"]["smoke"]
     for owner in (smoke, *smoke.get("overrides", ())):
         if "epochs" in owner.get("training", ()):

@@ -36,11 +36,12 @@ Mutator = Callable[[bytes, random.Random], bytes]
 def suite(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
     """A suite file, read, checked and planned at each tier."""
     import yaml
-    from bench import mutations
-    from latentbench.core.paths import suites_dir
     from latentbench.planning.plan import plan
+    from latentbench.spec.files import suite_files
     from latentbench.spec.loading import load_suite
     from latentbench.spec.validation import problems
+
+    from perf import mutations
 
     path = folder / "fuzz.yaml"
 
@@ -64,13 +65,13 @@ def suite(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
         except (yaml.YAMLError, ValueError, TypeError, RecursionError):
             return mutations.raw(data, rng)
 
-    files = sorted(p for p in suites_dir().rglob("*.yaml") if p.name != "papers.yaml")
-    seeds = [p.read_bytes().replace(f"id: {p.stem}".encode(), b"id: fuzz", 1) for p in files]
+    files = suite_files()
+    seeds = [p.read_bytes().replace(f"id: {name}".encode(), b"id: fuzz", 1) for name, p in files.items()]
     return read, mutate, [s for s in seeds if len(s) < LONGEST]
 
 
 def _json_mutator(data: bytes, rng: random.Random) -> bytes:
-    from bench import mutations
+    from perf import mutations
 
     if rng.random() < 0.3:
         return mutations.raw(data, rng)
@@ -126,9 +127,10 @@ def checkpoint(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
     import hashlib
 
     import torch
-    from bench import mutations
     from latentbench.runner.checkpoints import Checkpoints, pack
     from safetensors.torch import save
+
+    from perf import mutations
 
     state = {
         "finished": False,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from latentbench.core.paths import suites_dir
+from latentbench.spec.files import suite_files
 
 from perf.figures import Figure
 from perf.timing import interleaved, seconds
@@ -41,8 +41,8 @@ def pipeline(quick: bool) -> list[Figure]:
 def _finished(tree: Path, count: int | None) -> int:
     """A clone in which everything is done, with copies of a suite where more are asked for; how many suites it has."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(tree)], check=True)
-    suites = [p.stem for p in sorted(suites_dir().rglob("*.yaml")) if p.name != "papers.yaml"]
-    small = yaml.safe_load((tree / "suites/quickstart.yaml").read_text())
+    suites = list(suite_files())
+    small = yaml.safe_load((tree / "suites/quickstart/suite.yaml").read_text())
     for i in range(max(0, (count or 0) - len(suites))):
         suites.append(f"copy-{i}")
         (tree / f"suites/copy-{i}.yaml").write_text(yaml.safe_dump(small | {"id": f"copy-{i}"}, sort_keys=False))

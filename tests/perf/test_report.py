@@ -2,9 +2,9 @@ import io
 import json
 
 import pytest
-from bench import report
 from rich.console import Console
 
+from perf import report
 from perf.figures import Figure
 
 

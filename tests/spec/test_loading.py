@@ -22,12 +22,12 @@ def test_a_suite_is_read_whole(project):
 
 
 def test_a_suite_has_several_names(project):
-    (project.root / "suites/vae").mkdir()
-    path = project.root / "suites/vae/small.yaml"
+    (project.root / "suites/small").mkdir()
+    path = project.root / "suites/small/suite.yaml"
     path.write_text(TEXT)
     other = project.write("other", TEXT.replace("id: small", "id: other"))
     assert suite_files() == {"other": other, "small": path}
-    assert find_suite("small") == find_suite("vae/small") == path
+    assert find_suite("small") == path
     assert load_suite(str(path)).suite == load_suite("small").suite
 
 

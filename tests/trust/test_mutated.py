@@ -15,7 +15,6 @@ from functools import cache
 import pytest
 import torch
 import yaml
-from bench import mutations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from latentbench.core.errors import UserError
@@ -29,6 +28,7 @@ from latentbench.spec.loading import load_suite
 from latentbench.spec.validation import problems
 from safetensors.torch import save
 
+from perf import mutations
 from tests.project import REPOSITORY
 
 SUITES = sorted(p for p in (REPOSITORY / "suites").rglob("*.yaml") if p.name != "papers.yaml")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "check suites/vae/iwae.yaml",
+        "check suites/iwae/suite.yaml",
         "check my-plugins/my_model.py        models and metrics in a module of your own",
         "check my-plugins                    everything in a folder: modules, datasets/*.yaml, suites/*.yaml",
     ),

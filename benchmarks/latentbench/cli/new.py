@@ -17,7 +17,7 @@ from latentbench.spec.registry import METRICS, MODELS
 
 #: kind -> (template, where it goes below the folder), for each file that is written.
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
-    "suite": (("suite.yaml.txt", "suites/{name}.yaml"),),
+    "suite": (("suite.yaml.txt", "suites/{name}/suite.yaml"),),
     "model": (("model.py.txt", "{module}.py"),),
     "metric": (("metric.py.txt", "{module}.py"),),
     "dataset": (("dataset.yaml.txt", "datasets/{name}.yaml"), ("generator.py.txt", "{module}.py")),

@@ -29,7 +29,7 @@ def command(ctx: click.Context, suites: tuple[str, ...]) -> None:
 
     Prints a line for each fault, with file and line; exits with 2 if there is any.
     """
-    from latentbench.spec.loading import find_suite, suite_files
+    from latentbench.spec.loading import find_suite, suite_files, suite_id
 
     paths = [find_suite(s) for s in suites] if suites else list(suite_files().values())
     faults: list[UserError] = []
@@ -37,7 +37,7 @@ def command(ctx: click.Context, suites: tuple[str, ...]) -> None:
         found = check(path)
         faults += found
         if not found:
-            click.echo(printable(f"ok: {path.stem}"))
+            click.echo(printable(f"ok: {suite_id(path)}"))
     for fault in faults:
         note(f"error: {fault}")
     ctx.exit(2 if faults else 0)

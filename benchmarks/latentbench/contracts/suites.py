@@ -17,7 +17,7 @@ from latentbench.runner.experiment import load_data
 from latentbench.runner.local import run_all
 from latentbench.runner.preflight import check_models
 from latentbench.runner.settings import Settings, Told
-from latentbench.spec.loading import LoadedSuite, load_suite
+from latentbench.spec.loading import LoadedSuite, load_suite, suite_id
 from latentbench.spec.registry import find_model
 from latentbench.spec.validation import problems
 
@@ -27,7 +27,7 @@ ROWS = 48
 
 def check_suite(path: Path, tell: Callable[[str], None] = lambda _: None) -> Iterator[Finding]:
     """The findings on a suite file, in the order in which they come."""
-    name = path.stem
+    name = suite_id(path)
     try:
         loaded = load_suite(path)
         faults = problems(loaded) or [

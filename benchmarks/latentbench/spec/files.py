@@ -1,4 +1,4 @@
-"""Where suite files are."""
+"""Where suite files are: ``suites/<paper-id>/suite.yaml``, and ``suites/<id>.yaml`` for a suite that needs no folder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from pathlib import Path
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import shown, suites_dir
 
+#: A suite's file in its paper's folder, whose name is then the suite's id.
+SUITE = "suite.yaml"
+
+
+def suite_id(path: Path) -> str:
+    """The id that a suite's file must have: its folder's name for ``suite.yaml``, else its own."""
+    return path.resolve().parent.name if path.name == SUITE else path.stem
+
 
 def suite_files() -> dict[str, Path]:
-    """Every suite file by its id, sorted: ``suites/<id>.yaml`` and ``suites/<family>/<id>.yaml``."""
+    """Every suite file by its id, sorted."""
     root = suites_dir()
-    files = [p for p in (*root.glob("*.yaml"), *root.glob("*/*.yaml")) if p.name != "papers.yaml"]
-    return {p.stem: p for p in sorted(files, key=lambda p: p.stem)}
+    files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != "papers.yaml"]
+    return {suite_id(p): p for p in sorted(files, key=suite_id)}
 
 
 def find_suite(name: str) -> Path:
-    """A suite's file by id, by ``family/id``, or by path.
+    """A suite's file by id or by path.
 
     Raises:
         UserError: there is none.
@@ -24,7 +32,6 @@ def find_suite(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     files = suite_files()
-    key = name.rsplit("/", 1)[-1]
-    if key in files and (("/" not in name) or files[key].parent.name == name.rsplit("/", 1)[0]):
-        return files[key]
+    if name in files:
+        return files[name]
     raise UserError(f"unknown suite {name!r}", where=shown(suites_dir()), fix=did_you_mean(name, files))

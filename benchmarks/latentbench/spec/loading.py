@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.yamlfile import YamlFile, parse, read_yaml
-from latentbench.spec.files import find_suite, suite_files
+from latentbench.spec.files import find_suite, suite_files, suite_id
 from latentbench.spec.matrix import expand_list, expand_mapping
 from latentbench.spec.suite import Suite
 
-__all__ = ["LoadedSuite", "find_suite", "load_suite", "suite_files"]
+__all__ = ["LoadedSuite", "find_suite", "load_suite", "suite_files", "suite_id"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def load_suite(name_or_path: str | Path) -> LoadedSuite:
         if key in data:
             data[key] = expand_list(file, data[key], (key,))
     suite = parse(file, Suite, data=data)
-    if suite.id != path.stem:
-        raise file.error(f"id {suite.id!r} is not the file's name {path.stem!r}", ("id",), "make the two the same")
+    if suite.id != (name := suite_id(path)):
+        which = "folder" if path.stem != name else "file"
+        raise file.error(f"id {suite.id!r} is not the {which}'s name {name!r}", ("id",), "make the two the same")
     return LoadedSuite(suite, file)
