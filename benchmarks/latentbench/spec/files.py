@@ -1,4 +1,4 @@
-"""Where suite files are: ``suites/<paper-id>/suite.yaml``, and ``suites/<id>.yaml`` for a suite that needs no folder."""
+"""Where suite files are: ``suites/<paper-id>/suite.yaml``, or ``suites/<id>.yaml`` for one that needs no folder."""
 
 from __future__ import annotations
 
