@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from latentbench.runner.compiling import WARM, Timed, timing_of
+from latentbench.acceleration.compiling import WARM, Timed, timing_of
 
 from perf.figures import Figure
 from perf.harness import Model, quiet, trained

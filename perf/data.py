@@ -24,7 +24,7 @@ from latentbench.core.imports import load
 from latentbench.data.generated import rooms, sprites
 from latentbench.data.preprocess import build
 from latentbench.data.registry import Column, load_entry
-from latentbench.runner.local import cores
+from latentbench.scheduling.local import cores
 from latentbench.training.source import Source
 from torch.utils.data import DataLoader, Dataset
 
@@ -197,7 +197,7 @@ def _planar() -> list[Figure]:
 
 
 _OPEN = """
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 open_dataset("mnist-shaped").split("train")["x"][:128].astype("float32")
 """
 _PREPARE = """

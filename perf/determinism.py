@@ -14,8 +14,8 @@ from pathlib import Path
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.record import Record
 from latentbench.records.vouching import OF_THE_MACHINE
-from latentbench.runner.local import run_all
-from latentbench.runner.settings import Settings
+from latentbench.running.settings import Settings
+from latentbench.scheduling.local import run_all
 from latentbench.spec.loading import load_suite, suite_files
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 from latentbench.records.record import Record
-from latentbench.runner.checkpoints import SUFFIX, VALUES
+from latentbench.running.checkpoints import SUFFIX, VALUES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

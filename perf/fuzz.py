@@ -106,10 +106,10 @@ def record(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
 
 def rebuild(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
     """A record as `replay` and `verify` take it up: specification, hashes, identities, files."""
+    from latentbench.audit.rebuild import rebuild as rebuilt
+    from latentbench.audit.verify import verify
     from latentbench.core.seeds import derive
     from latentbench.records.record import read_record
-    from latentbench.runner.rebuild import rebuild as rebuilt
-    from latentbench.runner.verify import verify
 
     path = folder / "record.json"
 
@@ -127,7 +127,7 @@ def checkpoint(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
     import hashlib
 
     import torch
-    from latentbench.runner.checkpoints import Checkpoints, pack
+    from latentbench.running.checkpoints import Checkpoints, pack
     from safetensors.torch import save
 
     from perf import mutations

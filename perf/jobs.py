@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 from latentbench.records.record import Record
 
 from perf.figures import Figure

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from latentbench.core.paths import results_dir
-from latentbench.data.store import content_hash_if_known
+from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import run_folder
 from latentbench.records.record import Cost, Measured, Provenance, Record, seal
-from latentbench.runner.recording import metric_identity
+from latentbench.running.recording import metric_identity
 from latentbench.spec.loading import load_suite
 
 SUITE = "large"

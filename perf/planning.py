@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from latentbench.core.memory import STILL
+from latentbench.core.file_cache import STILL
 from latentbench.spec.registry import add_folder
 
 from perf.figures import Figure
@@ -176,7 +176,7 @@ class _Laps:
 
 
 def _plan(lap: _Laps, seeds: int | None) -> int:
-    from latentbench.data.store import content_hash_if_known
+    from latentbench.data.dataset import content_hash_if_known
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite
     from latentbench.spec.validation import problems

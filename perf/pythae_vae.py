@@ -98,7 +98,7 @@ def pythae(quick: bool) -> list[Figure]:
 def _images(n: int) -> tuple[Tensor, str]:
     """(n, 28, 28) uint8, and which they are."""
     if os.environ.get("LATENTBENCH_MIRROR"):
-        from latentbench.data.store import open_dataset
+        from latentbench.data.dataset import open_dataset
 
         return torch.from_numpy(open_dataset("mnist").split("train")["x"][:n].copy()), "MNIST"
     return torch.from_numpy(generate(n, np.random.default_rng(0))["x"]), "grey images of MNIST's shape"

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from latentbench.core.paths import results_dir
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.record import Record
-from latentbench.runner.local import run_all
-from latentbench.runner.settings import Settings
+from latentbench.running.settings import Settings
+from latentbench.scheduling.local import run_all
 from latentbench.spec import registry
 from latentbench.spec.loading import load_suite
 
@@ -141,7 +141,7 @@ def _executor(case: str) -> Callable[[list[RunSpec], Settings, Any], None]:
 
     def on_ray(specs: list[RunSpec], settings: Settings, done: Any) -> None:
         import ray
-        from latentbench.runner.executors.ray import RayExecutor
+        from latentbench.scheduling.executors.ray import RayExecutor
 
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         ray.init("local", num_cpus=int(workers), include_dashboard=False, log_to_driver=False, logging_level="ERROR")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import yaml
-from latentbench.core.memory import STILL
+from latentbench.core.file_cache import STILL
 from latentbench.core.paths import suites_dir
 
 from perf.figures import Figure

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from latentbench.core.paths import results_dir
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import run_folder
-from latentbench.runner.one import perform
-from latentbench.runner.settings import Settings
-from latentbench.runner.tracking import Mode
+from latentbench.running.one import perform
+from latentbench.running.settings import Settings
+from latentbench.scheduling.tracking import Mode
 from latentbench.spec.loading import load_suite
 from safetensors.torch import load_file
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from latentbench.core.paths import results_dir
-from latentbench.data.store import content_hash_if_known
+from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.record import Cost, Measured, Provenance, Record, Status, write_record

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from latentbench.cli.metric import ALSO_CALLED
+from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
-from latentbench.data.store import open_dataset
 from latentbench.metrics.catalog import METRICS
 
 from tests.project import write_made_up

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from latentbench.records.declared import read_declared
-from latentbench.runner import local
+from latentbench.scheduling import local
 
 from tests.project import write_made_up
 

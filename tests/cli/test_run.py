@@ -346,7 +346,7 @@ def test_what_is_there_reaches_nobody_and_damaged_records_are_done_again(project
     (lost,) = project.results.glob("runs/small/wide--*/record.json")
     lost.write_text("{}")
 
-    from latentbench.runner import local
+    from latentbench.scheduling import local
 
     asked = []
     carry_out = local.run_all

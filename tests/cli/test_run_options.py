@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from latentbench.runner import local
-from latentbench.runner.settings import CHECKPOINT_SECONDS
+from latentbench.running.settings import CHECKPOINT_SECONDS
+from latentbench.scheduling import local
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from latentbench.runner.lease import Lease
-from latentbench.runner.store import Store
+from latentbench.scheduling.lease import Lease
+from latentbench.scheduling.object_store import Store
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from latentbench.core.errors import UserError
 from latentbench.data import api
+from latentbench.data.dataset import open_dataset
 from latentbench.data.describe import contact_sheet, describe
 from latentbench.data.progress import silent
-from latentbench.data.store import open_dataset
 from PIL import Image
 
 from .tiny import idx, mnist_entry, mnist_files

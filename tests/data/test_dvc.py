@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from latentbench.data.api import status, verify
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 
 from tests.project import REPOSITORY
 

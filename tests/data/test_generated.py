@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 from latentbench.data.columns import Indexed
+from latentbench.data.dataset import open_dataset
 from latentbench.data.generated import gaussians, planar, rooms, series, sprites, structures
 from latentbench.data.generated.grid import Grid
 from latentbench.data.progress import silent
 from latentbench.data.registry import read_entry, resolve
-from latentbench.data.store import open_dataset
 from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal

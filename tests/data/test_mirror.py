@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 import pytest
 from latentbench.data.api import verify
+from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
 from latentbench.data.registry import read_entry
-from latentbench.data.store import open_dataset
 
 from .conftest import REGISTRY
 

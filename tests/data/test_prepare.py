@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from latentbench.core.errors import UserError
 from latentbench.data import arrow
 from latentbench.data.columns import Chunk, Ragged
+from latentbench.data.dataset import content_hash_if_known, open_dataset
 from latentbench.data.prepare import prepare, prepared_dir, read_manifest
 from latentbench.data.progress import silent
 from latentbench.data.registry import Column, Entry, load_entry
-from latentbench.data.store import content_hash_if_known, open_dataset
 
 from .tiny import entry, mnist_entry, mnist_files
 
@@ -256,7 +256,7 @@ def test_what_a_killed_process_left_is_swept(workplace, tiny):
 
 def test_two_processes_at_once(workplace, tiny):
     code = (
-        "import sys; from latentbench.data.store import open_dataset;"
+        "import sys; from latentbench.data.dataset import open_dataset;"
         "d = open_dataset('tiny'); print(d.content_hash, int(d.split('train')['x'].sum()))"
     )
     root = Path(__file__).resolve().parents[2]

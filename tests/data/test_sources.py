@@ -12,10 +12,10 @@ import pytest
 from latentbench.core.errors import UserError
 from latentbench.data import download as dl
 from latentbench.data import sources
+from latentbench.data.dataset import open_dataset
 from latentbench.data.download import SourceError, download
 from latentbench.data.progress import silent
 from latentbench.data.registry import load_entry
-from latentbench.data.store import open_dataset
 
 from .tiny import mnist_entry, mnist_files, sha
 

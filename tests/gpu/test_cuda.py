@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latentbench.acceleration.stacks import run_stacks
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.runner.one import perform
-from latentbench.runner.settings import Settings
-from latentbench.runner.stacks import run_stacks
+from latentbench.running.one import perform
+from latentbench.running.settings import Settings
 from latentbench.spec.loading import load_suite
 
-from tests.runner.test_stacks_draws import VAE as DRAWS
+from tests.acceleration.test_stacks_draws import VAE as DRAWS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

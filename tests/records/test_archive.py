@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from filelock import FileLock
+from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
-from latentbench.data.store import open_dataset
 from latentbench.records.archive import collect, lock_path, running
 from latentbench.spec import registry
 

@@ -6,10 +6,10 @@ import json
 import os
 
 import pytest
-from latentbench.core import memory
+from latentbench.core import file_cache
 from latentbench.core.errors import UserError
+from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
-from latentbench.data.store import open_dataset
 from latentbench.records import record as form
 from latentbench.records.archive import collect, finished
 from latentbench.records.intact import Intact
@@ -21,7 +21,7 @@ from tests.project import write_made_up
 @pytest.fixture
 def sealed(project, monkeypatch):
     """A run and the file of its record."""
-    monkeypatch.setattr(memory, "STILL", -1)
+    monkeypatch.setattr(file_cache, "STILL", -1)
     open_dataset("line", silent)
     run = project.plan("cpu")[0]
     path = write_made_up(run, {"nll": 1.5})

@@ -9,7 +9,7 @@ from latentbench.data.registry import load_entry
 from latentbench.records.record import Cost, read_record, write_record
 from latentbench.results.costs import MARGIN, Estimate, Known, from_pilot, total
 from latentbench.results.work import _rows, evaluation_factors
-from latentbench.runner.pilot import Pilot
+from latentbench.running.pilot import Pilot
 
 from tests.project import write_made_up
 

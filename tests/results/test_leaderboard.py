@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 from latentbench.results.gather import best_tier, gather, has_records
 from latentbench.results.leaderboard import COLUMNS, leaderboard, to_frame
 from scipy import stats

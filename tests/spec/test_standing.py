@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from latentbench.core import memory
+from latentbench.core import file_cache
 from latentbench.core.plugins import VARIABLE
 from latentbench.spec import loading, registry
 from latentbench.spec.standing import papers, states, suites
@@ -20,7 +20,7 @@ MODELS = {"mine": ModelEntry("mine_too:Mine", frozenset({"Trainable", "ExactLike
 @pytest.fixture
 def remembered(project, shared_data, tmp_path, monkeypatch):
     """A project whose files are all old enough to be remembered, with data entries of its own."""
-    monkeypatch.setattr(memory, "STILL", -1)
+    monkeypatch.setattr(file_cache, "STILL", -1)
     shutil.copytree(shared_data / "registry", tmp_path / "data/registry")
     monkeypatch.setenv("LATENTBENCH_DATA", str(tmp_path / "data"))
     return project

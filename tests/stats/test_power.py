@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from latentbench.core.errors import UserError
+from latentbench.stats.hypothesis_tests import Contrast, independent, one_sample
 from latentbench.stats.power import CAP, one_sided_power, seeds_to_show_all, seeds_to_show_any, seeds_without_spread
-from latentbench.stats.tests import Contrast, independent, one_sample
 from statsmodels.stats.power import TTestPower, tt_ind_solve_power
 
 

@@ -5,6 +5,7 @@ import pytest
 from latentbench.stats import simulate
 from latentbench.stats.claims import decide, judge_bound, judge_order, judge_trend, judge_value
 from latentbench.stats.conditions import beyond, within
+from latentbench.stats.hypothesis_tests import holm, independent, one_sample, paired
 from latentbench.stats.simulate import (
     FALSE_AT_THE_LIMIT,
     TRUE_AT_THE_LIMIT,
@@ -13,7 +14,6 @@ from latentbench.stats.simulate import (
     wrong_against,
     wrong_reproduced,
 )
-from latentbench.stats.tests import holm, independent, one_sample, paired
 
 ALPHA, REPETITIONS = 0.05, 4000
 LIMIT = ALPHA + 4 * math.sqrt(ALPHA * (1 - ALPHA) / REPETITIONS)

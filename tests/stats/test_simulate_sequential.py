@@ -3,10 +3,10 @@ import math
 import numpy as np
 import pytest
 from latentbench.stats.claims import judge_bound, settle
+from latentbench.stats.hypothesis_tests import one_sample
 from latentbench.stats.sequential import Looks, combined, planner
 from latentbench.stats.simulate import FALSE_AT_THE_LIMIT, TRUE_AT_THE_LIMIT, cycle, noise, order_paired
 from latentbench.stats.simulate_sequential import MOST, Replayed, at_looks, planned, right, wrong
-from latentbench.stats.tests import one_sample
 
 ALPHA, REPETITIONS = 0.05, 2000
 LIMIT = ALPHA + 4 * math.sqrt(ALPHA * (1 - ALPHA) / REPETITIONS)

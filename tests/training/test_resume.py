@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from latentbench.data.preprocess import build as build_pipeline
 from latentbench.data.registry import Column
-from latentbench.runner.checkpoints import Checkpoints
+from latentbench.running.checkpoints import Checkpoints
 from latentbench.spec.protocol import Training
 from latentbench.training.loop import train
 from latentbench.training.source import Source

@@ -12,7 +12,7 @@ import pytest
 import torch
 from latentbench.core.errors import Diverged
 from latentbench.core.types import Batch
-from latentbench.runner.checkpoints import Checkpoints
+from latentbench.running.checkpoints import Checkpoints
 from latentbench.spec import registry
 from latentbench.spec.protocol import Training
 from latentbench.training.draws_by_member import CannotStack

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from latentbench.core.types import Batch
-from latentbench.runner.checkpoints import Checkpoints
+from latentbench.running.checkpoints import Checkpoints
 from latentbench.spec import registry
 from latentbench.training.draws_by_member import CannotStack, MemberNoise, Tiling, by_member, heard
 from latentbench.training.member import Member

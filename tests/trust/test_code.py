@@ -20,7 +20,7 @@ from latentbench.data.loaders.common import npy, npz
 from latentbench.data.registry import load_entry, resolve
 from latentbench.data.unpickle import arrays
 from latentbench.metrics.files import read_arrays
-from latentbench.runner.checkpoints import Checkpoints
+from latentbench.running.checkpoints import Checkpoints
 
 from tests.project import toy_entries
 
@@ -38,9 +38,9 @@ REVIEWED = {
     ("core/plugins.py", "import_module"): "modules of folders that the user names",
     ("spec/registry.py", "entry_points"): "models and metrics of installed plug-ins",
     # other programs: fixed command lines, never through a shell
-    ("runner/provenance.py", "subprocess.run"): "git rev-parse and status",
-    ("runner/executors/slurmsweep.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
-    ("runner/revision.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
+    ("running/provenance.py", "subprocess.run"): "git rev-parse and status",
+    ("scheduling/executors/slurm_sweep.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
+    ("audit/revision.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
     # pickles and formats that may hold them
     ("data/unpickle.py", "pickle.Unpickler"): "restricted: arrays only",
     ("data/loaders/common.py", "np.load"): "allow_pickle=False",
@@ -173,7 +173,7 @@ def test_checkpoints(fired, tmp_path):
 
 
 def test_weights(project, fired):
-    from latentbench.runner.verify import verify
+    from latentbench.audit.verify import verify
 
     project.suite()
     assert project.run("small", "--seeds", "1", "--method", "wide", "-q").code == 0

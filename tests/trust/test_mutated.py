@@ -17,13 +17,13 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from latentbench.audit.rebuild import rebuild
+from latentbench.audit.verify import verify
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.planning.plan import plan
 from latentbench.records.record import read_record, seal
-from latentbench.runner.checkpoints import Checkpoints, pack
-from latentbench.runner.rebuild import rebuild
-from latentbench.runner.verify import verify
+from latentbench.running.checkpoints import Checkpoints, pack
 from latentbench.spec.loading import load_suite
 from latentbench.spec.validation import problems
 from safetensors.torch import save

@@ -15,7 +15,7 @@ from latentbench.data.registry import load_entry
 from latentbench.records.archive import collect, lock_path, run_folder, running
 from latentbench.results.gather import gather
 from latentbench.results.tables import curves
-from latentbench.runner.checkpoints import Checkpoints
+from latentbench.running.checkpoints import Checkpoints
 
 from tests.trust.tampering import edit, record_of
 from tests.trust.tampering import run_folder as results_of_runs
@@ -91,7 +91,7 @@ def test_a_link_leads_nothing_out(project, elsewhere, place):
 
 def test_a_link_in_place_of_a_runs_folder(project, elsewhere):
     spec = project.plan("cpu", methods=["wide"], seeds=[0])[0]
-    from latentbench.data.store import open_dataset
+    from latentbench.data.dataset import open_dataset
 
     folder = run_folder(spec, open_dataset("line").content_hash)
     folder.parent.mkdir(parents=True)
@@ -113,7 +113,7 @@ def test_a_link_in_place_of_a_file_is_replaced_not_followed(project, elsewhere, 
 
 def test_a_link_in_place_of_a_lock_empties_nothing(project, elsewhere):
     spec = project.plan("cpu", methods=["wide"], seeds=[0])[0]
-    from latentbench.data.store import open_dataset
+    from latentbench.data.dataset import open_dataset
 
     lock = lock_path(spec, open_dataset("line").content_hash, project.results)
     lock.parent.mkdir(parents=True)

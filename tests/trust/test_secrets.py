@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from latentbench.core.console import note
 from latentbench.core.secrets import HIDDEN, hide_in_arguments, without_secrets
 from latentbench.data.sources import obtain
-from latentbench.runner import provenance
+from latentbench.running import provenance
 
 VALUES = {
     "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIK7MDENGbPxRfiCY",

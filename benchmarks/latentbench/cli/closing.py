@@ -11,7 +11,7 @@ from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.suite import Tier
 
 if TYPE_CHECKING:
-    from latentbench.runner.settings import Settings
+    from latentbench.running.settings import Settings
 
 
 def close(
@@ -53,7 +53,7 @@ def _track_leaderboard(settings: Settings, suite: str, tier: str, rows: Sequence
     from dataclasses import astuple
 
     from latentbench.results.leaderboard import COLUMNS
-    from latentbench.runner.tracking import Tracker
+    from latentbench.scheduling.tracking import Tracker
 
     tracker = Tracker(
         settings.wandb,

@@ -113,8 +113,8 @@ def verify(ctx: click.Context, names: tuple[str, ...], quiet: bool) -> None:
 @format_option("table", "json")
 def show(name: str, sheet: Path | None, quiet: bool, form: str) -> None:
     """What a dataset is: citation, licence, caveats, counts, ranges, duplicates, overlap of train and test."""
+    from latentbench.data.dataset import open_dataset
     from latentbench.data.describe import describe
-    from latentbench.data.store import open_dataset
 
     with _progress(quiet) as progress:
         found = describe(open_dataset(name, progress), sheet, progress)

@@ -67,7 +67,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    from latentbench.runner.local import cores
+    from latentbench.scheduling.local import cores
 
     yield Finding("ok", "processor cores", str(cores()))
     import torch
@@ -119,7 +119,7 @@ def _folders() -> Iterator[Finding]:
 
 
 def _credentials() -> Iterator[Finding]:
-    from latentbench.runner.tracking import default_mode
+    from latentbench.scheduling.tracking import default_mode
 
     mode = default_mode()
     fix = "`wandb login` tracks online" if mode == "offline" else ""

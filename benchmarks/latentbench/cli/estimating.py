@@ -47,7 +47,7 @@ def estimated(
 
 def _measure(needs: Sequence[SuiteNeeds], device: Literal["cpu", "cuda"], threads: int, *, quiet: bool) -> None:
     """Fill in by pilots what no record tells."""
-    from latentbench.runner.pilot import measure
+    from latentbench.running.pilot import measure
 
     wanted = [(each, pair) for each in needs for pair, e in each.estimates.items() if e.seconds is None]
     if wanted and not quiet:

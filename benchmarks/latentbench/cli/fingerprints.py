@@ -55,7 +55,7 @@ def _of_suite(name: str, tier: Any, *, lenient: bool) -> dict[str, Any]:
     Raises:
         UserError: it cannot be planned.
     """
-    from latentbench.data.store import content_hash_if_known
+    from latentbench.data.dataset import content_hash_if_known
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite
 

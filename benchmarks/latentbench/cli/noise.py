@@ -27,11 +27,11 @@ def show_noise(
     Raises:
         UserError: no suite is named, or nothing in it draws random numbers.
     """
+    from latentbench.audit.noise import measure_noise
     from latentbench.core.paths import results_dir
     from latentbench.planning.plan import plan
-    from latentbench.runner.local import default_jobs
-    from latentbench.runner.noise import measure_noise
-    from latentbench.runner.settings import Settings
+    from latentbench.running.settings import Settings
+    from latentbench.scheduling.local import default_jobs
     from latentbench.spec.loading import load_suite
 
     if not suites:

@@ -62,7 +62,7 @@ def command(
     from latentbench.core.errors import UserError
     from latentbench.core.paths import results_dir
     from latentbench.results.budget import pick
-    from latentbench.runner.local import cores
+    from latentbench.scheduling.local import cores
     from latentbench.spec.loading import load_suite
 
     limit = parse_hours(budget)

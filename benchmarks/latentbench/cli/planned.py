@@ -12,7 +12,7 @@ from latentbench.cli.options import print_table
 from latentbench.cli.planned_json import as_json
 from latentbench.core.console import note, printable
 from latentbench.records.archive import is_reference
-from latentbench.results.looks import looks_of
+from latentbench.results.interim import looks_of
 
 if TYPE_CHECKING:
     from latentbench.results.budget import ClaimNeeds, Picked, SuiteNeeds

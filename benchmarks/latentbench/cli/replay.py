@@ -29,10 +29,10 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
     """
     from dataclasses import asdict
 
+    from latentbench.audit.rebuild import find_record, rebuild
+    from latentbench.audit.replay import replay
     from latentbench.cli.devices import device_for
     from latentbench.cli.runbars import RunBars
-    from latentbench.runner.rebuild import find_record, rebuild
-    from latentbench.runner.replay import replay
 
     path, record = find_record(run)
     spec = rebuild(record, path)

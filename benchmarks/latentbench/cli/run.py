@@ -118,8 +118,8 @@ def _refuse_without_stacks(stack: int | None, device: str, devices: int, executo
     Raises:
         UserError: runs train one by one.
     """
+    from latentbench.acceleration.stackable import default_stack
     from latentbench.cli.devices import device_for
-    from latentbench.runner.stackable import default_stack
 
     where = "--stack-draws"
     if executor != "local":

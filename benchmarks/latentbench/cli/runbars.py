@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from latentbench.core.console import Bar, Display
 
 if TYPE_CHECKING:
-    from latentbench.runner.settings import Told
+    from latentbench.running.settings import Told
 
 #: Phases of a run that go by their own name; the others are metrics.
 PHASES = ("data", "training", "evaluation")

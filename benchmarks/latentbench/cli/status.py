@@ -36,9 +36,9 @@ def command(suites: tuple[str, ...], tier: Any, store: str | None, everything: b
     from latentbench.cli.store import existing
     from latentbench.core.paths import results_dir
     from latentbench.results.progress import suite_status
-    from latentbench.runner.lease import under_way
-    from latentbench.runner.store import Store
-    from latentbench.runner.transfer import pull_all
+    from latentbench.scheduling.lease import under_way
+    from latentbench.scheduling.object_store import Store
+    from latentbench.scheduling.transfer import pull_all
     from latentbench.spec.loading import load_suite, suite_files
 
     shared = Store(results_dir()) if store is None else existing(store)

@@ -11,7 +11,7 @@ from latentbench.core.console import note
 from latentbench.core.errors import UserError
 
 if TYPE_CHECKING:
-    from latentbench.runner.store import Store
+    from latentbench.scheduling.object_store import Store
 
 
 @click.group(epilog=examples("store pull s3://bucket/results", "store pull /mnt/shared/results --weights"))
@@ -29,7 +29,7 @@ def pull(ctx: click.Context, url: str, weights: bool) -> None:
     `run` does it for its own runs. Exit code 1 where something was refused.
     """
     from latentbench.core.paths import results_dir, shown
-    from latentbench.runner.transfer import pull_all
+    from latentbench.scheduling.transfer import pull_all
 
     came, refused = pull_all(existing(url), results_dir(), weights=weights, say=lambda fault: note(f"error: {fault}"))
     note(f"{came} runs came to {shown(results_dir())}" + (f", {refused} were refused" if refused else ""))
@@ -42,7 +42,7 @@ def existing(url: str) -> Store:
     Raises:
         UserError: nothing has; nobody means to read an empty one.
     """
-    from latentbench.runner.store import MARK, Store
+    from latentbench.scheduling.object_store import MARK, Store
 
     store = Store(url)
     if store.read(MARK) is None and not store.names("runs"):

@@ -25,9 +25,9 @@ from latentbench.spec.validation import problems
 
 if TYPE_CHECKING:
     from latentbench.records.record import Record
-    from latentbench.runner.executors.choice import Executor, Name
-    from latentbench.runner.settings import Compile, Settings
-    from latentbench.runner.tracking import Mode
+    from latentbench.running.settings import Compile, Settings
+    from latentbench.scheduling.executors.choice import Executor, Name
+    from latentbench.scheduling.tracking import Mode
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Sweep:
                 click.echo(executor.preview([r for runs in left for r in runs], self.device) or "", nl=False)
             return 0
         settings = self._settings()
-        from latentbench.runner.preflight import check_models
+        from latentbench.running.preflight import check_models
 
         _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
         if self.devices > 1:
@@ -131,8 +131,8 @@ class Sweep:
         return self.tier or one.suite.default_tier
 
     def _settings(self) -> Settings:
-        from latentbench.runner.settings import CHECKPOINT_SECONDS, Settings
-        from latentbench.runner.tracking import default_mode
+        from latentbench.running.settings import CHECKPOINT_SECONDS, Settings
+        from latentbench.scheduling.tracking import default_mode
 
         results = results_dir()
         _writable(results)
@@ -153,8 +153,8 @@ class Sweep:
 
     def _prepare(self, plans: list[list[RunSpec]]) -> None:
         """Every dataset, once, before anything trains: what is missing shows now."""
+        from latentbench.data.dataset import open_dataset
         from latentbench.data.progress import silent, to_stderr
-        from latentbench.data.store import open_dataset
 
         for name in dict.fromkeys(r.data["source"] for runs in plans for r in runs):
             open_dataset(name, silent if self.quiet else to_stderr)
@@ -168,7 +168,7 @@ class Sweep:
 
     def _run(self, plans: Sequence[Sequence[RunSpec]], settings: Settings, screen: Display) -> None:
         """Carry out each suite's runs; whoever does so looks again for a record that has come meanwhile."""
-        from latentbench.runner.local import default_jobs, run_all
+        from latentbench.scheduling.local import default_jobs, run_all
 
         # another store than the results has its own word on what is there
         runs = [spec for one in plans for spec in (self._to_do(one) if self.store is None else one)]
@@ -196,7 +196,7 @@ class Sweep:
             executor.run_all(runs, settings, bars.told, finished)
             return
         jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
-        from latentbench.runner.stackable import default_stack, stackable
+        from latentbench.acceleration.stackable import default_stack, stackable
 
         stack = default_stack(settings.device) if self.stack is None else self.stack
         if (self.stack or 1) > 1 and not stackable(runs, stack, draws=self.stack_draws):
@@ -217,7 +217,7 @@ class Sweep:
 
     def _elsewhere(self) -> Executor | None:
         """What carries the runs out, where that is not this process."""
-        from latentbench.runner.executors.choice import Options, choose
+        from latentbench.scheduling.executors.choice import Options, choose
 
         options = {f.name: getattr(self, f.name) for f in fields(Options)}
         return choose(self.executor, Options(**options))
@@ -245,7 +245,7 @@ def _writable(folder: Path) -> None:
 
 def _say_what_stays_whole(plans: list[list[RunSpec]]) -> None:
     """Which methods run on one device though several were asked for, and why."""
-    from latentbench.runner.distributed import why_on_one
+    from latentbench.acceleration.distributed import why_on_one
 
     reasons = {f"{r.suite} {r.method}": why for runs in plans for r in runs if (why := why_on_one(r)) is not None}
     for method, why in reasons.items():

@@ -66,7 +66,7 @@ def _built(loaded: LoadedSuite, tier: Tier, *, faulty: bool) -> list[UserError]:
     Of a suite known to be `faulty`, methods are tried one by one, so that one that cannot be planned hides no other.
     """
     from latentbench.planning.plan import plan
-    from latentbench.runner.preflight import check_models
+    from latentbench.running.preflight import check_models
 
     try:
         return check_models(loaded, plan(loaded, tier))

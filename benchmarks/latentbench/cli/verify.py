@@ -31,8 +31,8 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
     seal of each declaration of sequential looks. With --sample, stored weights are evaluated again and compared.
     Nothing in the folder is executed. Exit code 1: faults.
     """
+    from latentbench.audit.verify import verify
     from latentbench.core.paths import results_dir
-    from latentbench.runner.verify import verify
 
     folder = results or results_dir()
     found = verify(folder, sample=_count(sample), seed=seed, tell=lambda run: note(f"evaluating {printable(run)}"))

@@ -10,9 +10,9 @@ import numpy as np
 
 from latentbench.contracts.finding import Finding, NotApplicable, attempts
 from latentbench.core.errors import UserError
+from latentbench.data.dataset import Dataset, open_dataset
 from latentbench.data.prepare import prepare
 from latentbench.data.registry import Entry, read_entry
-from latentbench.data.store import Dataset, open_dataset
 
 #: Rows of each split that are looked at.
 ROWS = 2000

@@ -14,8 +14,8 @@ from latentbench.contracts.finding import Finding, NotApplicable, attempts
 from latentbench.core.errors import Diverged
 from latentbench.core.imports import load
 from latentbench.core.types import Batch, DataInfo, MetricValue
+from latentbench.data.dataset import open_dataset
 from latentbench.data.preprocess import build
-from latentbench.data.store import open_dataset
 from latentbench.evaluation.view import View, make_view
 from latentbench.spec.registry import MetricEntry, find_model
 

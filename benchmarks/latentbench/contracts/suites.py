@@ -13,10 +13,10 @@ from latentbench.contracts.models import check_model
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.runner.experiment import load_data
-from latentbench.runner.local import run_all
-from latentbench.runner.preflight import check_models
-from latentbench.runner.settings import Settings, Told
+from latentbench.running.experiment import load_data
+from latentbench.running.preflight import check_models
+from latentbench.running.settings import Settings, Told
+from latentbench.scheduling.local import run_all
 from latentbench.spec.loading import LoadedSuite, load_suite, suite_id
 from latentbench.spec.registry import find_model
 from latentbench.spec.validation import problems

@@ -13,10 +13,10 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.data.columns import AnyColumn, Indexed, Ragged
+from latentbench.data.dataset import Dataset
 from latentbench.data.progress import Progress, silent
 from latentbench.data.registry import Column, Entry
 from latentbench.data.splits import sample_rows
-from latentbench.data.store import Dataset
 
 SAMPLED = 20_000
 _CHUNK = 4096

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import OutlierScorer
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
-from latentbench.data.store import open_dataset
+from latentbench.data.dataset import open_dataset
 from latentbench.evaluation.view import BLOCK, View
 from latentbench.metrics import prediction
 

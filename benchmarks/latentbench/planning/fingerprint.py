@@ -17,7 +17,7 @@ from latentbench.core.codehash import WORDS_AND_PLACES, closure
 
 PACKAGE = "latentbench"
 #: Modules that decide where things are and how messages read, and those whose work the data's content hash covers.
-CANNOT_CHANGE_A_RESULT = (*WORDS_AND_PLACES, "latentbench.data.registry", "latentbench.data.store")
+CANNOT_CHANGE_A_RESULT = (*WORDS_AND_PLACES, "latentbench.data.registry", "latentbench.data.dataset")
 
 
 def canonical(value: Any) -> str:

@@ -20,7 +20,7 @@ from latentbench.spec.registry import MetricEntry, find_metric, find_model
 from latentbench.spec.suite import Limit, Override, Suite, Tier, TierSpec
 
 #: What every run executes, whatever its model and metrics.
-ENGINE = ("latentbench.runner.experiment",)
+ENGINE = ("latentbench.running.experiment",)
 #: Runs of a suite at a tier: beyond, it is a mistake, or meant to fill the memory.
 MOST_RUNS = 100_000
 #: What a split may be for.

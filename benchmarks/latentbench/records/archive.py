@@ -14,7 +14,7 @@ from pathlib import Path
 
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, safe_name, shown, stays_inside
-from latentbench.data.store import content_hash_if_known
+from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, spec_hash_of
 from latentbench.records.intact import Intact

@@ -1,6 +1,6 @@
 """Which of a suite's records were found intact, so that thousands of seals need not be computed at each look.
 
-Kept under ``results/cache/`` by each file's state (`latentbench.core.memory`), which no edit leaves as it was;
+Kept under ``results/cache/`` by each file's state (`latentbench.core.file_cache`), which no edit leaves as it was;
 `latentbench verify` goes by the bytes alone.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latentbench import __version__
 from latentbench.core.errors import UserError
-from latentbench.core.memory import Memory, state_of
+from latentbench.core.file_cache import Memory, state_of
 from latentbench.core.paths import safe_name
 from latentbench.records import record as form
 from latentbench.records.record import Record, Status, read_record

@@ -19,8 +19,8 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import order
 from latentbench.results.costs import Estimate, total
 from latentbench.results.gather import Gathered, gather
+from latentbench.results.interim import first_look
 from latentbench.results.judging import methods_of
-from latentbench.results.looks import first_look
 from latentbench.results.settling import SETTLED, drafted
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.loading import LoadedSuite

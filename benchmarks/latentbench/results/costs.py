@@ -19,7 +19,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
 from latentbench.records.record import Record, read_record
 from latentbench.results.work import Work, evaluation_factors
-from latentbench.runner.pilot import FEW, FIT_FEW, Pilot
+from latentbench.running.pilot import FEW, FIT_FEW, Pilot
 from latentbench.spec.protocol import Training
 
 Source = Literal["measured", "scaled", "pilot", "unknown"]

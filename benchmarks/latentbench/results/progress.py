@@ -9,7 +9,7 @@ from pathlib import Path
 from latentbench.core.paths import safe_name
 from latentbench.planning.plan import plan
 from latentbench.records.archive import collect, is_reference, running
-from latentbench.runner.lease import UnderWay
+from latentbench.scheduling.lease import UnderWay
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.suite import Tier
 

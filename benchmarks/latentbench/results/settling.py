@@ -12,8 +12,8 @@ from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import Declared, declare, declared_path, read_declared
 from latentbench.results.gather import Gathered, gather
+from latentbench.results.interim import first_look, looks_of, looks_taken
 from latentbench.results.judging import methods_of
-from latentbench.results.looks import first_look, looks_of, looks_taken
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.suite import Tier

@@ -10,8 +10,8 @@ from typing import Any
 from latentbench.records.declared import order
 from latentbench.records.record import Record
 from latentbench.results.gather import Gathered
+from latentbench.results.interim import first_look, judge_so_far, planner_for
 from latentbench.results.judging import methods_of
-from latentbench.results.looks import first_look, judge_so_far, planner_for
 from latentbench.spec.registry import find_metric
 from latentbench.stats.judgement import Judgement, settle
 from latentbench.stats.samples import Sample, shared_seeds
@@ -24,7 +24,7 @@ class ClaimVerdict:
     """One claim of a suite at a tier, and what its seeds say.
 
     `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `sequential` is
-    true where seeds are added until claims are settled (`latentbench.results.looks`): then the test is the sequential
+    true where seeds are added until claims are settled (`latentbench.results.interim`): then the test is the sequential
     one, and the interval one that covers at all looks at once. `information` is true for a value claim below tier
     `paper`: it is shown and not judged. `missing` counts the planned seeds without a record, `stale` the records that
     other code than today's made, over all methods of the claim.

@@ -1,8 +1,8 @@
 """Each suite and each paper of the catalogue in a line, with how far its suite has come.
 
-Reading and checking hundreds of suites takes seconds, so what came of it is kept (`latentbench.core.memory`), by the
-state of the suite's file and of all that its validation reads; where nothing has changed, neither pydantic nor numpy is
-imported. How far the records have come is looked up each time.
+Reading and checking hundreds of suites takes seconds, so what came of it is kept (`latentbench.core.file_cache`), by
+the state of the suite's file and of all that its validation reads; where nothing has changed, neither pydantic nor
+numpy is imported. How far the records have come is looked up each time.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Literal
 from latentbench import __version__
 from latentbench.core import plugins
 from latentbench.core.errors import UserError
+from latentbench.core.file_cache import Memory, State, state_of, states_of
 from latentbench.core.imports import module_file
-from latentbench.core.memory import Memory, State, state_of, states_of
 from latentbench.core.paths import data_dir, results_dir, safe_name, suites_dir
 from latentbench.spec.files import suite_files
 

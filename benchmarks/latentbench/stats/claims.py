@@ -18,9 +18,9 @@ import numpy as np
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.stats import wording
 from latentbench.stats.conditions import beyond, within
+from latentbench.stats.hypothesis_tests import slope_weights
 from latentbench.stats.judgement import PILOT, Judgement, Verdict, decide, judged, settle, unjudged
 from latentbench.stats.samples import Sample, Values, compare
-from latentbench.stats.tests import slope_weights
 from latentbench.stats.wording import Evidence
 
 __all__ = [

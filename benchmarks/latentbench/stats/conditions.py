@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from latentbench.stats.hypothesis_tests import Contrast, FloatArray
 from latentbench.stats.power import seeds_to_show_all, seeds_to_show_any, seeds_without_spread
-from latentbench.stats.tests import Contrast, FloatArray
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 from latentbench.core.errors import UserError
 from latentbench.stats import wording
 from latentbench.stats.conditions import Condition, p_all_met, p_any_broken, seeds_to_settle
+from latentbench.stats.hypothesis_tests import hedges_g, holm
 from latentbench.stats.samples import Comparison, Sample
-from latentbench.stats.tests import hedges_g, holm
 
 Kind = Literal["value", "order", "trend", "bound"]
 Verdict = Literal["reproduced", "consistent", "better", "not-reproduced", "insufficient", "not-run"]

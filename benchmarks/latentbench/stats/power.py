@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from latentbench.core.errors import UserError
-from latentbench.stats.tests import Contrast
+from latentbench.stats.hypothesis_tests import Contrast
 
 CAP = 10_000
 """No plan goes beyond this many seeds: a claim that needs more is as good as undecidable by rerunning."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentbench.core.errors import UserError
-from latentbench.stats.tests import Contrast, weighted
+from latentbench.stats.hypothesis_tests import Contrast, weighted
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from latentbench.stats.conditions import Condition, beyond, p_all_met, p_any_broken, within
-from latentbench.stats.tests import FloatArray, holm, independent, one_sample, paired, weighted
+from latentbench.stats.hypothesis_tests import FloatArray, holm, independent, one_sample, paired, weighted
 
 Draw = Callable[[tuple[int, ...]], FloatArray]
 Evidence = tuple[FloatArray, FloatArray]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from latentbench.stats.conditions import Condition, beyond, seeds_to_settle
+from latentbench.stats.hypothesis_tests import FloatArray, holm, one_sample
 from latentbench.stats.judgement import Planner
 from latentbench.stats.sequential import Looks, planner
 from latentbench.stats.simulate import (
@@ -31,7 +32,6 @@ from latentbench.stats.simulate import (
     table,
     trend_all_flat,
 )
-from latentbench.stats.tests import FloatArray, holm, one_sample
 
 POWER = 0.8
 MOST = 60

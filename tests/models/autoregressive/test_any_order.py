@@ -9,8 +9,8 @@ import torch
 from latentbench.core.capabilities import capabilities_of
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
-from latentbench.evaluation import marginals
-from latentbench.evaluation.marginals import subset
+from latentbench.evaluation import subset_marginals
+from latentbench.evaluation.subset_marginals import subset
 from latentbench.models.autoregressive.any_order import AnyOrderARM, MarginalizationModel, permutations
 from latentbench.models.autoregressive.energy import LatticeARM, LatticeMaM
 from torch import Tensor
@@ -153,7 +153,7 @@ def test_energy_training_lowers_the_divergence(cls: type):
         if step in (0, 399):
             with torch.no_grad():
                 found = [
-                    getattr(marginals, m)(model.eval(), view, {"subsets": 50}, gen()).value
+                    getattr(subset_marginals, m)(model.eval(), view, {"subsets": 50}, gen()).value
                     for m in ("kl_to_target", "marginal_error")
                 ]
             measures.append(found)
@@ -185,8 +185,8 @@ def test_a_perfect_model_has_no_error():
     model = Perfect(INFO, side=3)
     model.log_z = model.log_target(model.target()[0]).logsumexp(0)
     view = view_of(data(20).numpy().astype("uint8"), levels=2)
-    assert marginals.kl_to_target(model, view, {}, gen()).value == pytest.approx(0.0, abs=1e-4)
-    assert marginals.marginal_error(model, view, {"subsets": 20}, gen()).value == pytest.approx(0.0, abs=1e-5)
+    assert subset_marginals.kl_to_target(model, view, {}, gen()).value == pytest.approx(0.0, abs=1e-4)
+    assert subset_marginals.marginal_error(model, view, {"subsets": 20}, gen()).value == pytest.approx(0.0, abs=1e-5)
 
 
 def test_correlation_and_time_of_marginals():
@@ -202,11 +202,12 @@ def test_correlation_and_time_of_marginals():
             def log_marginal(self, x: Tensor, observed: Tensor) -> Tensor:
                 return -super().log_marginal(x, observed)
 
-        assert marginals.marginal_correlation(build(Ensemble), view, settings, gen()).value > 0.7
-        assert marginals.marginal_correlation(build(Against), view, settings, gen()).value < -0.7
+        assert subset_marginals.marginal_correlation(build(Ensemble), view, settings, gen()).value > 0.7
+        assert subset_marginals.marginal_correlation(build(Against), view, settings, gen()).value < -0.7
         slow, fast = build(), build(MarginalizationModel)
         times = [
-            marginals.marginal_ms(m, view, {"rows": 16, "repeats": 5}, gen()).details["least"] for m in (slow, fast)
+            subset_marginals.marginal_ms(m, view, {"rows": 16, "repeats": 5}, gen()).details["least"]
+            for m in (slow, fast)
         ]
         assert times[0] > times[1] > 0.0
 

@@ -25,7 +25,7 @@ METRICS: dict[str, MetricEntry] = {
         {"k": 1},
     ),
     "nll_iw_mcmc": metric(
-        "marginal:nll_iw_mcmc",
+        "posterior_sampling:nll_iw_mcmc",
         "Sampler",
         "nats",
         "lower",
@@ -143,7 +143,7 @@ METRICS: dict[str, MetricEntry] = {
         {"k": 1},
     ),
     "marginal_correlation": metric(
-        "marginals:marginal_correlation",
+        "subset_marginals:marginal_correlation",
         "Marginals",
         "1",
         "higher",
@@ -152,10 +152,14 @@ METRICS: dict[str, MetricEntry] = {
         lowest={"rows": 3, "subsets": 1, "orders": 1},
     ),
     "kl_to_target": metric(
-        "marginals:kl_to_target", "KnownTarget", "nats", "lower", "KL divergence to a known distribution, all states"
+        "subset_marginals:kl_to_target",
+        "KnownTarget",
+        "nats",
+        "lower",
+        "KL divergence to a known distribution, all states",
     ),
     "marginal_error": metric(
-        "marginals:marginal_error",
+        "subset_marginals:marginal_error",
         "KnownTarget",
         "nats",
         "lower",

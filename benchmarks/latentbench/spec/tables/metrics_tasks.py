@@ -17,7 +17,7 @@ METRICS: dict[str, MetricEntry] = {
         "prediction:forecast_rmse", "Forecaster", "raw", "lower", "root mean square error of a series' continuation"
     ),
     "training_memory": metric(
-        "memory:training_memory",
+        "footprint:training_memory",
         "Trainable",
         "MiB",
         "lower",
@@ -26,7 +26,7 @@ METRICS: dict[str, MetricEntry] = {
         lowest={"rows": 1},
         counts=True,
     ),
-    "parameters": metric("memory:parameters", "Trainable", "million", "lower", "trainable parameters"),
+    "parameters": metric("footprint:parameters", "Trainable", "million", "lower", "trainable parameters"),
     "gradient_cosine": metric(
         "gradients:gradient_cosine",
         "EstimatedGradient",
@@ -58,7 +58,7 @@ METRICS: dict[str, MetricEntry] = {
         lowest={"rows": 1, "steps": 1},
     ),
     "marginal_ms": metric(
-        "marginals:marginal_ms",
+        "subset_marginals:marginal_ms",
         "Marginals",
         "ms",
         "lower",

@@ -1,0 +1,292 @@
+"""One run over several devices of this machine: this process leads, and each further device has a helper process.
+
+Every process does the whole run on the same seeds, with its shard of each batch (`latentbench.training.sharded`). The
+leader alone writes checkpoints, evaluates and leaves the record. When to save and when to stop is agreed after every
+step, so that all leave the loop at the same one. A process that fails or dies closes its connections; that wakes the
+others from whatever sum they wait for, and the leader says which one it was and why.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentbench.acceleration.helpers import Helper, first_lost
+from latentbench.core.interrupts import check, stopping
+from latentbench.core.types import MetricValue
+from latentbench.planning.plan import RunSpec
+from latentbench.running.checkpoints import Checkpoints
+from latentbench.running.settings import Settings
+from latentbench.spec.registry import find_model, parameters
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+    from latentbench.running.experiment import RunKeeper
+    from latentbench.training.compiled import Compiled, Way
+
+#: Longest wait for another process, as for the leader's validation.
+TIMEOUT = timedelta(minutes=30)
+#: Seconds for a helper to say what went wrong with it, once the leader has noticed that something did.
+PATIENCE = 3.0
+
+
+def devices_for(spec: RunSpec, settings: Settings) -> int:
+    """Devices that a run is spread over: one where nothing is trained, or a batch must not be divided."""
+    return settings.devices if why_on_one(spec) is None else 1
+
+
+def why_on_one(spec: RunSpec) -> str | None:
+    """Why a run stays on one device, if it does."""
+    entry = find_model(spec.model)
+    if "Trainable" not in entry.can:
+        return "it is fitted, not trained by gradients"
+    if entry.whole_batch:
+        return "its loss takes something from the batch as a whole"
+    if _normalises_batches({**_defaults(spec), **spec.params}):
+        return "it normalises batches"
+    return None
+
+
+def _defaults(spec: RunSpec) -> dict[str, bool]:
+    """A model's own setting of batch normalisation, where it has one."""
+    return {k: v == "True" for k, v in parameters(spec.target).items() if k == "batch_norm"}
+
+
+def _normalises_batches(params: Any) -> bool:
+    """Whether some part is asked for batch normalisation."""
+    if isinstance(params, Mapping):
+        return any(bool(v) if k == "batch_norm" else _normalises_batches(v) for k, v in params.items())
+    return isinstance(params, list | tuple) and any(_normalises_batches(v) for v in params)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What a run is done with.
+
+    Attributes:
+        fabric: launched.
+        checkpoints: for the experiment.
+        begins: told of each phase of the run as it begins.
+        compiled: the strategy that compiles its loss, where there is one.
+    """
+
+    fabric: Fabric
+    checkpoints: RunKeeper
+    begins: Callable[[str], None] = lambda _: None
+    compiled: Compiled | None = None
+
+
+@contextmanager
+def crew(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, way: Way = "eager") -> Iterator[Crew]:
+    """This process, and helpers where the run is spread; they are gone when the block ends.
+
+    Args:
+        spec, settings: the run, and how to carry it out.
+        checkpoints: where its state is kept.
+        way: how its loss is computed where one device trains it.
+
+    Raises:
+        Diverged, MemoryError, UserError, RuntimeError, KeyboardInterrupt: what happened to a helper first.
+    """
+    from lightning.fabric import Fabric
+
+    devices = devices_for(spec, settings)
+    if devices > 1 and enough(settings.device, devices):
+        with _led(spec, settings, checkpoints, devices) as found:
+            yield found
+        return
+    options: dict[str, Any] = {}
+    compiled: Compiled | None = None
+    if devices > 1:
+        from latentbench.training.sharded import InTurn
+
+        options["strategy"] = InTurn(devices, settings.device)
+    elif way != "eager":
+        from latentbench.training.compiled import Compiled
+
+        options["strategy"] = compiled = Compiled(way, settings.device)
+    fabric = Fabric(accelerator=settings.device, devices=1, precision=spec.training["precision"], **options)
+    fabric.launch()
+    yield Crew(fabric, checkpoints, _ends_training(compiled.release) if compiled else lambda _: None, compiled)
+
+
+def _ends_training(release: Callable[[], None]) -> Callable[[str], None]:
+    """Calls `release` when the evaluation begins."""
+
+    def begins(phase: str) -> None:
+        if phase == "evaluation":
+            release()
+
+    return begins
+
+
+def arrange(spec: RunSpec, settings: Settings) -> None:
+    """Threads and precision of this process."""
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(spec.training["tf32"])
+
+
+def enough(device: str, devices: int) -> bool:
+    """Whether there are so many of them: GPUs, or processes on the CPU."""
+    import torch
+
+    return device == "cpu" or torch.cuda.device_count() >= devices
+
+
+@contextmanager
+def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: int) -> Iterator[Crew]:
+    with ExitStack() as after:
+        folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="latentbench-devices-")))
+        helpers = [
+            Helper(rank, _help, (Post(rank, devices, folder / "store"), spec, settings, checkpoints.folder))
+            for rank in range(1, devices)
+        ]
+        try:
+            for helper in helpers:
+                helper.await_ready()
+            for helper in helpers:
+                helper.go()
+            with joined(Post(0, devices, folder / "store"), spec, settings) as (fabric, release):
+                try:
+                    yield Crew(fabric, Agreed(checkpoints, leads=True), _ends_training(release))
+                except Exception as error:
+                    # while this process holds its connections, no helper fails because of it
+                    lost = first_lost(helpers, PATIENCE if isinstance(error, RuntimeError) else 0.0)
+                    if lost is not None:
+                        raise lost.as_error() from error
+                    raise
+        finally:
+            deadline = time.monotonic() + PATIENCE
+            for helper in helpers:
+                helper.end(deadline)
+
+
+@dataclass(frozen=True)
+class Post:
+    """A process's place among the others, and the file through which they find each other."""
+
+    rank: int
+    devices: int
+    store: Path
+
+
+@contextmanager
+def joined(post: Post, spec: RunSpec, settings: Settings) -> Iterator[tuple[Fabric, Callable[[], None]]]:
+    """A launched Fabric that is one of several, and what ends the training's sharing."""
+    import torch.distributed as dist
+    from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    from latentbench.training.sharded import SideBySide
+
+    class Place(LightningEnvironment):
+        """These processes are started here, not by Fabric."""
+
+        @property
+        def creates_processes_externally(self) -> bool:
+            return True
+
+        def local_rank(self) -> int:
+            return post.rank
+
+    # all of them are on this machine, so nothing listens on an address that others reach
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    backend = "gloo" if settings.device == "cpu" else "cpu:gloo,cuda:nccl"
+    store = dist.FileStore(str(post.store), post.devices)
+    dist.init_process_group(backend, store=store, rank=post.rank, world_size=post.devices, timeout=TIMEOUT)
+    try:
+        strategy = SideBySide()
+        fabric = Fabric(
+            accelerator=settings.device,
+            devices=post.devices,
+            strategy=strategy,
+            plugins=[Place()],
+            precision=spec.training["precision"],
+        )
+        fabric.launch()
+        arrange(spec, settings)  # Fabric may have set the threads
+        yield fabric, strategy.release
+    finally:
+        with suppress(RuntimeError):  # the others may be gone
+            dist.destroy_process_group()
+
+
+class Agreed:
+    """Checkpoints of a run over several processes: all save and stop at the same step, and the leader alone writes."""
+
+    def __init__(self, own: Checkpoints, *, leads: bool) -> None:
+        self._own, self._leads = own, leads
+        self._stop = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a process has been asked to stop, as all knew when they last asked `due`."""
+        return self._stop
+
+    def latest(self) -> dict[str, Any] | None:
+        """The leader's last state, read by each: the leader goes first, and removes what is damaged.
+
+        Raises:
+            RuntimeError: this process finds another one.
+        """
+        import torch
+        import torch.distributed as dist
+
+        found = self._own.latest() if self._leads else None
+        step = torch.tensor(-1 if found is None or self._own.resumed_from is None else self._own.resumed_from)
+        dist.broadcast(step, 0)
+        if not self._leads and step >= 0:
+            found = self._own.latest()
+            if found is None or self._own.resumed_from != step:
+                raise RuntimeError(f"the checkpoint of step {int(step)} cannot be read")
+        return found
+
+    def due(self, *, final: bool = False) -> bool:
+        """Whether to save now. Asked after every step but the last, by all; at the end, each goes its own way."""
+        import torch
+        import torch.distributed as dist
+
+        if final:
+            return self._leads and self._own.due(final=True)
+        flags = torch.tensor([self._own.stopping, self._leads and self._own.due()], dtype=torch.int32)
+        dist.all_reduce(flags)
+        self._stop = bool(flags[0])
+        return bool(flags.any())
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        if self._leads:
+            self._own.save(step, state)
+
+    def worth(self, seconds: float) -> bool:
+        return self._own.worth(seconds)
+
+    def keep_value(self, key: str, value: MetricValue) -> None:
+        self._own.keep_value(key, value)
+
+    def values(self) -> Mapping[str, MetricValue]:
+        return self._own.values() if self._leads else {}
+
+
+def _help(pipe: Connection, after: ExitStack, post: Post, spec: RunSpec, settings: Settings, folder: Path) -> None:
+    """A helper's part of a run: its training."""
+    from latentbench.data.dataset import open_dataset
+    from latentbench.running.experiment import run_experiment
+
+    fingerprint = spec.fingerprint(open_dataset(spec.data["source"]).content_hash)
+    own = Agreed(Checkpoints(folder, fingerprint, settings.checkpoint_seconds, stopping), leads=False)
+    pipe.send(None)  # ready
+    pipe.recv()
+    fabric, _ = after.enter_context(joined(post, spec, settings))
+    run_experiment(replace(spec, metrics=()), fabric, on_phase=lambda _: check(), checkpoints=own)

@@ -1,0 +1,247 @@
+"""What can be checked of a results folder that somebody sends: that its hashes chain, and that its numbers come out.
+
+The chain: the specification hashes to what the record says, specification, data and code to the fingerprint, the
+fingerprint to the run's name; the files beside the record to the hashes in it, and all of it to the seal. Hashes show
+damage and careless edits. Whoever edits a number can seal it anew, so stored weights of a sample are evaluated again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from latentbench.audit.rebuild import hash_holds, rebuild
+from latentbench.core.errors import UserError
+from latentbench.core.paths import safe_name, shown
+from latentbench.data.dataset import content_hash_if_known
+from latentbench.planning.fingerprint import digest
+from latentbench.planning.plan import RunSpec
+from latentbench.records.below import declarations_below, records_below
+from latentbench.records.declared import read_declaration
+from latentbench.records.record import Record, read_record, seal
+from latentbench.running.recording import metric_identity
+from latentbench.spec.registry import find_metric
+
+#: Relative difference that evaluating the same weights on another machine may make.
+TOLERANCE = 1e-4
+WEIGHTS = "weights.safetensors"
+MAX_FILE_BYTES = 4 << 30
+
+
+@dataclass
+class Checked:
+    """What was found in one record, or in one declaration of sequential looks.
+
+    Attributes:
+        path: its file.
+        kind: which of the two it is.
+        run_id: what it calls itself; of a declaration, the suite and tier that it is about.
+        faults: what does not hold: damage, edits, numbers that no run produced.
+        remarks: what could not be checked here, or differs for a reason that is no fault.
+        evaluated: metrics that came out again from the stored weights.
+    """
+
+    path: Path
+    kind: Literal["record", "declaration"] = "record"
+    run_id: str = ""
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    evaluated: list[str] = field(default_factory=list)
+
+
+def verify(
+    folder: Path, *, sample: int = 0, seed: int = 0, tell: Callable[[str], None] = lambda _: None
+) -> list[Checked]:
+    """Check every record and declaration below `folder`, and evaluate the stored weights of `sample` records again.
+
+    Args:
+        folder: a results folder, or a single record's.
+        sample: how many records with weights to evaluate again; -1 for all.
+        seed: of the choice.
+        tell: told what is evaluated.
+
+    Raises:
+        UserError: no such folder, or no records in it.
+    """
+    paths = list(records_below(folder))
+    declared = [_declaration(path) for path in declarations_below(folder)]
+    if not paths and not declared:
+        raise UserError(
+            "no records here", where=shown(folder), fix="give a results folder, or one that holds <run>/record.json"
+        )
+    found, sound = [], []
+    for path in paths:
+        checked = Checked(path)
+        found.append(checked)
+        try:
+            record = read_record(path)
+            checked.run_id = record.run_id
+            spec = _chain(record, path, checked)
+        except UserError as e:
+            checked.faults.append(f"{e.what} ({e.fix})" if e.fix else e.what)  # its file is named anyway
+            continue
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as e:
+            checked.faults.append(f"it asks for what makes no sense: {type(e).__name__} {e}"[:300])
+            continue
+        sound.append((checked, record, spec))
+    _twins(sound)
+    candidates = [one for one in sound if WEIGHTS in one[1].files and _plain(one[0].path.parent / WEIGHTS)]
+    chosen = candidates if sample < 0 else random.Random(seed).sample(candidates, min(sample, len(candidates)))
+    for checked, record, spec in chosen:
+        tell(record.run_id)
+        _evaluate(checked, record, spec)
+    return found + declared
+
+
+def _declaration(path: Path) -> Checked:
+    checked = Checked(path, "declaration")
+    try:
+        declared = read_declaration(path)
+        checked.run_id = f"{declared.suite}-{declared.tier}"
+    except UserError as e:
+        checked.faults.append(f"{e.what} ({e.fix})" if e.fix else e.what)
+    except OSError as e:
+        checked.faults.append(f"it cannot be read: {e.strerror}")
+    return checked
+
+
+def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
+    faults, remarks = checked.faults, checked.remarks
+    if record.seal is None:
+        remarks.append("it has no seal: made before records were sealed")
+    elif record.seal != seal(record):
+        faults.append("its seal is broken: something in it was changed after the run")
+    spec = rebuild(record, path)
+    if not hash_holds(spec, record):
+        faults.append("its specification does not hash to hashes.spec")
+    fingerprint = digest([record.hashes["spec"], record.hashes["data"], record.hashes["code"]])
+    if fingerprint != record.fingerprint:
+        faults.append("spec, data and code do not hash to its fingerprint")
+    if record.run_id != f"{spec.cell}--{fingerprint[:10]}":
+        faults.append(f"its run_id is not {spec.cell}--{fingerprint[:10]}")
+    name = path.parent.name if path.name == "record.json" else path.stem
+    if name != record.run_id:
+        faults.append(f"it lies under another name, {name}")
+    known = content_hash_if_known(record.spec["data"]["source"])
+    if known is None:
+        remarks.append(f"dataset {spec.data['source']} is not here, so its hash was not compared")
+    elif known != record.hashes["data"]:
+        remarks.append("made with other data than are here")
+    if spec.code_hash != record.hashes["code"]:
+        remarks.append("made by other code than is here")
+    if record.curve not in (None, "curve.csv"):
+        faults.append("its learning curve has another name than runs give it")
+    for file, expected in record.files.items():
+        _file(path.parent, file, expected, checked, needed=path.name == "record.json")
+    if record.provenance.started > record.provenance.ended:
+        remarks.append("it ended before it started: the clock was set while it ran")
+    _numbers(record, spec, faults)
+    return spec
+
+
+def _file(folder: Path, name: str, expected: str, checked: Checked, *, needed: bool) -> None:
+    if safe_name(name) != name:
+        checked.faults.append(f"it names a file outside its folder: {name[:100]!r}")
+        return
+    path = folder / name
+    if not _plain(path):
+        if needed and os.path.lexists(path):
+            checked.faults.append(f"{name} is a link, or no file")
+        else:  # records travel alone, as those under results/reference do
+            checked.remarks.append(f"{name} is not there")
+        return
+    if path.stat().st_size > MAX_FILE_BYTES:
+        checked.faults.append(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB")
+        return
+    hashed = hashlib.sha256()
+    try:
+        with open(path, "rb") as f:
+            while block := f.read(1 << 20):
+                hashed.update(block)
+    except OSError as e:
+        checked.faults.append(f"{name} cannot be read: {e.strerror}")
+        return
+    if hashed.hexdigest() != expected:
+        checked.faults.append(f"{name} does not hash to what the record says")
+
+
+def _plain(path: Path) -> bool:
+    return not path.is_symlink() and path.is_file()
+
+
+def _numbers(record: Record, spec: RunSpec, faults: list[str]) -> None:
+    """What the numbers must satisfy, whichever they are."""
+    asked = [m.key for m in spec.metrics]
+    if [m.name for m in record.metrics] != asked:
+        faults.append(f"its metrics are not those asked for: {', '.join(asked)}")
+        return
+    for metric, measured in zip(spec.metrics, record.metrics, strict=True):
+        entry = find_metric(metric.name)
+        if (measured.unit, measured.better) != (entry.unit, entry.better) or measured.metric != metric.name:
+            faults.append(f"{measured.name}: unit or direction is not that of metric {metric.name}")
+        if measured.likelihood != entry.kind(metric.settings):
+            faults.append(f"{measured.name}: it is no likelihood of kind {measured.likelihood!r}")
+        if measured.identity != metric_identity(metric, spec, record.hashes["data"]):
+            faults.append(f"{measured.name}: its identity is not that of its settings and data")
+        if record.status == "finished" and measured.value is None and not measured.failure:
+            faults.append(f"{measured.name}: neither a value nor a failure")
+        if record.status != "finished" and measured.value is not None:
+            faults.append(f"{measured.name}: a value from a run that is {record.status}")
+        if measured.se is not None and measured.se < 0:
+            faults.append(f"{measured.name}: a negative standard error")
+    if record.cost.training_seconds > record.cost.wall_seconds + 1.0:
+        faults.append("training took longer than the whole run")
+
+
+def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
+    """Runs with different seeds that agree in every bit, though their method draws random numbers.
+
+    Counts and whole numbers say nothing: an AUROC of 1 is 1 for every seed.
+    """
+    seen: dict[str, tuple[Checked, int]] = {}
+    for checked, record, spec in sound:
+        kept = zip(record.metrics, spec.metrics)  # of one length, or that is a fault already
+        values = [m.value for m, asked in kept if m.value is not None and not asked.entry.counts]
+        values = [v for v in values if not float(v).is_integer()]
+        if record.status != "finished" or spec.exact or not values or record.cost.steps == 0:
+            continue
+        key = digest([record.suite, record.method, record.dataset, record.tier, values])
+        if key in seen and seen[key][1] != record.seed:
+            checked.faults.append(f"the same numbers in every bit as seed {seen[key][1]}, from another seed")
+        seen.setdefault(key, (checked, record.seed))
+
+
+def _evaluate(checked: Checked, record: Record, spec: RunSpec) -> None:
+    """Evaluate the stored weights again, and compare every number."""
+    from lightning.fabric import Fabric
+    from safetensors.torch import load_file
+
+    from latentbench.running.experiment import run_experiment
+
+    if spec.code_hash != record.hashes["code"]:
+        checked.remarks.append("its weights were evaluated by other code than made them")
+    try:
+        weights = load_file(checked.path.parent / WEIGHTS)
+        fabric = Fabric(accelerator="cpu", devices=1, precision=spec.training["precision"])
+        fabric.launch()
+        outcome = run_experiment(spec, fabric, weights=weights)
+    except Exception as e:  # weights of another model, parameters out of reach: torch raises what it likes
+        checked.faults.append(f"its weights cannot be evaluated: {type(e).__name__} {' '.join(str(e).split())[:200]}")
+        return
+    for measured in record.metrics:
+        again = outcome.values.get(measured.name)
+        if (again is None) != (measured.value is None):
+            checked.faults.append(f"{measured.name}: {measured.value} in the record, none from its weights or reverse")
+        elif again is not None and measured.value is not None:
+            scale = max(abs(measured.value), 1e-3)
+            if abs(again.value - measured.value) > TOLERANCE * scale:
+                checked.faults.append(
+                    f"{measured.name}: {measured.value:.6g} in the record, {again.value:.6g} from its weights"
+                )
+            else:
+                checked.evaluated.append(measured.name)

@@ -1,0 +1,122 @@
+"""One run, from specification to record on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from latentbench.core.errors import UserError
+from latentbench.core.paths import shown
+from latentbench.data.dataset import open_dataset
+from latentbench.planning.plan import RunSpec
+from latentbench.records.archive import lock_path, run_folder
+from latentbench.records.record import Record, Status, is_intact, read_record, write_record
+from latentbench.running import provenance
+from latentbench.running.attempt import Attempt
+from latentbench.running.recording import make_record
+from latentbench.running.settings import Settings, Told
+
+#: Statuses that another try would only repeat.
+SETTLED: tuple[Status, ...] = ("finished", "diverged")
+
+
+class Busy(Exception):
+    """Another process is doing this run."""
+
+
+def perform(
+    spec: RunSpec, settings: Settings, tell: Callable[[Told], None] = lambda _: None, *, wait: bool = True
+) -> tuple[Record, bool]:
+    """Do a run unless its record is there; one that was interrupted goes on from its last checkpoint.
+
+    Args:
+        spec, settings: the run, and how to carry it out.
+        tell: told how it goes.
+        wait: for another process that is doing this run, to find it done.
+
+    Returns:
+        The record, and whether it was there already.
+
+    Raises:
+        Busy: another process is doing it, and `wait` is off.
+        UserError: the dataset cannot be had, or the results folder cannot be written.
+    """
+    from filelock import Timeout
+
+    tell(Told(spec.cell, "data"))
+    dataset = open_dataset(spec.data["source"])
+    folder = run_folder(spec, dataset.content_hash, settings.results)
+    try:
+        with lock(spec, dataset.content_hash, settings, wait=wait):
+            record, damage = standing(folder / "record.json")
+            if record is not None and record.status in SETTLED and not settings.force:
+                return record, True
+            return Attempt(spec, settings, dataset, folder, tell, damage).carry_out(), False
+    except Timeout:
+        raise Busy(spec.cell) from None
+
+
+def give_up(spec: RunSpec, settings: Settings, why: str) -> tuple[Record, bool]:
+    """The record of a run that no process survived, and whether another process had done it meanwhile.
+
+    Raises:
+        Busy: another process is doing it.
+    """
+    from filelock import Timeout
+
+    data_hash = open_dataset(spec.data["source"]).content_hash
+    path = run_folder(spec, data_hash, settings.results) / "record.json"
+    try:
+        with lock(spec, data_hash, settings, wait=False):
+            record, _ = standing(path)
+            if record is not None and record.status in SETTLED and not settings.force:
+                return record, True
+            now = provenance.now()
+            record = make_record(spec, settings, data_hash, spec.run_id(data_hash), "failed", why, None, now, 0.0)
+            write_record(path, record)
+            return record, False
+    except Timeout:
+        raise Busy(spec.cell) from None
+
+
+@contextmanager
+def lock(spec: RunSpec, data_hash: str, settings: Settings, *, wait: bool) -> Iterator[None]:
+    """The right to do a run; the kernel takes it back when its holder dies.
+
+    Raises:
+        Timeout: another process has it, and `wait` is off.
+        UserError: the folder of the locks cannot be written.
+    """
+    from filelock import FileLock
+
+    path = lock_path(spec, data_hash, settings.results)
+    held = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire(timeout=-1 if wait else 0)
+    except TimeoutError:  # of filelock: somebody has it
+        raise
+    except OSError as e:
+        raise UserError(
+            f"the run cannot be locked: {e.strerror or e}",
+            where=shown(path),
+            fix="make room or mend the folder's permissions, then run again",
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def standing(path: Path) -> tuple[Record | None, str | None]:
+    """The record at `path`, or None; and what is wrong with one that is damaged."""
+    if not path.is_file():
+        return None, None
+    try:
+        record = read_record(path)
+    except UserError as e:
+        return None, f"the record was damaged and the run done again: {e}"
+    if not is_intact(record):
+        return None, f"the record was damaged or edited, its seal is broken, and the run done again: {shown(path)}"
+    return record, None

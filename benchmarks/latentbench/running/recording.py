@@ -1,0 +1,176 @@
+"""What a run leaves behind: its record, its learning curve and its weights."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentbench.acceleration.distributed import devices_for
+from latentbench.core.secrets import without_secrets
+from latentbench.planning.fingerprint import digest
+from latentbench.planning.plan import MetricSpec, RunSpec
+from latentbench.records.record import Cost, Measured, Provenance, Record, Status, plain, seal, write_atomically
+from latentbench.running import provenance
+
+if TYPE_CHECKING:
+    from latentbench.acceleration.compiling import Choice
+    from latentbench.running.checkpoints import Checkpoints
+    from latentbench.running.experiment import Outcome
+    from latentbench.running.settings import Settings
+
+#: Steps of preprocessing after which another random variable is measured; all others are bijections.
+CHANGE_THE_VARIABLE = ("binarise", "dequantise")
+
+
+def make_record(
+    spec: RunSpec,
+    settings: Settings,
+    data_hash: str,
+    run_id: str,
+    status: Status,
+    error: str | None,
+    outcome: Outcome | None,
+    started: str,
+    wall: float,
+    *,
+    files: dict[str, str] | None = None,
+    checkpoints: Checkpoints | None = None,
+    stacked: int = 1,
+    compiled: Choice | None = None,
+) -> Record:
+    """The record of a run, sealed.
+
+    Args:
+        started: when it began, in ISO 8601.
+        wall: seconds that it took, those before an interruption included.
+        files: sha256 of the files beside the record, by name.
+        checkpoints: those that it kept, which know what it went on from.
+        stacked: runs that trained side by side with it, itself included.
+        compiled: how its loss was computed.
+    """
+    revision, dirty = provenance.git_state()
+    trained = outcome.trained if outcome else None
+    seconds = outcome.seconds if outcome else {}
+    training = seconds.get("training", 0.0)
+    record = Record(
+        run_id=run_id,
+        suite=spec.suite,
+        version=spec.suite_version,
+        tier=spec.tier,
+        method=spec.method,
+        dataset=spec.dataset,
+        seed=spec.seed,
+        status=status,
+        error=without_secrets(error) if error else None,
+        outcomes=outcome.outcomes if outcome else [],
+        fingerprint=spec.fingerprint(data_hash),
+        hashes={"spec": spec.spec_hash, "data": data_hash, "code": spec.code_hash},
+        exact=spec.exact,
+        spec=spec.settled(),
+        metrics=[_measured(m, spec, data_hash, outcome, error) for m in spec.metrics],
+        curve="curve.csv" if trained and trained.curve else None,
+        cost=Cost(
+            wall_seconds=wall,
+            data_seconds=seconds.get("data", 0.0),
+            training_seconds=training,
+            evaluation_seconds=seconds.get("evaluation", 0.0),
+            samples_per_second=trained.samples / training if trained and training > 0 else None,
+            steps=trained.steps if trained else 0,
+            epochs=trained.epochs if trained else 0.0,
+            parameters=outcome.parameters if outcome else 0,
+            peak_memory_bytes=provenance.peak_memory(settings.device),
+        ),
+        provenance=Provenance(
+            git_revision=revision,
+            git_dirty=dirty,
+            packages=provenance.packages(),
+            python=".".join(provenance.platform.python_version_tuple()),
+            platform=provenance.machine(),
+            device=settings.device,
+            threads=settings.threads,
+            devices=devices_for(spec, settings),
+            command=provenance.command_line(),
+            started=started,
+            ended=provenance.now(),
+            stacked=stacked,
+            compiled=compiled.way if compiled else "eager",
+            step_seconds=dict(compiled.step_seconds) if compiled else {},
+            resumed_from=checkpoints.resumed_from if checkpoints else None,
+            faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
+        ),
+        files=files or {},
+    )
+    return record.model_copy(update={"seal": seal(record)})
+
+
+def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
+    """Hash of all that decides what a metric's number means, 12 hexadecimal digits.
+
+    Its implementation's version and settings, and the quantity it is measured on: the data's content and split, and
+    the steps of preprocessing that change the random variable (binarising, dequantising). Bijections do not enter:
+    their log-Jacobian is accounted for.
+    """
+    from latentbench.data.preprocess import build
+
+    steps = build(spec.data["preprocess"]).identity["steps"]
+    return digest(
+        {
+            "metric": metric.name,
+            "version": metric.version,
+            "settings": metric.settings,
+            "data": data_hash,
+            "split": spec.data["split"].get("test"),
+            "stored": spec.data["stored"],
+            "rows": spec.data["limit"].get("test"),
+            "measure": [s for s in steps if s["name"] in CHANGE_THE_VARIABLE],
+        }
+    )[:12]
+
+
+def _measured(
+    metric: MetricSpec, spec: RunSpec, data_hash: str, outcome: Outcome | None, error: str | None
+) -> Measured:
+    """A metric's value, or why it has none: a run that failed keeps its place in every table that asked for it."""
+    entry, value = metric.entry, outcome.values.get(metric.key) if outcome else None
+    failure = outcome.failures.get(metric.key) if outcome else error
+    return Measured(
+        name=metric.key,
+        metric=metric.name,
+        value=float(value.value) if value else None,
+        se=plain(value.se) if value else None,
+        n=value.n if value else None,
+        unit=entry.unit,
+        better=entry.better,
+        likelihood=entry.kind(metric.settings),
+        identity=metric_identity(metric, spec, data_hash),
+        failure=without_secrets(failure) if failure else None,
+        details=plain(value.details) if value else {},
+    )
+
+
+def keep_results(outcome: Outcome, folder: Path, *, weights: bool) -> dict[str, str]:
+    """Write learning curve and final weights beside the record; the sha256 of each file.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    kept: dict[str, bytes] = {}
+    if rows := outcome.trained.curve:
+        keys = list(dict.fromkeys(k for row in rows for k in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        kept["curve.csv"] = text.getvalue().encode()
+    if weights and hasattr(outcome.model, "state_dict"):
+        from safetensors.torch import save
+
+        state = {k: v.detach().cpu().contiguous().clone() for k, v in outcome.model.state_dict().items()}
+        if state:
+            kept["weights.safetensors"] = save(state)
+    for name, content in kept.items():
+        write_atomically(folder / name, content)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in kept.items()}

@@ -1,0 +1,73 @@
+"""Whether the data on disk are still those that a run's fingerprint names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentbench.core.errors import UserError
+from latentbench.data.dataset import Dataset
+from latentbench.data.prepare import MANIFEST, prepared_dir, read_manifest
+
+#: File name, inode, bytes and nanoseconds of the last change, for each file of a prepared dataset.
+Look = tuple[tuple[str, int, int, int], ...]
+
+_sound: set[tuple[str, Look]] = set()
+
+
+class DataWatch:
+    """Notices that a prepared dataset changes under a run, so that no result mixes two contents.
+
+    Hashing again takes a while, so it is done only where a file was written after the dataset was finished, or differs
+    from what it was when the watch began; a process does it once for each such state.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._entry, self._hash = dataset.entry, dataset.content_hash
+        self._seen = self._look()
+        finished = max((changed for name, *_, changed in self._seen if name == MANIFEST), default=0)
+        self._suspect = any(changed > finished for *_, changed in self._seen)
+
+    def fault(self) -> str | None:
+        """What is wrong with the data, in one line; None if they are as they were."""
+        if self._entry.kind == "rendered":
+            return None
+        now = self._look()
+        if (now == self._seen and not self._suspect) or (self._hash, now) in _sound:
+            return None
+        if (wrong := self._hash_again()) is None:
+            _sound.add((self._hash, now))
+            return None
+        mend = f"`latentbench data fetch {self._entry.name} --force` mends it"
+        return f"dataset {self._entry.name} changed on disk: {wrong} ({mend}; then run again)"
+
+    def _hash_again(self) -> str | None:
+        from latentbench.data.arrow import rehash
+
+        manifest = read_manifest(self._entry)
+        if manifest is None:
+            return "it is cut short, or another recipe's"
+        if manifest["content_hash"] != self._hash:
+            return "it has other content than when the run began"
+        for split, kept in manifest["splits"].items():
+            try:
+                found = rehash(self._folder / kept["file"], self._entry.columns_of(split))
+            except (UserError, OSError) as e:
+                return f"split {split} cannot be read: {e}"
+            if changed := [name for name, wanted in kept["hashes"].items() if found.get(name) != wanted]:
+                return f"split {split}, column {', '.join(changed)}: not the values that were prepared"
+        return None
+
+    @property
+    def _folder(self) -> Path:
+        return prepared_dir() / self._entry.name
+
+    def _look(self) -> Look:
+        if self._entry.kind == "rendered":
+            return ()
+        found = []
+        for path in sorted(self._folder.rglob("*")):
+            if path.is_file():
+                status = path.stat()
+                name = path.relative_to(self._folder).as_posix()
+                found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(found)

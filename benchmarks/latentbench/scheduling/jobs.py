@@ -1,0 +1,104 @@
+"""What is sent to other machines: runs, with what they must find there; and how their results come home."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentbench.core.errors import UserError
+from latentbench.data.dataset import content_hash_if_known, open_dataset
+from latentbench.planning.plan import RunSpec
+from latentbench.records.corrections import note_corrections
+from latentbench.records.record import Record
+from latentbench.running.one import SETTLED
+from latentbench.running.settings import Settings
+from latentbench.scheduling.environment import Surroundings
+from latentbench.scheduling.object_store import Store
+from latentbench.scheduling.shared_data import share
+from latentbench.scheduling.transfer import RECORD, place_of, pull_results, stored_record
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all runs of a sweep share: the store with its mark, and the sender's surroundings."""
+
+    store: Store
+    mark: str
+    surroundings: Surroundings
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A run that is sent to some machine, with what it must find there.
+
+    Attributes:
+        spec: the run.
+        data_hash, code_hash: of the sender's data and code; the machine's must be the same.
+        owner: by which the run's lease will be known.
+        dead: owners of earlier tries that are known to have died.
+    """
+
+    spec: RunSpec
+    data_hash: str
+    code_hash: str
+    owner: str
+    dead: tuple[str, ...] = ()
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id(self.data_hash)
+
+
+def set_out(runs: Sequence[RunSpec], store: Store, *, share_data: bool) -> Place:
+    """Prepare a sweep on other machines: data into the store if they are to find them there.
+
+    Raises:
+        UserError: the store cannot be written.
+    """
+    sources = list(dict.fromkeys(r.data["source"] for r in runs))
+    if share_data:
+        for source in sources:
+            share(store, source)
+    return Place(store, store.mark, Surroundings.here(sources))
+
+
+def settled(runs: Iterable[RunSpec], settings: Settings, store: Store, say: Callable[[str], None]) -> dict[str, Record]:
+    """Runs whose record is in the store and needs no other try, by suite and cell; what is refused is told."""
+    found: dict[str, Record] = {}
+    there: dict[str, dict[str, int]] = {}
+    for spec in () if settings.force else runs:
+        run_id = spec.run_id(data_hash_of(spec))
+        name = f"{place_of(spec.suite, run_id)}/{RECORD}"
+        suite = name.rpartition("/")[0].rpartition("/")[0]
+        if suite not in there:
+            there[suite] = store.names(suite)
+        if name.removeprefix(f"{suite}/") not in there[suite]:
+            continue
+        try:
+            record = stored_record(store, spec.suite, run_id)
+        except UserError as e:
+            say(str(e))
+            continue
+        if record is not None and record.status in SETTLED:
+            found[f"{spec.suite} {spec.cell}"] = record
+    return found
+
+
+def data_hash_of(spec: RunSpec) -> str:
+    """The content hash of a run's data."""
+    source = spec.data["source"]
+    return content_hash_if_known(source) or open_dataset(source).content_hash
+
+
+def bring_home(store: Store, record: Record, results: Path) -> None:
+    """Bring a run's record and curve into the sender's results, where these are not the store itself.
+
+    Raises:
+        UserError: the files are not what the record says.
+    """
+    if store.folder is None or store.folder.resolve() != results.resolve():
+        pull_results(store, record, results)
+    with suppress(OSError):
+        note_corrections(record, results)

@@ -1,0 +1,133 @@
+"""Worker processes: each does one run at a time, and its death costs no other run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from latentbench.acceleration.processes import ending, without_interrupts
+from latentbench.planning.plan import RunSpec
+from latentbench.running.settings import Settings, Told
+
+#: Seconds that a worker has for saving its state when it is asked to stop; then it is killed.
+GRACE = 10.0
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended without an answer."""
+
+    how: str
+
+
+class Lane:
+    """One worker process, started when it is first needed and again when it has died.
+
+    Attributes:
+        spec: the run that it is doing, or None.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: Any = None
+        self._pipe: Connection | None = None
+        self.spec: RunSpec | None = None
+
+    def begin(self, spec: RunSpec) -> None:
+        """Have the worker do `spec`."""
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._pipe is not None
+        self.spec = spec
+        with suppress(OSError):  # it has died since: `news` will say so
+            self._pipe.send(spec)
+
+    def news(self) -> Any:
+        """What the worker says: `Told`, (record, cached), an exception, or `Died`. All but the first end its run."""
+        assert self._pipe is not None
+        try:
+            message = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            message = Died(ending(self._process.exitcode))
+            self._process = None
+        if not isinstance(message, Told):
+            self.spec = None
+        return message
+
+    def stop(self) -> None:
+        """Ask the worker to save its state and end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def close(self, deadline: float) -> None:
+        """End the worker; what it does at `deadline`, in `time.monotonic` seconds, is cut off."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.join(max(0.0, deadline - time.monotonic()))
+            if self._process.is_alive():
+                self._process.kill()
+                self._process.join()
+            self._process = None
+
+    @property
+    def pipe(self) -> Connection:
+        assert self._pipe is not None
+        return self._pipe
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, self._settings))
+        with without_interrupts():
+            self._process.start()
+        theirs.close()
+
+
+def lanes_with_news(lanes: Sequence[Lane], timeout: float = 0.5) -> list[Lane]:
+    """Those whose worker has said something or died."""
+    ready = wait([lane.pipe for lane in lanes], timeout)
+    return [lane for lane in lanes if lane.pipe in ready]
+
+
+def _work(pipe: Connection, settings: Settings) -> None:
+    """A worker's life: runs come in, records go out. An interrupt is the parent's business; SIGTERM saves and ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    from latentbench.core.interrupts import ask, install, watch_parent
+    from latentbench.core.plugins import folders
+    from latentbench.running.one import Busy, perform
+
+    install(signal.SIGTERM)
+    watch_parent()
+    folders()  # the user's plug-ins
+    told = 0.0
+
+    def tell(what: Told) -> None:
+        nonlocal told
+        if what.phase != "training" or time.monotonic() - told > 0.1:
+            told = time.monotonic()
+            try:
+                pipe.send(what)
+            except OSError:  # nobody listens any more
+                ask()
+
+    try:
+        while True:
+            spec = pipe.recv()
+            try:
+                answer: Any = perform(spec, settings, tell, wait=False)
+            except Busy as busy:
+                answer = busy
+            except Exception as error:  # what no run can do without: the parent ends the sweep with it
+                answer = error
+            pipe.send(answer)
+    except (EOFError, OSError, KeyboardInterrupt):
+        return  # the parent has closed the pipe, has died, or asks to stop
