@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 from latentbench.spec import registry
 
-from tests.project import REPOSITORY, TOYS, Project, toy_entries
+from tests.project import REPOSITORY, TOYS, Project, toy_entries, whole
 
 settings.register_profile("latentbench", settings(), deadline=None, database=None)  # timing is the benchmarks' matter
 settings.load_profile("latentbench")
@@ -53,7 +53,7 @@ def project(
     """An empty project with the toy plug-in, and the command line at hand."""
     for name in ("LATENTBENCH_MIRROR", "WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "suites").mkdir()
+    whole(tmp_path)
     monkeypatch.setenv("LATENTBENCH_ROOT", str(tmp_path))
     monkeypatch.setenv("LATENTBENCH_DATA", str(shared_data))
     monkeypatch.setenv("LATENTBENCH_RESULTS", str(tmp_path / "results"))

@@ -92,6 +92,13 @@ def toy_entries() -> dict[str, str]:
     return {name: _ENTRY.format(name=name, poison=p) for name, p in poisons.items()} | {"linear": _LINEAR}
 
 
+def whole(folder: Path) -> Path:
+    """Make `folder` a project with a catalogue of its own, so that nothing shipped is seen in it."""
+    (folder / "suites").mkdir()
+    (folder / "suites" / "papers.yaml").write_text("[]\n")
+    return folder
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command gave back."""

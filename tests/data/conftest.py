@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from latentbench.core import plugins
 
+from tests.project import whole
+
 from .tiny import Server, Workplace, mnist_files
 
 REGISTRY = Path(__file__).resolve().parents[2] / "data" / "registry"
@@ -24,6 +26,7 @@ def _plug_ins_anew():
 def workplace(tmp_path, monkeypatch):
     """Empty registry, cache, prepared and mirror folders."""
     place = Workplace(tmp_path)
+    monkeypatch.setenv("LATENTBENCH_ROOT", str(whole(tmp_path)))
     monkeypatch.setenv("LATENTBENCH_DATA", str(place.data))
     monkeypatch.setenv("LATENTBENCH_MIRROR", str(place.mirror))
     return place

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import results_dir, shown
+from latentbench.core.paths import reference_dirs, results_dir, shown
 from latentbench.core.seeds import Axis
 from latentbench.data.registry import load_entry
 from latentbench.planning.fingerprint import digest
@@ -73,9 +74,8 @@ def find_record(name: str) -> tuple[Path, Record]:
     for path in (given, given / "record.json"):
         if os.path.isfile(path):  # False also for what can be no path
             return path, read_record(path)
-    root = results_dir()
-    found = [p for p in (root / "runs").glob("*/*/record.json") if p.parent.name.startswith(name)]
-    found += [p for p in (root / "reference").glob("*/*.json") if p.stem.startswith(name)]
+    found = [p for p in (results_dir() / "runs").glob("*/*/record.json") if p.parent.name.startswith(name)]
+    found += [p for p in _given() if p.stem.startswith(name)]
     if not found:
         raise UserError(f"no record {name[:100]!r}", fix="give a run identifier as in results/runs, or a record's file")
     exact = [p for p in found if name in (p.parent.name, p.stem)] or found
@@ -83,6 +83,12 @@ def find_record(name: str) -> tuple[Path, Record]:
         names = ", ".join(p.parent.name if p.name == "record.json" else p.stem for p in exact[:3])
         raise UserError(f"{name!r} fits {len(exact)} records", fix=f"give more of the name: {names} …")
     return exact[0], read_record(exact[0])
+
+
+def _given() -> Iterator[Path]:
+    """The files of reference records."""
+    for folder in reference_dirs():
+        yield from folder.glob("*/*.json")
 
 
 def hash_holds(spec: RunSpec, record: Record) -> bool:

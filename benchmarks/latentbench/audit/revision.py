@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import data_dir
+from latentbench.core.paths import checkout, data_dir
 from latentbench.records.archive import record_files
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
 
-CHECKOUT = Path(__file__).resolve().parents[3]
+CHECKOUT = checkout()
 
 
 def _git(*args: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ def is_ours(revision: str) -> bool:
     A commit that is merely stored, such as one fetched from somebody's fork, is not run because a record names it.
     What a record says goes to git as data, never as an option.
     """
-    if not (len(revision) in (40, 64) and all(c in "0123456789abcdef" for c in revision)):
+    if CHECKOUT is None or not (len(revision) in (40, 64) and all(c in "0123456789abcdef" for c in revision)):
         return False
     if _git("merge-base", "--is-ancestor", revision, "HEAD").returncode == 0:
         return True

@@ -169,11 +169,12 @@ def _is_whole(lock: Any) -> bool:
 
 def _records() -> Iterator[Finding]:
     from latentbench.core.errors import UserError
-    from latentbench.core.paths import results_dir, shown
+    from latentbench.core.paths import reference_dirs, results_dir, shown
     from latentbench.records.record import is_intact, read_record
 
     broken, count = [], 0
-    for path in (*results_dir().glob("runs/*/*/record.json"), *results_dir().glob("reference/*/*.json")):
+    given = (path for folder in reference_dirs() for path in folder.glob("*/*.json"))
+    for path in (*results_dir().glob("runs/*/*/record.json"), *given):
         count += 1
         try:
             if not is_intact(read_record(path)):

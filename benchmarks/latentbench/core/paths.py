@@ -1,4 +1,11 @@
-"""Where a project's folders are."""
+"""Where things are: what comes with latentbench, and where a user's own things, data and results go.
+
+Suites with the catalogue of papers, the dataset registry and the reference records are *shipped*: they lie in the
+checkout that the package runs from, or in the package itself, where a wheel was installed. A *project* is the folder
+that a user works in: its ``data/`` and ``results/`` take what is prepared and run, and suites, registry entries and
+reference records of its own stand before the shipped ones of the same name. A project with a catalogue of its own
+(``suites/papers.yaml``), such as a checkout, is whole: nothing is looked for elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -8,52 +15,93 @@ from pathlib import Path
 
 from latentbench.core.errors import UserError
 
+CATALOGUE = Path("suites", "papers.yaml")
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def checkout() -> Path | None:
+    """The checkout that this package runs from; None where it was installed from a wheel."""
+    folder = _PACKAGE.parents[1]
+    return folder if (folder / CATALOGUE).is_file() else None
+
+
+def shipped_root() -> Path:
+    """The folder of the ``suites/``, ``data/registry/`` and ``results/reference/`` that come with the package."""
+    return checkout() or _PACKAGE / "_shipped"
+
 
 def project_root() -> Path:
-    """The folder that holds ``suites/``.
+    """The folder that a user works in.
 
-    ``LATENTBENCH_ROOT`` if set, else the nearest parent of the working directory with ``suites/papers.yaml``,
-    else the checkout that this package was installed from.
+    ``LATENTBENCH_ROOT`` if set, else the nearest of the working directory and its parents with a catalogue or a paper's
+    suite (``suites/*/suite.yaml``), else the checkout that this package runs from, else the working directory.
 
     Raises:
-        UserError: none of these holds a ``suites/`` folder.
+        UserError: ``LATENTBENCH_ROOT`` names no folder.
     """
     named = os.environ.get("LATENTBENCH_ROOT")
     if named:
         root = Path(named).expanduser().resolve()
-        if not (root / "suites").is_dir():
-            raise UserError(
-                f"{root} has no folder suites/", where="LATENTBENCH_ROOT", fix="name a latentbench checkout"
-            )
+        if not root.is_dir():
+            raise UserError(f"{root} is no folder", where="LATENTBENCH_ROOT", fix="name a project's folder or unset it")
         return root
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "suites" / "papers.yaml").is_file():
+        if (folder / CATALOGUE).is_file() or next(folder.glob("suites/*/suite.yaml"), None):
             return folder
-    checkout = Path(__file__).resolve().parents[3]
-    if (checkout / "suites").is_dir():
-        return checkout
-    raise UserError(
-        "no folder suites/ here or above",
-        where=here,
-        fix="run inside a latentbench checkout or set LATENTBENCH_ROOT to one",
-    )
+    return checkout() or here
 
 
-def suites_dir() -> Path:
-    return project_root() / "suites"
+def roots() -> list[Path]:
+    """Folders to look for suites, registry entries and reference records in; the first that has a thing counts."""
+    root, shipped = project_root(), shipped_root()
+    return [root] if root == shipped or (root / CATALOGUE).is_file() else [root, shipped]
+
+
+def suites_dirs() -> list[Path]:
+    """Folders of suites, the project's own first."""
+    return [root / "suites" for root in roots()]
+
+
+def catalogue_file() -> Path:
+    """The catalogue of papers."""
+    return roots()[-1] / CATALOGUE
 
 
 def data_dir() -> Path:
-    """Registry entries, cached files and prepared data; ``LATENTBENCH_DATA`` moves it."""
+    """Cached files, prepared data and registry entries of the user's own; ``LATENTBENCH_DATA`` moves it."""
     named = os.environ.get("LATENTBENCH_DATA")
     return Path(named).expanduser().resolve() if named else project_root() / "data"
+
+
+def registry_dirs() -> list[Path]:
+    """Folders of registry entries, the user's own first."""
+    return list(dict.fromkeys(folder / "registry" for folder in (data_dir(), *(root / "data" for root in roots()))))
 
 
 def results_dir() -> Path:
     """Run records and tables; ``LATENTBENCH_RESULTS`` moves it."""
     named = os.environ.get("LATENTBENCH_RESULTS")
     return Path(named).expanduser().resolve() if named else project_root() / "results"
+
+
+def reference_dirs(results: Path | None = None) -> list[Path]:
+    """Folders of reference records: of `results`, and the shipped ones, unless those are results from elsewhere."""
+    mine = results_dir()
+    folders = [mine, *(root / "results" for root in roots())] if results in (None, mine) else [Path(results)]
+    return list(dict.fromkeys(folder / "reference" for folder in folders))
+
+
+def cache_dir(results: Path | None = None) -> Path:
+    """What was found out about files and can be found out again.
+
+    It lies with the results; where a folder holds no project, looking at what there is leaves nothing in it, and the
+    user's own cache is taken.
+    """
+    folder = results or results_dir()
+    if folder.is_dir() or (project_root() / "suites").is_dir():
+        return folder / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentbench"
 
 
 def shown(path: Path) -> str:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from latentbench.core import imports, plugins
 from latentbench.core.codehash import closure
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import data_dir, shown
+from latentbench.core.paths import registry_dirs, shown
 from latentbench.core.trust import check_found, check_import
 from latentbench.core.yamlfile import parse, read_yaml
 
@@ -231,10 +231,6 @@ class Entry(_Strict):
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
-def registry_dir() -> Path:
-    return data_dir() / "registry"
-
-
 def names() -> list[str]:
     """Names of all datasets, sorted."""
     return sorted({p.stem for folder in _folders() for p in folder.glob("*.yaml")})
@@ -248,7 +244,7 @@ def entry_file(name: str) -> Path | None:
 
 
 def _folders() -> list[Path]:
-    return [registry_dir(), *(folder / "datasets" for folder in plugins.folders())]
+    return [*registry_dirs(), *(folder / "datasets" for folder in plugins.folders())]
 
 
 def load_entry(name: str) -> Entry:
@@ -261,7 +257,7 @@ def load_entry(name: str) -> Entry:
     if path is None:
         raise UserError(
             f"no dataset {name[:100]!r}",
-            where=shown(registry_dir()),
+            where=shown(registry_dirs()[0]),
             fix=did_you_mean(name, names(), "`latentbench data list`"),
         )
     return read_entry(path)

@@ -1,7 +1,7 @@
 """Where records lie, and which of them count for a suite as it stands.
 
 ``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<run-id>.json`` what
-comes with the repository. A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
+comes with latentbench. A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
 the suite has today; where several do, the one of today's code and data comes first, then the newest.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import results_dir, safe_name, shown, stays_inside
+from latentbench.core.paths import reference_dirs, results_dir, safe_name, shown, stays_inside
 from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, spec_hash_of
@@ -39,14 +39,16 @@ def record_files(suite: str, results: Path | None = None, prefix: str = "") -> I
     There may be thousands of them, and strings cost a fraction of what `Path` objects do.
     """
     root = results or results_dir()
-    runs, reference = f"{root}/runs/{safe_name(suite)}", f"{root}/reference/{safe_name(suite)}"
+    runs = f"{root}/runs/{safe_name(suite)}"
     for name in listed(runs, prefix):
         file = f"{runs}/{name}/record.json"
         if os.path.isfile(file):
             yield name, file
-    for name in listed(reference, prefix):
-        if name.endswith(".json"):
-            yield name.removesuffix(".json"), f"{reference}/{name}"
+    for folder in reference_dirs(root):
+        given = f"{folder}/{safe_name(suite)}"
+        for name in listed(given, prefix):
+            if name.endswith(".json"):
+                yield name.removesuffix(".json"), f"{given}/{name}"
 
 
 def listed(folder: str, prefix: str = "") -> list[str]:

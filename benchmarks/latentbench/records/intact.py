@@ -13,7 +13,7 @@ from pathlib import Path
 from latentbench import __version__
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, state_of
-from latentbench.core.paths import safe_name
+from latentbench.core.paths import cache_dir, safe_name
 from latentbench.records import record as form
 from latentbench.records.record import Record, Status, read_record
 
@@ -27,7 +27,7 @@ class Intact:
     """
 
     def __init__(self, suite: str, results: Path) -> None:
-        self._memory = Memory(results / "cache" / "records" / f"{safe_name(suite)}.json", _version())
+        self._memory = Memory(cache_dir(results) / "records" / f"{safe_name(suite)}.json", _version())
 
     def read(self, path: Path) -> Record:
         """The record at `path`.

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from pathlib import Path
 
-from latentbench.core.paths import safe_name
+from latentbench.core.paths import reference_dirs, safe_name
 from latentbench.records.archive import listed
 
 #: Age of a list in times of what it took to make.
@@ -28,9 +28,10 @@ class Listing:
     """
 
     def __init__(self, suite: str, results: Path) -> None:
-        self._runs, self._reference = results / "runs" / safe_name(suite), results / "reference" / safe_name(suite)
+        self._runs = results / "runs" / safe_name(suite)
+        self._given = [folder / safe_name(suite) for folder in reference_dirs(results)]
         self._names: list[str] = []
-        self._references: list[str] = []
+        self._references: list[list[str]] = []
         self._next = 0.0
 
     def add(self, name: str) -> None:
@@ -44,14 +45,15 @@ class Listing:
         self._list()
         for name in _starting(self._names, prefix):
             yield self._runs / name / "record.json"
-        for name in _starting(self._references, prefix):
-            yield self._reference / name
+        for folder, names in zip(self._given, self._references):
+            for name in _starting(names, prefix):
+                yield folder / name
 
     def _list(self) -> None:
         began = time.monotonic()
         if began < self._next:
             return
-        self._names, self._references = listed(str(self._runs)), listed(str(self._reference))
+        self._names, self._references = listed(str(self._runs)), [listed(str(folder)) for folder in self._given]
         now = time.monotonic()
         self._next = now + RARELY * (now - began)
 

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from latentbench.core.paths import checkout
 from latentbench.core.secrets import hide_in_arguments
 
 PACKAGES = ("latentbench", "torch", "lightning", "numpy", "scipy", "scikit-learn", "zuko", "datasets", "pandas")
@@ -35,7 +36,9 @@ def packages() -> dict[str, str]:
 @cache
 def git_state() -> tuple[str | None, bool | None]:
     """Revision of the checkout that this package runs from, and whether its files differ from it."""
-    folder = Path(__file__).resolve().parents[3]
+    folder = checkout()
+    if folder is None:  # a wheel, which may lie in a repository of somebody's own
+        return None, None
 
     def git(*args: str) -> str | None:
         try:

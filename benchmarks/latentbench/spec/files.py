@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import shown, suites_dir
+from latentbench.core.paths import CATALOGUE, shown, suites_dirs
 
 #: A suite's file in its paper's folder, whose name is then the suite's id.
 SUITE = "suite.yaml"
@@ -17,10 +17,12 @@ def suite_id(path: Path) -> str:
 
 
 def suite_files() -> dict[str, Path]:
-    """Every suite file by its id, sorted."""
-    root = suites_dir()
-    files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != "papers.yaml"]
-    return {suite_id(p): p for p in sorted(files, key=suite_id)}
+    """Every suite file by its id, sorted; a project's own stands before a shipped one of the same id."""
+    found: dict[str, Path] = {}
+    for root in reversed(suites_dirs()):
+        files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != CATALOGUE.name]
+        found |= {suite_id(p): p for p in files}
+    return dict(sorted(found.items()))
 
 
 def find_suite(name: str) -> Path:
@@ -34,4 +36,4 @@ def find_suite(name: str) -> Path:
     files = suite_files()
     if name in files:
         return files[name]
-    raise UserError(f"unknown suite {name!r}", where=shown(suites_dir()), fix=did_you_mean(name, files))
+    raise UserError(f"unknown suite {name!r}", where=shown(suites_dirs()[0]), fix=did_you_mean(name, files))

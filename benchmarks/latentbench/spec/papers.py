@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import shown, suites_dir
+from latentbench.core.paths import catalogue_file, shown
 from latentbench.core.yamlfile import read_plain
 
 
@@ -29,7 +29,7 @@ class PaperEntry(BaseModel):
 
 def catalogue() -> list[PaperEntry]:
     """All papers, in the catalogue's order."""
-    path = suites_dir() / "papers.yaml"
+    path = catalogue_file()
     try:
         return TypeAdapter(list[PaperEntry]).validate_python(read_plain(path))
     except ValidationError as e:

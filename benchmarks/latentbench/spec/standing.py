@@ -20,7 +20,7 @@ from latentbench.core import plugins
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, State, state_of, states_of
 from latentbench.core.imports import module_file
-from latentbench.core.paths import data_dir, results_dir, safe_name, suites_dir
+from latentbench.core.paths import cache_dir, catalogue_file, reference_dirs, registry_dirs, results_dir, safe_name
 from latentbench.spec.files import suite_files
 
 Standing = Literal["no suite", "invalid", "validates", "runs (smoke)", "verdict at cpu", "verdict at paper"]
@@ -58,7 +58,7 @@ def suites() -> list[dict[str, Any]]:
 
 def papers() -> list[dict[str, Any]]:
     """A row for each paper: id, title, family, scope, priority, state; in the catalogue's order."""
-    path = suites_dir() / "papers.yaml"
+    path = catalogue_file()
     memory = _memory("papers")
     at = _state(path)
     rows = memory.recall("papers", at)
@@ -94,10 +94,11 @@ def _examined(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _standing(name: str, *, valid: bool) -> Standing:
-    root = results_dir()
-    runs, reference = root / "runs" / safe_name(name), root / "reference" / safe_name(name)
+    runs = results_dir() / "runs" / safe_name(name)
     files = [(run, runs / run / "record.json") for run in _listed(runs)]
-    files += [(file, reference / file) for file in _listed(reference) if file.endswith(".json")]
+    for folder in reference_dirs():
+        given = folder / safe_name(name)
+        files += [(file, given / file) for file in _listed(given) if file.endswith(".json")]
     for tier, standing in _AFTER:
         if any(f"--{tier}--" in run and _finished(file) for run, file in files):
             return standing
@@ -119,7 +120,7 @@ def _finished(record: Path) -> bool:
 
 
 def _memory(name: str) -> Memory:
-    return Memory(results_dir() / "cache" / f"{name}.json", _version())
+    return Memory(cache_dir() / f"{name}.json", _version())
 
 
 def _version() -> str:
@@ -131,7 +132,7 @@ def _version() -> str:
 def _surroundings() -> Iterator[tuple[str, State]]:
     """Our code, the dataset registry and the plug-ins: every file with its state."""
     yield from states_of([Path(__file__).parents[1]], ".py")
-    yield from states_of([data_dir() / "registry"], ".yaml")
+    yield from states_of(registry_dirs(), ".yaml")
     folders = plugins.folders()
     yield from states_of(folders, ".py")
     yield from states_of(folders, ".yaml")
