@@ -12,7 +12,7 @@ from functools import partial
 
 import yaml
 from latentbench.core.file_cache import STILL
-from latentbench.core.paths import suites_dir
+from latentbench.core.paths import suites_dirs
 
 from perf.figures import Figure
 from perf.project import project
@@ -48,7 +48,7 @@ def startup(quick: bool) -> list[Figure]:  # noqa: ARG001  it is quick
 
 def _many() -> list[Figure]:
     """`latentbench list` over hundreds of suites: at first, and once they are known."""
-    one = yaml.safe_load((suites_dir() / "quickstart" / "suite.yaml").read_text(encoding="utf-8"))
+    one = yaml.safe_load((suites_dirs()[0] / "quickstart" / "suite.yaml").read_text(encoding="utf-8"))
     with project(one) as root:
         for i in range(1, MANY):
             text = yaml.safe_dump(one | {"id": f"copy-{i}"}, sort_keys=False)
