@@ -52,13 +52,20 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """What of the documentation is generated: the README's pictures and docs/metrics.md."""
+    """What of the docs is generated: the README's pictures, docs/metrics.md, and docs/suites.md (not in git)."""
     install(session, "bench")
     session.install("-c", "constraints.txt", "networkx", "torchmetrics", *PEERS_IMPORT)
     session.install("--no-deps", *PEERS)
     session.run("latentbench", "run", "quickstart", "--quiet")
     session.run("python", "docs/pictures.py")
+    session.run("python", "docs/suites.py")
     session.run("python", "-m", "perf.metric_proof")
+
+
+@nox.session(python=False)
+def changelog(session: nox.Session) -> None:
+    """What the next release changes, out of changes/; `nox -s changelog -- VERSION` collects it into CHANGELOG.md."""
+    session.run("python", "docs/changelog.py", *session.posargs)
 
 
 @nox.session

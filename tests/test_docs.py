@@ -11,7 +11,11 @@ from latentbench.cli.main import cli
 
 from tests.project import REPOSITORY
 
-PAGES = sorted(p.relative_to(REPOSITORY) for p in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES = sorted(
+    p.relative_to(REPOSITORY)
+    for g in ("*.md", "docs/*.md", "changes/*.md", "suites/*/*.md")
+    for p in REPOSITORY.glob(g)
+)
 
 
 def commands(text: str) -> list[list[str]]:

@@ -69,3 +69,13 @@ def test_words_of_a_stranger_do_not_steer_the_terminal(project):
     out = project("show", "small").out
     assert "\u001b" not in out
     assert "\u0007" not in out
+
+
+def test_notes_beside_the_suite_say_what_came_out(project):
+    folder = project.root / "suites/small"
+    folder.mkdir()
+    (folder / "suite.yaml").write_text(TEXT)
+    assert json.loads(project("show", "small", "--format", "json").out)["notes"] is None
+    (folder / "notes.md").write_text("Wide is \x1b[31mahead.\n")
+    assert project("show", "small").out.endswith("what came out\nWide is \N{REPLACEMENT CHARACTER}[31mahead.\n")
+    assert json.loads(project("show", "small", "--format", "json").out)["notes"] == "Wide is \x1b[31mahead."

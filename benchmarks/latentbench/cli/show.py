@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 @click.argument("suite")
 @format_option("table", "json")
 def command(suite: str, form: str) -> None:
-    """A paper's card: methods, data, metrics, protocol, claims, and what each tier costs."""
+    """A paper's card: methods, data, metrics, protocol, claims, what each tier costs, and notes on what came out."""
+    from latentbench.spec.files import notes
     from latentbench.spec.loading import load_suite
 
     loaded = load_suite(suite)
     if form == "json":
-        print_json({**loaded.suite.model_dump(mode="json"), "cost": [cost(loaded, t) for t in loaded.suite.tiers]})
+        costs = [cost(loaded, t) for t in loaded.suite.tiers]
+        print_json({**loaded.suite.model_dump(mode="json"), "cost": costs, "notes": notes(loaded.path)})
         return
     _card(loaded)
 
 
 def _card(loaded: LoadedSuite) -> None:
+    from latentbench.spec.files import notes
+
     suite, paper = loaded.suite, loaded.suite.paper
     authors = ", ".join(paper.authors[:4]) + (" et al." if len(paper.authors) > 4 else "")
     click.secho(printable(paper.title), bold=True)
@@ -89,6 +93,9 @@ def _card(loaded: LoadedSuite) -> None:
         [[c["tier"], c["runs"], c["seeds"], c["text"], "; ".join(c["deviations"])] for c in costs],
         right=("runs", "seeds"),
     )
+    if text := notes(loaded.path):
+        click.secho("\nwhat came out", bold=True)
+        click.echo(printable(text))
 
 
 def cost(loaded: LoadedSuite, tier: Tier) -> dict[str, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import CATALOGUE, shown, suites_dirs
+from latentbench.core.paths import CATALOGUE, read_at_most, shown, suites_dirs
 
 #: A suite's file in its paper's folder, whose name is then the suite's id.
 SUITE = "suite.yaml"
+#: What came out, in prose, beside it: first in a sentence.
+NOTES = "notes.md"
+_MOST_BYTES = 100_000
 
 
 def suite_id(path: Path) -> str:
@@ -23,6 +26,15 @@ def suite_files() -> dict[str, Path]:
         files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != CATALOGUE.name]
         found |= {suite_id(p): p for p in files}
     return dict(sorted(found.items()))
+
+
+def notes(path: Path) -> str | None:
+    """What came out, as the notes beside a suite's file tell it; None where there are none."""
+    try:
+        text = read_at_most(path.parent / NOTES, _MOST_BYTES) if path.name == SUITE else None
+    except OSError:
+        return None
+    return text.decode(errors="replace").strip() or None if text else None
 
 
 def find_suite(name: str) -> Path:
