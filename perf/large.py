@@ -35,7 +35,7 @@ def suite(seeds: int) -> dict[str, Any]:
         },
         "methods": {
             "iwae-k{k}-d{d}": {
-                "matrix": {"k": list(_KS), "d": list(_WIDTHS)},
+                "grid": {"k": list(_KS), "d": list(_WIDTHS)},
                 "model": "vae",
                 "label": "IWAE, k = {k}, {d} latents",
                 "params": {"latent_dim": "{d}", "hidden": [200, 200], "objective": "iwae", "k": "{k}"},

@@ -54,7 +54,7 @@ ODD: tuple[Any, ...] = (
     {"": None},
     {"name": "x"},
     {"__class__": "x"},
-    {"matrix": {"k": list(range(60)), "j": list(range(60))}},
+    {"grid": {"k": list(range(60)), "j": list(range(60))}},
 )
 MOST_DEEP = 400
 

@@ -109,7 +109,7 @@ def _halved(whole: dict[str, Any]) -> dict[str, Any]:
     """The suite with every other method's model from the plug-in, without reported numbers and claims."""
     [(name, ours)] = whole["methods"].items()
     theirs = copy.deepcopy(ours) | {"model": "mine"}
-    ours["matrix"]["d"], theirs["matrix"]["d"] = ours["matrix"]["d"][::2], theirs["matrix"]["d"][1::2]
+    ours["grid"]["d"], theirs["grid"]["d"] = ours["grid"]["d"][::2], theirs["grid"]["d"][1::2]
     return whole | {"methods": {name: ours, f"mine-{name}": theirs}, "reported": [], "claims": []}
 
 

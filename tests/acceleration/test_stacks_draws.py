@@ -15,7 +15,7 @@ from tests.project import Project
 
 def small(objective: str, *ks: int) -> dict:
     params = {"latent_dim": 2, "hidden": [8], "objective": objective, "k": "{k}"}
-    return {"model": "vae", "matrix": {"k": list(ks)}, "params": params}
+    return {"model": "vae", "grid": {"k": list(ks)}, "params": params}
 
 
 VAE = {

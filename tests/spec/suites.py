@@ -16,7 +16,7 @@ methods:
     model: toy
     params: {spread: 2.0}
   vae-k{k}:
-    matrix: {k: [1, 5]}
+    grid: {k: [1, 5]}
     model: vae
     params: {latent_dim: 2, hidden: [4], k: "{k}"}
   floor:

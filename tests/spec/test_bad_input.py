@@ -12,7 +12,7 @@ FORM = {
     "no YAML": ("version: 3", "version: [3\n>paper:", "not YAML", "mend"),
     "unknown key": ("version: 3", "verson: 3", "unknown key 'verson'", "did you mean 'version'?"),
     "unknown key in a method": ("baseline: true", "base_line: true", "methods.floor.base_line", "'baseline'"),
-    "unknown key of a matrix": ("matrix: {k: [1, 5]}", "matrix: {k: [1, 5]}\n>lable: x", "vae-k1.lable", "'label'"),
+    "unknown key of a grid": ("grid: {k: [1, 5]}", "grid: {k: [1, 5]}\n>lable: x", "vae-k1.lable", "'label'"),
     "unknown key in training": ("batch_size: 40", "batchsize: 40", "training.batchsize", "'batch_size'"),
     "unknown key in a tier": ("seeds: 1", "seed: 1", "tiers.smoke.seed", "'seeds'"),
     "unknown key in a tier's training": (
@@ -48,7 +48,7 @@ FORM = {
     "unknown tier": ("cpu:", "gpu:", "tiers.gpu", "change"),
     "unknown kind of claim": ("kind: order", "kind: ordre", "claims.1", ""),
     "a number that is none": ("tolerance: 0.1", "tolerance: .nan", "no number", "finite"),
-    "a matrix without values": ("matrix: {k: [1, 5]}", "matrix: {k: []}", "matrix must map", "e.g."),
+    "a grid without values": ("grid: {k: [1, 5]}", "grid: {k: []}", "must be a list", "e.g."),
     "a trap for the reader": ("title: A small suite", "title: !!python/name:os.system", "not allowed", "plain"),
 }
 
@@ -85,7 +85,7 @@ MEANING = {
     "a pattern for nothing": ('methods: ["vae-*"]', 'methods: ["vea-*"]', "selects nothing", "vae-k1"),
     "an override for nothing": ("- methods: vae-*", "- methods: vea-*", "selects nothing", "vae-k1"),
     "a claim twice": ("- id: wide-beats-floor", "- id: wide-equals", "stands twice", "its own id"),
-    "a model's k of nothing": ("matrix: {k: [1, 5]}", "matrix: {k: [0, 5]}", "k is 0", "1 or more"),
+    "a model's k of nothing": ("grid: {k: [1, 5]}", "grid: {k: [0, 5]}", "k is 0", "1 or more"),
     "a model's width of nothing": (
         'params: {latent_dim: 2, hidden: [4], k: "{k}"}',
         'params: {latent_dim: 0, hidden: [4], k: "{k}"}',

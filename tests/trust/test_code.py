@@ -241,22 +241,23 @@ def test_the_catalogue_of_papers_and_the_lock_of_dvc(project, bomb):
     assert project("doctor").code in (0, 1, 2)
 
 
-MATRICES = {
-    "combinations": {"matrix": {k: list(range(50)) for k in "abcd"}, "model": "toy"},
-    "a text put in often": {"matrix": {"k": ["x" * 5_000] * 20}, "model": "toy", "label": "{k}" * 1000},
+GRIDS = {
+    "combinations": {"grid": {k: list(range(50)) for k in "abcd"}, "model": "toy"},
+    "a text put in often": {"grid": {"k": ["x" * 5_000] * 20}, "model": "toy", "label": "{k}" * 1000},
     "a list put in often": {
-        "matrix": {"k": [[0] * 50 for _ in range(200)]},
+        "grid": {"k": [[0] * 50 for _ in range(200)]},
         "model": "toy",
         "params": {f"a{i}": "{k}" for i in range(50)},
     },
 }
 
 
-@pytest.mark.parametrize("case", MATRICES)
-def test_matrix_bombs(project, case):
-    answer = project("validate", project.suite({"methods": {"m{k}{a}": MATRICES[case]}}))
+@pytest.mark.parametrize("case", GRIDS)
+def test_grid_bombs(project, case):
+    name = "m" + "".join(f"{{{axis}}}" for axis in GRIDS[case]["grid"])
+    answer = project("validate", project.suite({"methods": {name: GRIDS[case]}}))
     assert answer.code == 2
-    assert "matrix writes out more than" in answer.errors[0]
+    assert "grid writes out more than" in answer.errors[0]
 
 
 HUGE = {

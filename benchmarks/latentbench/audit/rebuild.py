@@ -16,9 +16,9 @@ from latentbench.data.registry import load_entry
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
 from latentbench.records.record import Record, read_record
+from latentbench.spec.claims import Identifier
 from latentbench.spec.protocol import Training
 from latentbench.spec.registry import metrics, models
-from latentbench.spec.suite import Identifier
 
 _Role = Literal["train", "valid", "test"]
 _Seed = Annotated[int, Field(ge=0, lt=1 << 63)]

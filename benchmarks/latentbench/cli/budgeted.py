@@ -21,8 +21,8 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.declared import read_declared
 from latentbench.results.budget import pick
 from latentbench.results.settling import drafted
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 
 def picked(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from latentbench.core.console import note
 from latentbench.core.paths import shown
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 if TYPE_CHECKING:
     from latentbench.running.settings import Settings

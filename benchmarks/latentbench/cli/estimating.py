@@ -10,8 +10,8 @@ from latentbench.core.console import display, note
 from latentbench.core.interrupts import check
 from latentbench.results.budget import SuiteNeeds, suite_needs
 from latentbench.results.costs import Known, from_pilot, unknown
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 
 def estimated(

@@ -7,8 +7,8 @@ import gc
 from latentbench.core.console import note
 from latentbench.core.errors import UserError
 from latentbench.results.gather import RANKED, Gathered, best, gather, has_records
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import load_suite, suite_files
-from latentbench.spec.suite import Tier
 
 
 def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:

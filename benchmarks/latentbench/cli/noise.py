@@ -9,7 +9,7 @@ from latentbench.cli.options import print_json, print_table
 from latentbench.cli.runbars import RunBars
 from latentbench.core.console import display, note
 from latentbench.core.errors import UserError
-from latentbench.spec.suite import Tier
+from latentbench.spec.claims import Tier
 
 
 def show_noise(

@@ -9,8 +9,8 @@ from latentbench.core.console import note
 from latentbench.planning.plan import RunSpec
 from latentbench.records.declared import read_declared
 from latentbench.results import settling
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 TierOf = Callable[[LoadedSuite], Tier]
 

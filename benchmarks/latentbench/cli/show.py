@@ -10,8 +10,8 @@ from latentbench.cli.options import examples, format_option, print_json, print_t
 from latentbench.core.console import printable
 
 if TYPE_CHECKING:
+    from latentbench.spec.claims import Tier
     from latentbench.spec.loading import LoadedSuite
-    from latentbench.spec.suite import Tier
 
 
 @click.command(epilog=examples("show iwae", "show iwae --format json"))

@@ -19,8 +19,8 @@ from latentbench.core.console import Display, display, note
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
 from latentbench.planning.plan import RunSpec, plan
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite, load_suite
-from latentbench.spec.suite import Tier
 from latentbench.spec.validation import problems
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from latentbench.core.console import note, printable
 from latentbench.core.errors import UserError
 
 if TYPE_CHECKING:
+    from latentbench.spec.claims import Tier
     from latentbench.spec.loading import LoadedSuite
-    from latentbench.spec.suite import Tier
 
 
 @click.command(

@@ -14,10 +14,12 @@ from latentbench.core.seeds import Axis, Seeds
 from latentbench.core.yamlfile import Path_, explain, first_fault
 from latentbench.data.registry import Entry, load_entry
 from latentbench.planning.fingerprint import canonical, code_hash, digest
+from latentbench.spec.claims import Tier
+from latentbench.spec.layers import merge
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.protocol import Training
 from latentbench.spec.registry import MetricEntry, find_metric, find_model
-from latentbench.spec.suite import Limit, Override, Suite, Tier, TierSpec
+from latentbench.spec.suite import Limit, Override, Suite, TierSpec
 
 #: What every run executes, whatever its model and metrics.
 ENGINE = ("latentbench.running.experiment",)
@@ -306,16 +308,3 @@ def lay(training: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         if one in changes and other not in changes:
             kept.pop(other, None)
     return merge(kept, changes)
-
-
-def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, key by key at every depth; lists are replaced, and so is a mapping that
-    names another thing than before (another `name`, as in optimiser or schedule)."""
-    out = dict(base)
-    for key, value in changes.items():
-        old = out.get(key)
-        renamed = (
-            isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) != old.get("name")
-        )
-        out[key] = merge(old, value) if isinstance(value, dict) and isinstance(old, dict) and not renamed else value
-    return out

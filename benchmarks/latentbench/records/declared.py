@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from latentbench.core.errors import UserError
 from latentbench.core.paths import read_at_most, results_dir, safe_name, shown, stays_inside
 from latentbench.records.record import write_atomically
-from latentbench.spec.suite import Tier
+from latentbench.spec.claims import Tier
 
 MAX_BYTES = 1_000_000
 FOLDER = "sequential"

@@ -23,8 +23,8 @@ from latentbench.results.interim import first_look
 from latentbench.results.judging import methods_of
 from latentbench.results.settling import SETTLED, drafted
 from latentbench.results.verdicts import ClaimVerdict, verdicts
+from latentbench.spec.claims import Claim, Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Claim, Tier
 from latentbench.stats.judgement import PILOT
 
 State = Literal["settled", "open", "unlikely"]

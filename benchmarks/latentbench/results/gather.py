@@ -11,8 +11,8 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import Shelf, collect, record_files
 from latentbench.records.declared import Declared, read_declared
 from latentbench.records.record import Record
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 #: Tiers whose numbers count, the most faithful first. Smoke runs prove that a suite runs, and nothing else.
 RANKED: tuple[Tier, ...] = ("paper", "cpu")

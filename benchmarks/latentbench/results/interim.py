@@ -7,7 +7,8 @@ from dataclasses import replace
 from latentbench.records.declared import Declared
 from latentbench.results.gather import Gathered
 from latentbench.results.judging import judge_claim, methods_of
-from latentbench.spec.suite import Claim, Suite, Tier
+from latentbench.spec.claims import Claim, Tier
+from latentbench.spec.suite import Suite
 from latentbench.stats.conditions import seeds_to_settle
 from latentbench.stats.judgement import PILOT, Judgement, Planner
 from latentbench.stats.sequential import Look, Looks, combined, planner

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from typing import Literal
 
 from latentbench.results.gather import Gathered
+from latentbench.spec.claims import BoundClaim, Claim, OrderClaim, TrendClaim, ValueClaim
 from latentbench.spec.registry import find_metric
-from latentbench.spec.suite import BoundClaim, Claim, OrderClaim, Suite, TrendClaim, ValueClaim
+from latentbench.spec.suite import Suite
 from latentbench.stats.claims import Judgement, judge_bound, judge_order, judge_trend, judge_value
 from latentbench.stats.samples import Sample
 

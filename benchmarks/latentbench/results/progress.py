@@ -10,8 +10,8 @@ from latentbench.core.paths import safe_name
 from latentbench.planning.plan import plan
 from latentbench.records.archive import collect, is_reference, running
 from latentbench.scheduling.lease import UnderWay
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 
 
 @dataclass

@@ -15,8 +15,8 @@ from latentbench.results.gather import Gathered, gather
 from latentbench.results.interim import first_look, looks_of, looks_taken
 from latentbench.results.judging import methods_of
 from latentbench.results.verdicts import ClaimVerdict, verdicts
+from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.suite import Tier
 from latentbench.stats.sequential import Looks
 
 SETTLED = ("reproduced", "better", "not-reproduced")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from latentbench.core.yamlfile import YamlFile, parse, read_yaml
+from latentbench.spec.expansion import expand
 from latentbench.spec.files import find_suite, suite_files, suite_id
-from latentbench.spec.matrix import expand_list, expand_mapping
 from latentbench.spec.suite import Suite
 
 __all__ = ["LoadedSuite", "find_suite", "load_suite", "suite_files", "suite_id"]
@@ -37,12 +36,7 @@ def load_suite(name_or_path: str | Path) -> LoadedSuite:
     file = read_yaml(path)
     if not isinstance(file.data, Mapping):
         raise file.error("a suite is a mapping", fix="start with `id:`, `version:` and `paper:`")
-    data: dict[str, Any] = dict(file.data)
-    data["methods"] = expand_mapping(file, data.get("methods", {}), ("methods",))
-    for key in ("claims", "reported"):
-        if key in data:
-            data[key] = expand_list(file, data[key], (key,))
-    suite = parse(file, Suite, data=data)
+    suite = parse(file, Suite, data=expand(file))
     if suite.id != (name := suite_id(path)):
         which = "folder" if path.stem != name else "file"
         raise file.error(f"id {suite.id!r} is not the {which}'s name {name!r}", ("id",), "make the two the same")

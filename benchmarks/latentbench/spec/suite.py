@@ -7,17 +7,28 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from latentbench.spec.claims import Claim, Identifier, Tier
 from latentbench.spec.protocol import Strict, Training
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,{}-]*$", max_length=80)]
-Globs = Annotated[list[str], Field(max_length=200)]
 #: A split expression: its numbers stay within what can be computed with.
 Expression = Annotated[str, Field(max_length=200)]
 #: Far more than any paper has; beyond them a file is no suite but an attempt on one's memory.
 MOST_SEEDS = 10_000
 LARGEST_SEED = (1 << 63) - 1
 TIERS = ("smoke", "cpu", "paper")
-Tier = Literal["smoke", "cpu", "paper"]
+
+
+def _one(value: Any) -> Any:
+    """A pattern standing alone is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+Globs = Annotated[list[str], BeforeValidator(_one), Field(max_length=200)]
+
+
+def selects(patterns: list[str], name: str) -> bool:
+    """Whether a name is among those that the patterns match."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class Code(Strict):
@@ -48,8 +59,8 @@ class Limit(Strict):
 class Override(Strict):
     """Changes for the methods and datasets that the patterns match, laid over what stands above."""
 
-    methods: str = "*"
-    datasets: str = "*"
+    methods: Globs = ["*"]
+    datasets: Globs = ["*"]
     params: dict[str, Any] = {}
     training: dict[str, Any] = {}
     metrics: dict[str, dict[str, Any]] = {}
@@ -57,7 +68,7 @@ class Override(Strict):
     preprocess: list[Any] | None = None
 
     def matches(self, method: str, dataset: str) -> bool:
-        return fnmatchcase(method, self.methods) and fnmatchcase(dataset, self.datasets)
+        return selects(self.methods, method) and selects(self.datasets, dataset)
 
 
 class Dataset(Strict):
@@ -78,7 +89,7 @@ class Dataset(Strict):
 
 
 class Method(Strict):
-    """A model with its parameters; `matrix` writes out one method per combination of its values."""
+    """A model with its parameters."""
 
     model: str
     params: dict[str, Any] = {}
@@ -89,7 +100,7 @@ class Method(Strict):
     datasets: Globs = Field(["*"], description="the datasets that it is run on")
 
     def runs_on(self, dataset: str) -> bool:
-        return any(fnmatchcase(dataset, g) for g in self.datasets)
+        return selects(self.datasets, dataset)
 
 
 class Metric(Strict):
@@ -101,7 +112,7 @@ class Metric(Strict):
     datasets: Globs = ["*"]
 
     def applies(self, method: str, dataset: str) -> bool:
-        return any(fnmatchcase(method, g) for g in self.methods) and any(fnmatchcase(dataset, g) for g in self.datasets)
+        return selects(self.methods, method) and selects(self.datasets, dataset)
 
 
 def _seeds(value: Any) -> Any:
@@ -163,60 +174,6 @@ class Reported(Strict):
         return self.origin in ("paper_text", "paper_table_extract", "authors_repo", "abstract")
 
 
-class _Claim(Strict):
-    id: Identifier
-    text: str
-    where: str
-    metric: str
-    dataset: str
-    tiers: list[Tier] = ["cpu", "paper"]
-
-
-class ValueClaim(_Claim):
-    """Metric of a method equals the reported value within a tolerance, in the metric's unit."""
-
-    kind: Literal["value"]
-    method: str
-    tolerance: float = Field(gt=0)
-    reported: float | None = Field(None, description="taken from the suite's `reported` if absent")
-
-
-class OrderClaim(_Claim):
-    """`better` beats `worse` on the metric, by `margin` (metric's unit) if the paper says so."""
-
-    kind: Literal["order"]
-    better: str
-    worse: str
-    margin: float = Field(0.0, ge=0)
-
-
-class TrendClaim(_Claim):
-    """The metric rises or falls along `methods`, each step of it (`strict`) or overall."""
-
-    kind: Literal["trend"]
-    methods: list[str] = Field(min_length=2, max_length=200)
-    direction: Literal["rises", "falls"]
-    form: Literal["strict", "overall"] = "strict"
-
-
-class BoundClaim(_Claim):
-    """The metric of a method stays above or below a number."""
-
-    kind: Literal["bound"]
-    method: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @model_validator(mode="after")
-    def _one_side(self) -> Self:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("give one of `at_least` and `at_most`")
-        return self
-
-
-Claim = Annotated[ValueClaim | OrderClaim | TrendClaim | BoundClaim, Field(discriminator="kind")]
-
-
 class ProtocolItem(Strict):
     """One thing that a rerun needs to know, and how we know it."""
 
@@ -233,7 +190,7 @@ class ProtocolItem(Strict):
 
 
 class Suite(Strict):
-    """One suite file, after `matrix` entries have been written out."""
+    """One suite file, whose short forms `latentbench.spec.expansion` has written out."""
 
     id: Identifier
     version: int = Field(ge=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,9 +11,10 @@ from latentbench.core.paths import safe_name
 from latentbench.core.yamlfile import Path_
 from latentbench.data.registry import load_entry, names
 from latentbench.data.splits import parse
+from latentbench.spec.cells import claims, reported
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
-from latentbench.spec.suite import Claim, OrderClaim, Override, TrendClaim, ValueClaim
+from latentbench.spec.suite import Override
 
 
 def problems(loaded: LoadedSuite) -> list[UserError]:
@@ -25,8 +25,8 @@ def problems(loaded: LoadedSuite) -> list[UserError]:
         *_datasets(loaded),
         *_metrics(loaded),
         *_selectors(loaded),
-        *_reported(loaded),
-        *_claims(loaded),
+        *reported(loaded),
+        *claims(loaded),
     ]
 
 
@@ -207,8 +207,8 @@ def _selectors(loaded: LoadedSuite) -> Iterator[UserError]:
     places: list[tuple[Path_, Override]] = [(("overrides", i), o) for i, o in enumerate(suite.overrides)]
     places += [(("tiers", t, "overrides", i), o) for t, s in suite.tiers.items() for i, o in enumerate(s.overrides)]
     for at, override in places:
-        yield from _globs(loaded, [override.methods], suite.methods, (*at, "methods"))
-        yield from _globs(loaded, [override.datasets], suite.datasets, (*at, "datasets"))
+        yield from _globs(loaded, override.methods, suite.methods, (*at, "methods"))
+        yield from _globs(loaded, override.datasets, suite.datasets, (*at, "datasets"))
 
 
 def _globs(loaded: LoadedSuite, patterns: Iterable[str], table: Iterable[str], at: Path_) -> Iterator[UserError]:
@@ -219,79 +219,3 @@ def _globs(loaded: LoadedSuite, patterns: Iterable[str], table: Iterable[str], a
             yield loaded.file.error(
                 f"{at[-1]} pattern {pattern!r} selects nothing", place, did_you_mean(pattern, table)
             )
-
-
-def _reported(loaded: LoadedSuite) -> Iterator[UserError]:
-    suite = loaded.suite
-    for i, r in enumerate(suite.reported):
-        at: Path_ = ("reported", i)
-        yield from _cell(loaded, f"reported number {i + 1}", [r.method], r.dataset, r.metric, at)
-        entry = _entry(loaded, r.metric) if r.metric in suite.metrics else None
-        if entry is not None and r.unit != entry.unit:
-            yield loaded.file.error(
-                f"reported number {i + 1} is in {r.unit!r}, metric {r.metric!r} in {entry.unit!r}",
-                (*at, "unit"),
-                "convert it, and say so in `note`",
-            )
-
-
-def _claims(loaded: LoadedSuite) -> Iterator[UserError]:
-    suite = loaded.suite
-    seen: set[str] = set()
-    for i, claim in enumerate(suite.claims):
-        at: Path_ = ("claims", i)
-        if claim.id in seen:
-            yield loaded.file.error(f"claim {claim.id!r} stands twice", (*at, "id"), "give each its own id")
-        seen.add(claim.id)
-        wrong = list(_cell(loaded, f"claim {claim.id!r}", _methods_of(claim), claim.dataset, claim.metric, at))
-        yield from wrong
-        if (
-            not wrong
-            and isinstance(claim, ValueClaim)
-            and claim.reported is None
-            and suite.reported_for(claim.method, claim.dataset, claim.metric) is None
-        ):
-            yield loaded.file.error(
-                f"claim {claim.id!r} has no reported number", at, "add it under `reported`, or give `reported` here"
-            )
-        if not any(tier in suite.tiers for tier in claim.tiers):
-            yield loaded.file.error(
-                f"claim {claim.id!r} is judged at no tier of this suite",
-                (*at, "tiers"),
-                "the suite has " + ", ".join(suite.tiers),
-            )
-
-
-def _methods_of(claim: Claim) -> list[str]:
-    if isinstance(claim, OrderClaim):
-        return [claim.better, claim.worse]
-    return list(claim.methods) if isinstance(claim, TrendClaim) else [claim.method]
-
-
-def _cell(
-    loaded: LoadedSuite, what: str, methods: list[str], dataset: str, metric: str, at: Path_
-) -> Iterator[UserError]:
-    suite = loaded.suite
-    tables: list[tuple[str, str, list[str]]] = [
-        *(("method", m, list(suite.methods)) for m in methods),
-        ("dataset", dataset, list(suite.datasets)),
-        ("metric", metric, list(suite.metrics)),
-    ]
-    for kind, name, table in tables:
-        if name not in table:
-            yield loaded.file.error(
-                f"{what} names {kind} {name!r}, which this suite does not have", at, _near(name, table)
-            )
-            return
-    for method in methods:
-        if not suite.metrics[metric].applies(method, dataset) or not suite.methods[method].runs_on(dataset):
-            yield loaded.file.error(
-                f"{what} is about {metric!r} of {method!r} on {dataset!r}, which this suite does not measure",
-                at,
-                f"widen `methods` or `datasets` of metric {metric!r}",
-            )
-
-
-def _near(name: str, table: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(table), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "it has " + ", ".join(list(table)[:12])
