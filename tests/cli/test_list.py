@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from latentbench.spec.registry import METRICS, MODELS
+from latentbench.spec.registry import metrics, models
 
 from tests.project import REPOSITORY, write_made_up
 
@@ -87,8 +87,8 @@ def test_suites(project):
 
 
 def test_models_metrics_and_datasets(project):
-    assert {m["name"] for m in listed(project, "models")} == {*MODELS, "toy"}
-    assert {m["name"] for m in listed(project, "metrics")} == {*METRICS, "toy_metric"}
+    assert {m["name"] for m in listed(project, "models")} == {*models(), "toy"}
+    assert {m["name"] for m in listed(project, "metrics")} == {*metrics(), "toy_metric"}
     assert {d["name"] for d in listed(project, "datasets")} == {"digits", "line", "enlarged", "poisoned", "linear"}
     vae = next(m for m in listed(project, "models") if m["name"] == "vae")
     assert "latent_dim" in vae["parameters"]

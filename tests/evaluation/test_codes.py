@@ -9,11 +9,11 @@ from latentbench.core.errors import Diverged, UserError
 from latentbench.core.seeds import generator
 from latentbench.evaluation import codes
 from latentbench.metrics import disentanglement
-from latentbench.spec.registry import METRICS
+from latentbench.spec.registry import metrics
 
 from tests.evaluation.views import view_of
 
-NAMES = [n for n, e in METRICS.items() if ".codes:" in e.target]
+NAMES = [n for n, e in metrics().items() if ".codes:" in e.target]
 SIZES = (4, 5, 6)
 
 
@@ -35,7 +35,11 @@ def view():
 
 def measure(name, matrix, view, **changes):
     small = {"rows": 600, "train": 300, "test": 300, "batch": 16, "model": "forest"}
-    settings = {**METRICS[name].settings, **{k: v for k, v in small.items() if k in METRICS[name].settings}, **changes}
+    settings = {
+        **metrics()[name].settings,
+        **{k: v for k, v in small.items() if k in metrics()[name].settings},
+        **changes,
+    }
     return getattr(codes, name)(Linear(matrix), view, settings, generator(0, "evaluation", name))
 
 
@@ -69,4 +73,4 @@ def test_the_same_generator_gives_the_same_score(view):
 
 def test_factors_are_asked_for(view):
     with pytest.raises(UserError, match="factors"):
-        codes.mcc(Linear(np.eye(3)), view_of(view.raw), METRICS["mcc"].settings, generator(0, "evaluation"))
+        codes.mcc(Linear(np.eye(3)), view_of(view.raw), metrics()["mcc"].settings, generator(0, "evaluation"))

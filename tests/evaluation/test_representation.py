@@ -10,7 +10,7 @@ import torch
 from latentbench.core.errors import UserError
 from latentbench.core.seeds import generator
 from latentbench.evaluation import collapse, reconstruction, representation
-from latentbench.spec.registry import METRICS
+from latentbench.spec.registry import metrics
 
 from tests.evaluation.views import pixels, view_of
 
@@ -42,7 +42,7 @@ def view():
 
 @pytest.mark.parametrize("name", ["linear_probe", "knn_probe", "kmeans_accuracy", "kmeans_nmi"])
 def test_codes_that_hold_the_label_score_high_and_constant_codes_at_chance(name, view):
-    evaluate, settings = getattr(representation, name), METRICS[name].settings
+    evaluate, settings = getattr(representation, name), metrics()[name].settings
     good = evaluate(Coder(np.eye(3)), view, settings, generator(0, "evaluation"))
     none = evaluate(Coder(np.zeros((3, 2))), view, settings, generator(0, "evaluation"))
     assert good.value > 0.97

@@ -10,12 +10,12 @@ from latentbench.core.seeds import generator
 from latentbench.data.registry import Column
 from latentbench.evaluation import extraction, samples, space
 from latentbench.metrics import samples as metric
-from latentbench.spec.registry import METRICS
+from latentbench.spec.registry import metrics
 
 from tests.evaluation.views import view_of
 
 #: All sample metrics of the registry that need no download.
-NAMES = [n for n, e in METRICS.items() if ".samples:" in e.target and not n.endswith("inception")]
+NAMES = [n for n, e in metrics().items() if ".samples:" in e.target and not n.endswith("inception")]
 
 
 class Draws:
@@ -51,7 +51,7 @@ def view(folder, monkeypatch):
 
 def settings_of(name: str, **changes):
     small = {"samples": 250, "projections": 50, "classifier": "linear", "subset_size": 100, "subsets": 20}
-    own = METRICS[name].settings
+    own = metrics()[name].settings
     return {**own, **{k: v for k, v in small.items() if k in own}, **changes}
 
 
@@ -74,7 +74,7 @@ def test_real_rows_as_samples_score_as_the_control_and_noise_does_not(name, view
     elif name.startswith("density") and name.endswith("pixels"):
         assert good.value > noise.value
     else:
-        sign = 1 if METRICS[name].better == "higher" else -1
+        sign = 1 if metrics()[name].better == "higher" else -1
         assert sign * (good.value - noise.value) > 0
         assert abs(good.value - control) < abs(noise.value - control)
 

@@ -98,7 +98,7 @@ def test_it_is_told_what_has_changed(project, changes, why):
 def test_a_new_version_of_a_metric_is_named(project, monkeypatch):
     before = project.plan("cpu", methods=["wide"], seeds=[0])[0]
     write_made_up(before, {"nll": 1.0})
-    monkeypatch.setitem(registry.METRICS, "nll", replace(registry.METRICS["nll"], version=7))
+    monkeypatch.setitem(registry.metrics(), "nll", replace(registry.metrics()["nll"], version=7))
     registry.metrics.cache_clear()
     shelf = collect(project.plan("cpu", methods=["wide"], seeds=[0]))
     assert list(shelf.outdated.values()) == ["metric nll was version 1 and is 7"]

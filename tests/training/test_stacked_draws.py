@@ -53,21 +53,21 @@ TWO_LAYERS = {"latent_dims": (4, 2), "hidden": ((8,), (6,))}
 @pytest.mark.parametrize(
     ("name", "params", "ks"),
     [
-        ("vae", {"objective": "elbo", "beta": 2.0}, (1, 5, 10)),
-        ("vae", {"objective": "iwae"}, (10, 1, 5)),
-        ("vae", {"objective": "iwae"}, (2, 3)),
-        ("vae-analytic", {}, (1, 5)),
-        ("hvae", {**TWO_LAYERS, "objective": "elbo"}, (1, 5)),
-        ("hvae", {**TWO_LAYERS, "objective": "iwae"}, (10, 1, 5)),
-        ("vae-conv", {"objective": "iwae"}, (1, 2)),
+        ("vae/0", {"objective": "elbo", "beta": 2.0}, (1, 5, 10)),
+        ("vae/0", {"objective": "iwae"}, (10, 1, 5)),
+        ("vae/0", {"objective": "iwae"}, (2, 3)),
+        ("vae/2", {}, (1, 5)),
+        ("hierarchical-vae/0", {**TWO_LAYERS, "objective": "elbo"}, (1, 5)),
+        ("hierarchical-vae/0", {**TWO_LAYERS, "objective": "iwae"}, (10, 1, 5)),
+        ("vae/10", {"objective": "iwae"}, (1, 2)),
     ],
     ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v)) if isinstance(v, tuple) else v.get("objective"),
 )
 def test_each_member_ends_as_alone(name, params, ks, tmp_path):
     """Batches of 14 rows and of 10, as many as the largest k."""
-    entry = next(e for e in registry.MODELS.values() if e.target.endswith(f":{case_of(name).cls.__name__}"))
+    entry = next(e for e in registry.models().values() if e.target.endswith(f":{case_of(name).cls.__name__}"))
     assert entry.draws == "k"
-    steps = 10 if name == "vae-conv" else 100
+    steps = 10 if name == "vae/10" else 100
     spec = protocol(steps=steps, batch_size=14, optimizer={"name": "adam", "lr": 2e-3, "eps": 1e-3})
     data = Rows(models.data(case_of(name).info))
     builds = [of(name, **params, k=k) for k in ks]
@@ -83,7 +83,7 @@ def test_each_member_ends_as_alone(name, params, ks, tmp_path):
 def test_every_model_whose_draws_the_registry_names_is_tested_above():
     marks = [m.args[1] for m in test_each_member_ends_as_alone.pytestmark if "name" in m.args[0]]
     tested = {case_of(name).cls.__name__ for name, *_ in marks[0]}
-    assert {e.target.rpartition(":")[2] for e in registry.MODELS.values() if e.draws} == tested
+    assert {e.target.rpartition(":")[2] for e in registry.models().values() if e.draws} == tested
 
 
 class Shown(nn.Module):
@@ -210,14 +210,14 @@ def test_a_loss_that_repeated_draws_would_change_is_refused(how, why):
 
 
 def test_batch_normalisation_of_the_draws_is_refused():
-    builds = [of("vae-conv-bn", k=k) for k in (1, 2)]
+    builds = [of("vae/11", k=k) for k in (1, 2)]
     with pytest.raises(CannotStack, match="statistics"):
-        together(builds, protocol(steps=4, batch_size=12), Rows(models.data(case_of("vae-conv-bn").info)))
+        together(builds, protocol(steps=4, batch_size=12), Rows(models.data(case_of("vae/11").info)))
 
 
 def test_without_the_name_they_are_refused():
     with pytest.raises(CannotStack, match=r"differ in model\.k"):
-        together([of("vae", k=k) for k in (1, 2)], protocol(steps=4), Rows(models.data(models.BINARY)), draws="")
+        together([of("vae/0", k=k) for k in (1, 2)], protocol(steps=4), Rows(models.data(models.BINARY)), draws="")
 
 
 @pytest.mark.parametrize("rows", [25, 24])

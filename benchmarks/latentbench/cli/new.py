@@ -13,7 +13,7 @@ import click
 from latentbench.cli.options import examples
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
-from latentbench.spec.registry import METRICS, MODELS
+from latentbench.spec.registry import metrics, models
 
 #: kind -> (template, where it goes below the folder), for each file that is written.
 FILES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -50,7 +50,7 @@ def command(kind: str, name: str, folder: Path) -> None:
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 60:
         raise UserError(f"{name!r} is no name", where="NAME", fix="use lower-case words, digits and hyphens: my-flow")
-    if kind in ("model", "metric") and name in (MODELS if kind == "model" else METRICS):
+    if kind in ("model", "metric") and name in (models() if kind == "model" else metrics()):
         raise UserError(f"latentbench has a {kind} {name!r}", where="NAME", fix="choose another name")
     module = name.replace("-", "_")
     if keyword.iskeyword(module):

@@ -23,6 +23,7 @@ WORDS_AND_PLACES = (
     "latentbench.core.plugins",
     "latentbench.core.console",
     "latentbench.core.yamlfile",
+    "latentbench.declare",
 )
 
 

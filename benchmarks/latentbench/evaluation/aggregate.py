@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.capabilities import Encoder, VariationalBound
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.likelihood import ROWS
 from latentbench.evaluation.view import View
 from latentbench.metrics.arrays import mean_and_se
@@ -18,6 +19,15 @@ from latentbench.metrics.fidelity.kernels import mmd
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "aggregate_mmd",
+    "Encoder",
+    "squared MMD",
+    "lower",
+    "Gaussian-kernel distance of posterior draws over the split from the standard normal prior",
+    settings={"bandwidth": 0.0},
+    lowest={"bandwidth": 0.0},
+)
 def aggregate_mmd(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Unbiased squared MMD between one posterior draw a row and as many standard normal ones, Gaussian kernel.
 
@@ -29,6 +39,13 @@ def aggregate_mmd(model: Encoder, view: View, settings: Settings, generator: Gen
     return mmd(prior.cpu().numpy(), z.cpu().numpy(), bandwidth=width)
 
 
+@metric(
+    "aggregate_log_det",
+    "Encoder",
+    "nats",
+    "lower",
+    "absolute log-determinant of the covariance of posterior draws over the split, 0 for the prior",
+)
 def aggregate_log_det(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """|log det of the covariance of one posterior draw a row|, nats; 0 for the standard normal prior.
 
@@ -39,6 +56,13 @@ def aggregate_log_det(model: Encoder, view: View, settings: Settings, generator:
     return MetricValue(abs(log_det), None, len(z), {"log_det": log_det})
 
 
+@metric(
+    "rate",
+    "VariationalBound",
+    "nats",
+    "higher",
+    "KL of posterior and prior: what codes hold",
+)
 def rate(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean KL(q(z|x) || p(z)), nats a sample: what the code of a row costs, 0 where the code is not used."""
     rates = [model.elbo(view.x[rows], generator).rate for rows in view.blocks(ROWS)]

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.capabilities import BoundTerms
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 from latentbench.metrics import likelihood
 
@@ -19,6 +20,16 @@ ROWS = 100
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "nll_elbo",
+    "BoundTerms",
+    "nats",
+    "lower",
+    "upper bound on the negative log-likelihood of a diffusion model, with its parts",
+    likelihood="elbo",
+    settings={"samples": 1},
+    lowest={"samples": 1},
+)
 def nll_elbo(model: BoundTerms, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Upper bound on the negative log-likelihood of the raw data, nats a sample, a mean of `samples` draws a row."""
     bound, parts = _mean_draw(model, view, settings, generator)
@@ -26,6 +37,16 @@ def nll_elbo(model: BoundTerms, view: View, settings: Settings, generator: Gener
     return MetricValue(-value.value, value.se, value.n, parts)
 
 
+@metric(
+    "bits_per_dim_elbo",
+    "BoundTerms",
+    "bits/dim",
+    "lower",
+    "upper bound of a diffusion model, with the preprocessing's Jacobian",
+    likelihood="elbo",
+    settings={"samples": 1},
+    lowest={"samples": 1},
+)
 def bits_per_dim_elbo(model: BoundTerms, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Upper bound, bits a dimension; its parts, in nats a sample, are details."""
     bound, parts = _mean_draw(model, view, settings, generator)
@@ -33,6 +54,15 @@ def bits_per_dim_elbo(model: BoundTerms, view: View, settings: Settings, generat
     return MetricValue(value.value, value.se, value.n, parts)
 
 
+@metric(
+    "bound_spread",
+    "BoundTerms",
+    "bits/dim",
+    "lower",
+    "standard deviation of a one-draw estimate of a row's bound",
+    settings={"samples": 8},
+    lowest={"samples": 2},
+)
 def bound_spread(model: BoundTerms, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Standard deviation of a one-draw estimate of a row's bound, bits a dimension: root mean variance over rows.
 

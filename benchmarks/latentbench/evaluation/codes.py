@@ -18,6 +18,7 @@ from torch import Generator
 
 from latentbench.core.capabilities import Encoder
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric as declared_metric
 from latentbench.evaluation.disentanglement import factors
 from latentbench.evaluation.space import some_rows
 from latentbench.evaluation.view import View
@@ -67,19 +68,149 @@ def _infomec(part: str) -> Score:
 
 
 beta_vae_score = _scored(lambda z, v, s, rng: metric.beta_vae_score(z, v, rng=rng, **_batches(s)))
+declared_metric(
+    "beta_vae_score",
+    "Encoder",
+    "1",
+    "higher",
+    "accuracy of telling which factor pairs share",
+    settings={"rows": 10_000, "batch": 64, "train": 10_000, "test": 5_000},
+    lowest={"rows": 10, "batch": 2, "train": 2, "test": 1},
+    data=("factors",),
+)(beta_vae_score)
 factor_vae_score = _scored(
     lambda z, v, s, rng: metric.factor_vae_score(z, v, rng=rng, threshold=float(s["threshold"]), **_batches(s))
 )
+declared_metric(
+    "factor_vae_score",
+    "Encoder",
+    "1",
+    "higher",
+    "accuracy of a majority vote for the factor held fixed, by the code that varies least",
+    settings={"rows": 10_000, "threshold": 0.05, "batch": 64, "train": 10_000, "test": 5_000},
+    lowest={"rows": 10, "threshold": 0.0, "batch": 2, "train": 2, "test": 1},
+    data=("factors",),
+)(factor_vae_score)
 dci_disentanglement = _scored(_dci("disentanglement"), control=False)
+declared_metric(
+    "dci_disentanglement",
+    "Encoder",
+    "1",
+    "higher",
+    "disentanglement by the importances of boosted trees (`model: forest` is fast, and another metric)",
+    settings={"rows": 15_000, "model": "boosted", "train_share": 2 / 3},
+    lowest={"rows": 10, "train_share": 0.1},
+    data=("factors",),
+)(dci_disentanglement)
 dci_completeness = _scored(_dci("completeness"), control=False)
+declared_metric(
+    "dci_completeness",
+    "Encoder",
+    "1",
+    "higher",
+    "completeness by the importances of boosted trees (`model: forest` is fast, and another metric)",
+    settings={"rows": 15_000, "model": "boosted", "train_share": 2 / 3},
+    lowest={"rows": 10, "train_share": 0.1},
+    data=("factors",),
+)(dci_completeness)
 dci_informativeness = _scored(_dci("informativeness"), control=False)
+declared_metric(
+    "dci_informativeness",
+    "Encoder",
+    "1",
+    "higher",
+    "informativeness by the importances of boosted trees (`model: forest` is fast, and another metric)",
+    settings={"rows": 15_000, "model": "boosted", "train_share": 2 / 3},
+    lowest={"rows": 10, "train_share": 0.1},
+    data=("factors",),
+)(dci_informativeness)
 sap = _scored(lambda z, v, s, rng: metric.sap(z, v, train_share=float(s["train_share"])), control=False)
+declared_metric(
+    "sap",
+    "Encoder",
+    "1",
+    "higher",
+    "gap between the two codes that predict a factor best, linear SVMs",
+    settings={"rows": 15_000, "train_share": 2 / 3},
+    lowest={"rows": 10, "train_share": 0.1},
+    data=("factors",),
+)(sap)
 modularity = _scored(lambda z, v, s, rng: metric.modularity(z, v, bins=int(s["bins"])))
+declared_metric(
+    "modularity",
+    "Encoder",
+    "1",
+    "higher",
+    "how far each code informs of one factor only",
+    settings={"rows": 10_000, "bins": 20},
+    lowest={"rows": 10, "bins": 2},
+    data=("factors",),
+)(modularity)
 explicitness = _scored(
     lambda z, v, s, rng: metric.modularity_explicitness(z, v, train_share=float(s["train_share"])).explicitness
 )
+declared_metric(
+    "explicitness",
+    "Encoder",
+    "1",
+    "higher",
+    "AUROC of logistic regressions of the factors",
+    settings={"rows": 15_000, "train_share": 2 / 3},
+    lowest={"rows": 10, "train_share": 0.1},
+    data=("factors",),
+)(explicitness)
 irs = _scored(lambda z, v, s, rng: metric.irs(z, v, quantile=float(s["quantile"]), bins=int(s["bins"])))
+declared_metric(
+    "irs",
+    "Encoder",
+    "1",
+    "higher",
+    "interventional robustness: how little a code strays while its factor is fixed",
+    settings={"rows": 10_000, "quantile": 0.99, "bins": 20},
+    lowest={"rows": 10, "quantile": 0.01, "bins": 2},
+    data=("factors",),
+)(irs)
 mcc = _scored(lambda z, v, s, rng: metric.mcc(z, v, correlation=s["correlation"]))
+declared_metric(
+    "mcc",
+    "Encoder",
+    "1",
+    "higher",
+    "mean correlation with the factors up to permutation",
+    settings={"rows": 10_000, "correlation": "pearson"},
+    lowest={"rows": 10},
+    data=("factors",),
+)(mcc)
 infom = _scored(_infomec("infom"))
+declared_metric(
+    "infom",
+    "Encoder",
+    "1",
+    "higher",
+    "modularity in units of information (InfoMEC)",
+    settings={"rows": 10_000},
+    lowest={"rows": 10},
+    data=("factors",),
+)(infom)
 infoe = _scored(_infomec("infoe"))
+declared_metric(
+    "infoe",
+    "Encoder",
+    "1",
+    "higher",
+    "explicitness in units of information (InfoMEC)",
+    settings={"rows": 10_000},
+    lowest={"rows": 10},
+    data=("factors",),
+)(infoe)
 infoc = _scored(_infomec("infoc"))
+declared_metric(
+    "infoc",
+    "Encoder",
+    "1",
+    "higher",
+    "compactness in units of information (InfoMEC)",
+    settings={"rows": 10_000},
+    lowest={"rows": 10},
+    data=("factors",),
+)(infoc)

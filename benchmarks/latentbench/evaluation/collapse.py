@@ -9,6 +9,7 @@ from torch import Generator
 
 from latentbench.core.capabilities import GaussianEncoder
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.posterior import gaussians
 from latentbench.evaluation.view import View
 from latentbench.metrics import posterior
@@ -16,6 +17,15 @@ from latentbench.metrics import posterior
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "posterior_collapse",
+    "GaussianEncoder",
+    "share",
+    "lower",
+    "share of code dimensions whose posterior is the prior's for all but a few rows",
+    settings={"epsilon": 0.01, "delta": 0.01},
+    lowest={"epsilon": 0.0, "delta": 0.0},
+)
 def posterior_collapse(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Share of code dimensions that are (epsilon, delta)-collapsed (Lucas et al. 2019); all of them is an outcome."""
     means, log_variances = gaussians(model, view)

@@ -11,11 +11,21 @@ import torch
 from torch import Generator
 
 from latentbench.core.types import Batch, MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 
 WARM_UP = 3
 
 
+@metric(
+    "step_ms",
+    "Trainable",
+    "ms",
+    "lower",
+    "median time of a loss and its gradient: depends on the machine, for comparison within one run of a suite",
+    settings={"rows": 100, "steps": 20},
+    lowest={"rows": 1, "steps": 1},
+)
 def step_ms(model: Any, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
     """Median milliseconds of a loss and its gradient on a batch of `rows` training rows, over `steps` repetitions.
 

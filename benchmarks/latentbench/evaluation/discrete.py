@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import ConditionalBound, VariationalBound
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.likelihood import ROWS, SAMPLES
 from latentbench.evaluation.view import View
 from latentbench.metrics import likelihood
@@ -18,6 +19,15 @@ from latentbench.metrics import likelihood
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "cross_entropy_bound",
+    "VariationalBound",
+    "nats",
+    "lower",
+    "rate plus cross-entropy with grey values: a training objective, no likelihood",
+    settings={"split": "test", "samples": 1, "rows": 10_000},
+    lowest={"samples": 1, "rows": 1},
+)
 def cross_entropy_bound(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Mean of rate + distortion over the first `rows` rows of a split, nats: the objective that is minimised.
 
@@ -36,6 +46,16 @@ def cross_entropy_bound(model: VariationalBound, view: View, settings: Settings,
     return MetricValue(-value.value, value.se, value.n, value.details)
 
 
+@metric(
+    "conditional_nll_iw",
+    "ConditionalBound",
+    "nats",
+    "lower",
+    "importance-weighted upper bound on the negative log-likelihood of a part given the rest",
+    likelihood="importance-weighted",
+    settings={"k": 1_000},
+    lowest={"k": 1},
+)
 def conditional_nll_iw(model: ConditionalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """-log of the mean of p(part | rest, h_i) over k draws h_i, nats a sample; falls to the likelihood's as k grows."""
     blocks = [view.x[rows] for rows in view.blocks(ROWS)]

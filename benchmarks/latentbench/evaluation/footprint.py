@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Trainable
 from latentbench.core.types import Batch, MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 
 Settings = Mapping[str, Any]
@@ -67,6 +68,16 @@ class _Held:
         self._count.release(self.tensor)
 
 
+@metric(
+    "training_memory",
+    "Trainable",
+    "MiB",
+    "lower",
+    "peak of what one step's gradients keep in memory, counted from the tensors that autograd saves",
+    settings={"rows": 128},
+    lowest={"rows": 1},
+    counts=True,
+)
 def training_memory(model: Trainable, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """MiB that one step's forward and backward pass keep for gradients at their peak, on `rows` training rows.
 
@@ -84,6 +95,13 @@ def training_memory(model: Trainable, view: View, settings: Settings, generator:
     return MetricValue(kept.peak / 2**20, None, rows)
 
 
+@metric(
+    "parameters",
+    "Trainable",
+    "million",
+    "lower",
+    "trainable parameters",
+)
 def parameters(model: nn.Module, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Number of trainable parameters, in millions."""
     return MetricValue(sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import ExactLikelihood, VariationalBound
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 from latentbench.metrics import likelihood
 
@@ -21,11 +22,27 @@ ROWS, SAMPLES = 100, 50
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "nll",
+    "ExactLikelihood",
+    "nats",
+    "lower",
+    "exact negative log-likelihood",
+    likelihood="exact",
+)
 def nll(model: ExactLikelihood, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Exact negative log-likelihood of the raw data, nats a sample."""
     return _negative(likelihood.log_likelihood(log_prob(model, view), view.log_abs_det))
 
 
+@metric(
+    "bits_per_dim",
+    "ExactLikelihood",
+    "bits/dim",
+    "lower",
+    "exact, with the preprocessing's Jacobian",
+    likelihood="exact",
+)
 def bits_per_dim(
     model: ExactLikelihood,
     view: View,
@@ -36,11 +53,31 @@ def bits_per_dim(
     return likelihood.bits_per_dim(log_prob(model, view), view.dims, view.log_abs_det)
 
 
+@metric(
+    "nll_iw",
+    "VariationalBound",
+    "nats",
+    "lower",
+    "importance-weighted upper bound on the negative log-likelihood",
+    likelihood="importance-weighted",
+    settings={"k": 5_000},
+    lowest={"k": 1},
+)
 def nll_iw(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Importance-weighted upper bound on the negative log-likelihood, nats a sample (Burda et al. 2016, eq. 8)."""
     return _negative(_bound(model, view, settings, generator).summary(view.log_abs_det))
 
 
+@metric(
+    "bits_per_dim_iw",
+    "VariationalBound",
+    "bits/dim",
+    "lower",
+    "importance-weighted upper bound, with the preprocessing's Jacobian",
+    likelihood="importance-weighted",
+    settings={"k": 5_000},
+    lowest={"k": 1},
+)
 def bits_per_dim_iw(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Importance-weighted upper bound, bits a dimension."""
     bound = _bound(model, view, settings, generator)
@@ -48,6 +85,16 @@ def bits_per_dim_iw(model: VariationalBound, view: View, settings: Settings, gen
     return MetricValue(value.value, value.se, value.n, bound.summary().details)
 
 
+@metric(
+    "elbo",
+    "VariationalBound",
+    "nats",
+    "higher",
+    "evidence lower bound, with rate and distortion",
+    likelihood="elbo",
+    settings={"samples": 1},
+    lowest={"samples": 1},
+)
 def elbo(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Evidence lower bound of the raw data, nats a sample, averaged over `samples` draws; with rate and distortion."""
     require_normalised(model)
@@ -59,6 +106,16 @@ def elbo(model: VariationalBound, view: View, settings: Settings, generator: Gen
     return likelihood.elbo(torch.cat(rates), torch.cat(distortions), view.log_abs_det)
 
 
+@metric(
+    "likelihood_share",
+    "ExactLikelihood|VariationalBound",
+    "1",
+    "higher",
+    "share of the attainable log-likelihood that was reached (known density; 0 is independent Gaussians)",
+    settings={"k": 500},
+    lowest={"k": 1},
+    data=("oracle",),
+)
 def likelihood_share(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of the attainable log-likelihood that the model reached: 1 is the true density, 0 independent Gaussians
     fitted to the training split. Both ends are measured on the very samples that the model is.

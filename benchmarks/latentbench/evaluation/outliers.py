@@ -18,6 +18,7 @@ from latentbench.core.capabilities import OutlierScorer
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.data.dataset import open_dataset
+from latentbench.declare import metric
 from latentbench.evaluation.view import BLOCK, View
 from latentbench.metrics import prediction
 
@@ -26,6 +27,15 @@ Settings = Mapping[str, Any]
 UNKNOWN = "unknown"
 
 
+@metric(
+    "outlier_auroc",
+    "OutlierScorer",
+    "1",
+    "higher",
+    "area under the ROC curve of the model's outlier score against another dataset",
+    settings={"other": "", "content": "", "split": "test", "reduce": 1},
+    lowest={"reduce": 1},
+)
 def auroc(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Area under the ROC curve, outliers being the positives; details have the other two metrics and mean scores."""
     scores, positive, details = _scores(model, view, settings, generator)
@@ -37,12 +47,30 @@ def auroc(model: OutlierScorer, view: View, settings: Settings, generator: Gener
     return MetricValue(value.value, value.se, value.n, {**value.details, **details, **more})
 
 
+@metric(
+    "outlier_ap",
+    "OutlierScorer",
+    "1",
+    "higher",
+    "average precision of the model's outlier score, the other dataset's rows being positives",
+    settings={"other": "", "content": "", "split": "test", "reduce": 1},
+    lowest={"reduce": 1},
+)
 def average_precision(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Average precision, outliers being the positives."""
     scores, positive, details = _scores(model, view, settings, generator)
     return MetricValue(prediction.average_precision(scores, positive), None, len(scores), details)
 
 
+@metric(
+    "outlier_fpr80",
+    "OutlierScorer",
+    "1",
+    "lower",
+    "false positives of the outlier score where 80 per cent of the other dataset are found",
+    settings={"other": "", "content": "", "split": "test", "reduce": 1},
+    lowest={"reduce": 1},
+)
 def fpr80(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of the evaluation split that passes for outliers where four in five outliers are found."""
     scores, positive, details = _scores(model, view, settings, generator)

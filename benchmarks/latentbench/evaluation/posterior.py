@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.capabilities import Encoder, GaussianEncoder
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 from latentbench.metrics import posterior
 
@@ -17,6 +18,16 @@ Settings = Mapping[str, Any]
 BLOCK = 512
 
 
+@metric(
+    "active_units",
+    "Encoder",
+    "units",
+    "higher",
+    "code dimensions whose posterior mean varies over the data",
+    settings={"threshold": 0.01},
+    lowest={"threshold": 0.0},
+    counts=True,
+)
 def active_units(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Code dimensions whose posterior mean varies over the data by more than `threshold` (Burda et al. 2016)."""
     found = posterior.active_units(codes(model, view), settings["threshold"])
@@ -24,6 +35,16 @@ def active_units(model: Encoder, view: View, settings: Settings, generator: Gene
     return MetricValue(found.value, found.se, found.n, {**found.details, **collapsed})
 
 
+@metric(
+    "total_correlation",
+    "GaussianEncoder",
+    "nats",
+    "lower",
+    "total correlation of the aggregate posterior; `saturated` where the rate nears the log of the number of rows",
+    settings={"samples": 10_000},
+    lowest={"samples": 2},
+    version=2,
+)
 def total_correlation(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Total correlation of the aggregate posterior over the split, nats (Chen et al. 2018, eq. 2).
 
@@ -33,6 +54,16 @@ def total_correlation(model: GaussianEncoder, view: View, settings: Settings, ge
     return _with_saturation(parts.total_correlation, parts)
 
 
+@metric(
+    "mutual_information",
+    "GaussianEncoder",
+    "nats",
+    "higher",
+    "mutual information of datum and code under the aggregate posterior; `saturated` as total_correlation is",
+    settings={"samples": 10_000},
+    lowest={"samples": 2},
+    version=2,
+)
 def mutual_information(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Mutual information of datum and code under the aggregate posterior of the split, nats; at most log N.
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.likelihood import ROWS, SAMPLES, require_normalised
 from latentbench.evaluation.view import View
 from latentbench.metrics import likelihood
@@ -20,6 +21,16 @@ from latentbench.models.hmc import HMC, gaussian_fit
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "nll_iw_mcmc",
+    "Sampler",
+    "nats",
+    "lower",
+    "upper bound on the negative log-likelihood that needs no encoder: posterior chains give the proposals",
+    likelihood="importance-weighted",
+    settings={"k": 1_000, "draws": 50, "burn_in": 50, "starts": 256},
+    lowest={"k": 1, "draws": 2, "burn_in": 0, "starts": 1},
+)
 def nll_iw_mcmc(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Importance-weighted upper bound on the negative log-likelihood, nats a sample, with proposals that owe nothing to
     an encoder (after Kingma & Welling 2014, appendix D).

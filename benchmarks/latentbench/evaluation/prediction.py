@@ -12,6 +12,7 @@ from torch import Generator
 from latentbench.core.capabilities import Classifier, Forecaster
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 from latentbench.metrics import prediction
 
@@ -21,6 +22,14 @@ ROWS = 500
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "classification_error",
+    "Classifier",
+    "%",
+    "lower",
+    "test rows that are given a wrong label",
+    data=("labels",),
+)
 def classification_error(
     model: Classifier,
     view: View,
@@ -33,6 +42,13 @@ def classification_error(
     return MetricValue(100 * (1 - right.value), None if right.se is None else 100 * right.se, right.n)
 
 
+@metric(
+    "forecast_rmse",
+    "Forecaster",
+    "raw",
+    "lower",
+    "root mean square error of a series' continuation",
+)
 def forecast_rmse(
     model: Forecaster,
     view: View,

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.capabilities import Reconstructor
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric as declared_metric
 from latentbench.evaluation.space import BLOCK, require_images, stored
 from latentbench.evaluation.view import View
 from latentbench.metrics import reconstruction as metric
@@ -21,17 +22,40 @@ from latentbench.metrics import reconstruction as metric
 Settings = Mapping[str, Any]
 
 
+@declared_metric(
+    "reconstruction_mse",
+    "Reconstructor",
+    "squared data unit",
+    "lower",
+    "mean squared error of reconstructions as stored, images in 0 … 1",
+)
 def reconstruction_mse(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean squared error a coordinate."""
     return _compared(model, view, metric.mse)
 
 
+@declared_metric(
+    "reconstruction_psnr",
+    "Reconstructor",
+    "dB",
+    "higher",
+    "peak signal-to-noise ratio of reconstructed images",
+    data=("images",),
+)
 def reconstruction_psnr(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Peak signal-to-noise ratio of images in dB, mean over images."""
     require_images(view)
     return _compared(model, view, partial(metric.psnr, data_range=1.0))
 
 
+@declared_metric(
+    "reconstruction_ssim",
+    "Reconstructor",
+    "1",
+    "higher",
+    "structural similarity of reconstructed images",
+    data=("images",),
+)
 def reconstruction_ssim(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Structural similarity of images, mean over images; sides of 11 pixels or more."""
     require_images(view)

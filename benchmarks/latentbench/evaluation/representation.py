@@ -12,6 +12,7 @@ from torch import Generator
 from latentbench.core.capabilities import Encoder
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric as declared_metric
 from latentbench.evaluation.space import some_rows
 from latentbench.evaluation.view import View
 from latentbench.metrics import representation as metric
@@ -20,16 +21,46 @@ Settings = Mapping[str, Any]
 BLOCK = 512
 
 
+@declared_metric(
+    "linear_probe",
+    "Encoder",
+    "1",
+    "higher",
+    "test accuracy of a logistic regression of the labels on codes",
+    settings={"rows": 10_000, "c": 1.0},
+    lowest={"rows": 2, "c": 1e-09},
+    data=("labels",),
+)
 def linear_probe(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Test accuracy of a logistic regression on posterior means, trained on `rows` training rows at most."""
     return _probe(model, view, settings, generator, lambda *a: metric.linear_probe(*a, c=float(settings["c"])))
 
 
+@declared_metric(
+    "knn_probe",
+    "Encoder",
+    "1",
+    "higher",
+    "test accuracy of the majority among the nearest training codes",
+    settings={"rows": 10_000, "k": 5},
+    lowest={"rows": 2, "k": 1},
+    data=("labels",),
+)
 def knn_probe(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Test accuracy of the majority among the `k` nearest of at most `rows` training codes (posterior means)."""
     return _probe(model, view, settings, generator, lambda *a: metric.knn_probe(*a, k=int(settings["k"])))
 
 
+@declared_metric(
+    "kmeans_accuracy",
+    "Encoder",
+    "1",
+    "higher",
+    "share of rows whose k-means cluster of codes is matched to their label",
+    settings={"rows": 10_000, "restarts": 10},
+    lowest={"rows": 2, "restarts": 1},
+    data=("labels",),
+)
 def kmeans_accuracy(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of rows whose k-means cluster is matched to their class, as many clusters as classes."""
     clusters, labels = _clusters(model, view, settings, generator)
@@ -37,6 +68,16 @@ def kmeans_accuracy(model: Encoder, view: View, settings: Settings, generator: G
     return MetricValue(found.value, found.se, found.n, {"chance": _chance(labels)})
 
 
+@declared_metric(
+    "kmeans_nmi",
+    "Encoder",
+    "1",
+    "higher",
+    "normalised mutual information of k-means clusters of codes and labels",
+    settings={"rows": 10_000, "restarts": 10},
+    lowest={"rows": 2, "restarts": 1},
+    data=("labels",),
+)
 def kmeans_nmi(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Normalised mutual information of k-means clusters and classes, as many clusters as classes."""
     clusters, labels = _clusters(model, view, settings, generator)

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import Sampler
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric as declared_metric
 from latentbench.evaluation.extraction import CLASSIFIERS, EXTRACTORS, extractor, features, images
 from latentbench.evaluation.space import samples, some_rows
 from latentbench.evaluation.view import View
@@ -65,6 +66,144 @@ OF_VALUES: dict[str, Score] = {
 }
 
 
+#: What features are of, and what a dataset must have for them.
+_CLASSIFIERS = {
+    "lenet": {"of": "a LeNet trained on the dataset", "data": ("images", "labels")},
+    "inception": {"of": "Inception, as torch-fidelity has it", "data": ("images",)},
+}
+_FEATURES = {
+    "pixels": {"of": "raw pixels (stored values)", "data": ()},
+    "random": {"of": "an untrained network", "data": ("images",)},
+    **_CLASSIFIERS,
+}
+
+
+@declared_metric(
+    "fid",
+    "Sampler",
+    "squared feature unit",
+    "lower",
+    "Fréchet distance of samples and real rows; features: {of}",
+    settings={"samples": 10_000, "reference": "test"},
+    lowest={"samples": 10},
+    each=_FEATURES,
+)
+@declared_metric(
+    "kid",
+    "Sampler",
+    "squared MMD",
+    "lower",
+    "kernel distance of samples and real rows; features: {of}",
+    settings={"samples": 10_000, "reference": "test", "subsets": 100, "subset_size": 1_000},
+    lowest={"samples": 10, "subsets": 1, "subset_size": 2},
+    each=_FEATURES,
+)
+@declared_metric(
+    "precision",
+    "Sampler",
+    "1",
+    "higher",
+    "share of samples within the real rows' reach; features: {of}",
+    settings={"samples": 10_000, "reference": "test", "k": 3},
+    lowest={"samples": 10, "k": 1},
+    each=_FEATURES,
+)
+@declared_metric(
+    "recall",
+    "Sampler",
+    "1",
+    "higher",
+    "share of real rows within the samples' reach; features: {of}",
+    settings={"samples": 10_000, "reference": "test", "k": 3},
+    lowest={"samples": 10, "k": 1},
+    each=_FEATURES,
+)
+@declared_metric(
+    "density",
+    "Sampler",
+    "1",
+    "higher",
+    "how many real rows reach a sample; features: {of}",
+    settings={"samples": 10_000, "reference": "test", "k": 5},
+    lowest={"samples": 10, "k": 1},
+    each=_FEATURES,
+)
+@declared_metric(
+    "coverage",
+    "Sampler",
+    "1",
+    "higher",
+    "share of real rows that reach a sample; features: {of}",
+    settings={"samples": 10_000, "reference": "test", "k": 5},
+    lowest={"samples": 10, "k": 1},
+    each=_FEATURES,
+)
+@declared_metric(
+    "vendi",
+    "Sampler",
+    "samples",
+    "higher",
+    "effective number of different samples; features: {of}",
+    settings={"samples": 10_000, "reference": "test"},
+    lowest={"samples": 10},
+    each=_FEATURES,
+)
+@declared_metric(
+    "copying",
+    "Sampler",
+    "Z score",
+    "higher",
+    "C_T: below 0 where samples lie nearer to training rows than test rows do; features: {of}",
+    settings={"samples": 10_000, "cells": 3, "smallest": 20},
+    lowest={"samples": 10, "cells": 1, "smallest": 1},
+    each=_FEATURES,
+)
+@declared_metric(
+    "inception_score",
+    "Sampler",
+    "1",
+    "higher",
+    "how sure of each sample, and how spread over all, a classifier is; features: {of}",
+    settings={"samples": 10_000, "splits": 10},
+    lowest={"samples": 10, "splits": 1},
+    each=_CLASSIFIERS,
+)
+@declared_metric(
+    "mmd",
+    "Sampler",
+    "squared MMD",
+    "lower",
+    "Gaussian-kernel distance of samples and real rows as stored",
+    settings={"samples": 10_000, "reference": "test"},
+    lowest={"samples": 10},
+)
+@declared_metric(
+    "energy_distance",
+    "Sampler",
+    "root data unit",
+    "lower",
+    "energy distance of samples and real rows as stored",
+    settings={"samples": 10_000, "reference": "test"},
+    lowest={"samples": 10},
+)
+@declared_metric(
+    "sliced_wasserstein",
+    "Sampler",
+    "data unit",
+    "lower",
+    "sliced Wasserstein distance of samples and real rows as stored",
+    settings={"samples": 10_000, "reference": "test", "projections": 500},
+    lowest={"samples": 10, "projections": 1},
+)
+@declared_metric(
+    "c2st",
+    "Sampler",
+    "1",
+    "lower",
+    "cross-validated accuracy of telling samples from real rows, 0.5 at best",
+    settings={"samples": 2_000, "reference": "test", "classifier": "mlp", "folds": 5},
+    lowest={"samples": 10, "folds": 2},
+)
 def __getattr__(name: str) -> Evaluator:
     if name in OF_VALUES:
         return partial(_against_real, OF_VALUES[name], "pixels")

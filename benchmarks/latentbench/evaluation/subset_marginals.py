@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.capabilities import KnownTarget, Marginals
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 
 Settings = Mapping[str, Any]
@@ -26,6 +27,15 @@ def subset(n: int, dims: int, share: float, generator: Generator, device: torch.
     return mask.expand(n, -1)
 
 
+@metric(
+    "marginal_correlation",
+    "Marginals",
+    "1",
+    "higher",
+    "Spearman's correlation of log-marginals with those of an ensemble of conditional chains",
+    settings={"rows": 100, "subsets": 5, "orders": 5},
+    lowest={"rows": 3, "subsets": 1, "orders": 1},
+)
 def marginal_correlation(model: Marginals, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Spearman's correlation over test rows of log p(x_s) with the mean of `orders` chains of conditionals.
 
@@ -40,6 +50,15 @@ def marginal_correlation(model: Marginals, view: View, settings: Settings, gener
     return MetricValue(float(np.mean(found)), None, len(x), {"least": float(np.min(found))})
 
 
+@metric(
+    "marginal_ms",
+    "Marginals",
+    "ms",
+    "lower",
+    "median time of a batch of marginals: depends on the machine, for comparison within one run of a suite",
+    settings={"rows": 16, "repeats": 5},
+    lowest={"rows": 1, "repeats": 1},
+)
 def marginal_ms(model: Marginals, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Median milliseconds for the marginals of `rows` rows, half of the variables observed, over `repeats`."""
     x = view.x[: int(settings["rows"])]
@@ -53,6 +72,13 @@ def marginal_ms(model: Marginals, view: View, settings: Settings, generator: Gen
     return MetricValue(float(np.median(ms)), None, len(ms), {"least": float(ms.min()), "rows": len(x)})
 
 
+@metric(
+    "kl_to_target",
+    "KnownTarget",
+    "nats",
+    "lower",
+    "KL divergence to a known distribution, all states",
+)
 def kl_to_target(model: KnownTarget, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """KL(model || target), nats, summed over all states."""
     states, log_target = model.target()
@@ -60,6 +86,15 @@ def kl_to_target(model: KnownTarget, view: View, settings: Settings, generator: 
     return MetricValue(float((log_p.exp() * (log_p - log_target)).sum()), None, len(states))
 
 
+@metric(
+    "marginal_error",
+    "KnownTarget",
+    "nats",
+    "lower",
+    "mean absolute error of log-marginals of random subsets against the exact ones",
+    settings={"subsets": 200},
+    lowest={"subsets": 2},
+)
 def marginal_error(model: KnownTarget, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean |log p(x_s) - log p*(x_s)|, nats, over subsets of random sizes, with x drawn from the target."""
     states, log_target = model.target()

@@ -10,6 +10,7 @@ from torch import Generator
 
 from latentbench.core.capabilities import Reconstructor
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.likelihood import ROWS
 from latentbench.evaluation.view import View
 from latentbench.metrics.arrays import mean_and_se
@@ -17,6 +18,15 @@ from latentbench.metrics.arrays import mean_and_se
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "token_accuracy",
+    "Reconstructor",
+    "1",
+    "higher",
+    "share of tokens that the reconstruction has at the same place, up to the end mark",
+    settings={"end": 0},
+    lowest={"end": -1},
+)
 def token_accuracy(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Share of a sequence's tokens that its reconstruction has at the same place, averaged over the sequences.
 

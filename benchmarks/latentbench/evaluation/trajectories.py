@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import PathSampler
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.space import some_rows, stored
 from latentbench.evaluation.view import View
 from latentbench.metrics import samples
@@ -20,6 +21,15 @@ from latentbench.metrics.arrays import mean_and_se
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "few_step_distance",
+    "PathSampler",
+    "data unit",
+    "lower",
+    "sliced Wasserstein distance of samples by few Euler steps and real rows as stored",
+    settings={"steps": 10, "samples": 2_000, "projections": 200},
+    lowest={"steps": 1, "samples": 10, "projections": 1},
+)
 def few_step_distance(model: PathSampler, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Sliced Wasserstein distance of samples of `steps` Euler steps and as many real rows, both as stored.
 
@@ -37,6 +47,15 @@ def few_step_distance(model: PathSampler, view: View, settings: Settings, genera
     return MetricValue(float(value), None, n, {"real_against_real": float(floor), "steps": int(settings["steps"])})
 
 
+@metric(
+    "path_straightness",
+    "PathSampler",
+    "1",
+    "higher",
+    "distance between the ends of a generative path by its length",
+    settings={"steps": 100, "samples": 1_000},
+    lowest={"steps": 2, "samples": 2},
+)
 def path_straightness(model: PathSampler, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Distance between the ends of a path by its length, mean over `samples` paths of `steps` Euler steps."""
     states = model.sample_path(int(settings["samples"]), int(settings["steps"]), generator)

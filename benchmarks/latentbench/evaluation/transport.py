@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 from latentbench.core.capabilities import Transporter
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.view import View
 from latentbench.metrics import samples, transport
 
@@ -24,6 +25,16 @@ CHUNK = 1 << 22
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "conditional_bw2_uvp",
+    "Transporter",
+    "%",
+    "lower",
+    "error of the plan given a source point, in its first two moments (known plan; Gushchin et al. 2023)",
+    settings={"sources": 1_000, "samples": 1_000},
+    lowest={"sources": 1, "samples": 2},
+    data=("oracle",),
+)
 def conditional_bw2_uvp(model: Transporter, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """cBW₂²-UVP of Gushchin et al. 2023, per cent, over the first `sources` test sources with `samples` draws each.
 
@@ -52,6 +63,14 @@ def conditional_bw2_uvp(model: Transporter, view: View, settings: Settings, gene
     return MetricValue(float(np.mean(ours)), se, sources, {"floor": float(np.mean(floor)), "samples": draws})
 
 
+@metric(
+    "target_bw2_uvp",
+    "Transporter",
+    "%",
+    "lower",
+    "error of the pushed marginal in its first two moments (known plan; Gushchin et al. 2023)",
+    data=("oracle",),
+)
 def target_bw2_uvp(
     model: Transporter,
     view: View,
@@ -64,6 +83,15 @@ def target_bw2_uvp(
     return MetricValue(transport.bw2_uvp(sent, mean, covariance), None, len(view))
 
 
+@metric(
+    "pushed_energy_distance",
+    "Transporter",
+    "root raw unit",
+    "lower",
+    "energy distance of the pushed sources, at a time on their way, from the test targets",
+    settings={"time": 1.0, "rows": 5_000},
+    lowest={"time": 0.0, "rows": 2},
+)
 def pushed_energy_distance(model: Transporter, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Energy distance of the sources, at `time` on their way, from the targets, over the first `rows` test rows."""
     rows = min(int(settings["rows"]), len(view))

@@ -10,6 +10,7 @@ from torch import Generator
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import metric
 from latentbench.evaluation.likelihood import ROWS
 from latentbench.evaluation.view import View
 from latentbench.metrics.arrays import mean_and_se
@@ -17,6 +18,13 @@ from latentbench.metrics.arrays import mean_and_se
 Settings = Mapping[str, Any]
 
 
+@metric(
+    "code_use",
+    "Encoder CodeLikelihood",
+    "nats",
+    "higher",
+    "by how much a row's own code explains it better than another row's; 0 where the decoder ignores codes",
+)
 def code_use(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean of log p(x | z) - log p(x | z'), nats a sample: z is a posterior draw for x, z' that of the row before it.
 

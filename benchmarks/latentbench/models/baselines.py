@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.densities import HALF_LOG_2PI
 
@@ -48,6 +49,16 @@ class Fitted(nn.Module):
         return self._answered(rows).unflatten(1, self.shape)
 
 
+@model(
+    "factorised",
+    "Fittable ExactLikelihood Sampler",
+    "independent coordinates: the likelihood's floor",
+    examples=(
+        Example("binary-vector"),
+        Example("real-image"),
+        Example("discrete-vector"),
+    ),
+)
 class Factorised(Fitted):
     """Independent coordinates: Bernoulli (binary), Gaussian (real, unit) or categorical (discrete).
 
@@ -96,6 +107,15 @@ class Factorised(Fitted):
         return self._shaped(draws.T)
 
 
+@model(
+    "gaussian",
+    "Fittable ExactLikelihood Sampler",
+    "full-covariance Gaussian",
+    examples=(
+        Example("real-vector"),
+        Example("real-image", {"shrinkage": "ledoit_wolf"}),
+    ),
+)
 class Gaussian(Fitted):
     """One Gaussian with full covariance.
 
@@ -149,6 +169,12 @@ class Gaussian(Fitted):
         return self._shaped(self.mean + self._normal(n, self.dims, generator=generator) @ self.root.T)
 
 
+@model(
+    "ppca",
+    "Fittable ExactLikelihood Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "probabilistic PCA in closed form",
+    examples=(Example("real-vector", {"latent_dim": 2}),),
+)
 class PPCA(Fitted):
     """Probabilistic PCA, x = W z + mean + noise, by maximum likelihood in closed form (Tipping & Bishop 1999).
 

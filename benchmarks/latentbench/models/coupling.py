@@ -15,9 +15,19 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, nets
 
 
+@model(
+    "coupling-flow",
+    "Trainable ExactLikelihood Sampler",
+    "affine (Real NVP) or additive (NICE) coupling flow of vectors",
+    examples=(
+        Example("real-vector", {"couplings": 3, "hidden": (8,)}),
+        Example("real-vector", {"couplings": 4, "hidden": (8,), "additive": True}),
+    ),
+)
 class CouplingFlow(nn.Module):
     """Coupling layers that change the even and the odd coordinates in turn, then a learned diagonal map.
 

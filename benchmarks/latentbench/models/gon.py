@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, nets
 from latentbench.models.siren import Siren
 from latentbench.models.vae import VAE, Gaussian
@@ -88,6 +89,19 @@ class _Decoding(nn.Module):
         return self.decode(self.encode(x))
 
 
+_SMALL = {"latent_dim": 3, "hidden": (8,)}
+
+
+@model(
+    "gon",
+    "Trainable Encoder Decoder Reconstructor",
+    "gradient origin network: the code is one gradient step from zero; decoder explicit or implicit (SIREN)",
+    examples=(
+        Example("unit-vector", _SMALL),
+        Example("unit-image", {"latent_dim": 3, "network": {"siren": {"hidden": [8, 8]}}}),
+        Example("unit-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}, "detach": True}),
+    ),
+)
 class GON(_Decoding):
     """A gradient origin network with squared error.
 
@@ -128,6 +142,12 @@ class GON(_Decoding):
         return z.detach() if self.detach else z
 
 
+@model(
+    "autoencoder",
+    "Trainable Encoder Decoder Reconstructor",
+    "autoencoder by squared error",
+    examples=(Example("unit-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}}),),
+)
 class Autoencoder(_Decoding):
     """An autoencoder by squared error, whose encoder mirrors its decoder; about twice the parameters of a `GON`.
 
@@ -160,6 +180,12 @@ class Autoencoder(_Decoding):
         return code
 
 
+@model(
+    "variational-gon",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "VAE whose posterior is read off one gradient step from zero",
+    examples=(Example("binary-vector", _SMALL),),
+)
 class VariationalGON(VAE):
     """A VAE whose posterior is read off the gradient at the origin: mean and log standard deviation are linear in z(x),
     and z(x) = -s grad (-ELBO) at z = 0, where codes are drawn from the same linear maps (section 3.3).

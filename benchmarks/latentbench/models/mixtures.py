@@ -8,11 +8,22 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.baselines import Fitted
 from latentbench.models.densities import HALF_LOG_2PI
 
 
+@model(
+    "gaussian-mixture",
+    "Fittable ExactLikelihood Sampler",
+    "mixture of Gaussians by EM (scikit-learn)",
+    examples=(
+        Example("real-vector", {"components": 2}),
+        Example("real-image", {"components": 2, "covariance": "diag"}),
+        Example("real-vector", {"components": 2, "covariance": "tied"}),
+    ),
+)
 class GaussianMixture(Fitted):
     """A mixture of Gaussians fitted by scikit-learn's EM, seeded from the generator.
 
@@ -91,6 +102,12 @@ class GaussianMixture(Fitted):
         return self._shaped(rows)
 
 
+@model(
+    "bernoulli-mixture",
+    "Fittable ExactLikelihood Sampler",
+    "mixture of Bernoullis by EM, for binary data",
+    examples=(Example("binary-image", {"components": 3}),),
+)
 class BernoulliMixture(Fitted):
     """A mixture of factorised Bernoullis, fitted by EM (Bishop 2006, section 9.3.3).
 

@@ -16,10 +16,17 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, likelihoods, nets
 from latentbench.models.hmc import HMC
 
 
+@model(
+    "monte-carlo-em",
+    "Fittable Sampler Decoder",
+    "the decoder of a VAE fitted by Monte Carlo EM with Hamiltonian chains; codes of few dimensions",
+    examples=(Example("binary-vector", {"latent_dim": 3, "hidden": (8,), "epochs": 3}),),
+)
 class MonteCarloEM(nn.Module):
     """A decoder p(x|z) with a standard normal prior, fitted by Monte Carlo EM.
 

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, likelihoods, nets
 from latentbench.models.autoregressive_flow import AutoregressiveFlow
 from latentbench.models.discrepancy import squared_mmd
@@ -27,6 +28,24 @@ from latentbench.models.pixelcnn import CausalDecoder
 Gaussian = tuple[Tensor, Tensor]
 
 
+_SMALL = {"latent_dim": 3, "hidden": (8,)}
+
+
+@model(
+    "pixel-vae",
+    "Trainable VariationalBound Sampler Encoder CodeLikelihood",
+    "VAE with PixelCNN decoder, autoregressive-flow prior or posterior, and the InfoVAE loss, each if wanted",
+    whole_batch=True,
+    examples=(
+        Example("binary-vector", {**_SMALL, "alpha": 1.0, "strength": 100.0}),
+        Example("binary-image", {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1}),
+        Example(
+            "discrete-image",
+            {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1, "free_bits": 0.1, "kernel": 3},
+        ),
+        Example("binary-vector", {**_SMALL, "prior_flow": 2, "posterior_flow": 2, "flow_hidden": (8,)}),
+    ),
+)
 class PixelVAE(nn.Module):
     """A VAE with one code and, if wanted, autoregressive parts.
 

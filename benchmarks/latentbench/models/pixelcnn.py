@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, likelihoods, nets
 
 
@@ -91,6 +92,15 @@ class CausalDecoder(nn.Module):
         return x
 
 
+@model(
+    "pixelcnn",
+    "Trainable ExactLikelihood VariationalBound Sampler",
+    "autoregressive density of images",
+    examples=(
+        Example("binary-image", {"window": 5, "channels": 4, "layers": 2}),
+        Example("rgb-image", {"window": 3, "channels": 4, "layers": 1}),
+    ),
+)
 class PixelCNN(nn.Module):
     """PixelCNN without a code: an exact likelihood of images.
 

@@ -16,6 +16,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 from latentbench.models.image_coupling import Checkerboard, Coupling, HalfChannels, Settings
 
@@ -67,6 +68,16 @@ class Scale(nn.Module):
         return x
 
 
+@model(
+    "real-nvp",
+    "Trainable ExactLikelihood Sampler",
+    "multi-scale convolutional coupling flow of images",
+    examples=(
+        Example("real-image", {"maps": 4, "blocks": 1}),
+        Example("rgb-image", {"maps": 4, "blocks": 0, "batch_norm": False, "l2": 0.0}),
+        Example("real-image", {"maps": 4, "blocks": 1, "additive": True, "scales": 3}),
+    ),
+)
 class RealNVP(nn.Module):
     """A multi-scale coupling flow of images with a standard normal prior.
 

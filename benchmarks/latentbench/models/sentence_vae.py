@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 
 Gaussian = tuple[Tensor, Tensor]
@@ -28,6 +29,12 @@ def autogen_bound(log_px: Tensor, rate: Tensor, m: float) -> Tensor:
     return (1.0 + m) * log_px - rate
 
 
+@model(
+    "sentence-vae",
+    "Trainable VariationalBound Sampler Encoder Reconstructor GaussianEncoder CodeLikelihood",
+    "LSTM sentence VAE; AutoGen's m, annealed KL or word dropout",
+    examples=(Example("discrete-vector", {"latent_dim": 3, "embedding": 4, "width": 6, "m": 1.0}),),
+)
 class SentenceVAE(nn.Module):
     """An LSTM sentence VAE.
 

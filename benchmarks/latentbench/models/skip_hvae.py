@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, likelihoods, nets
 from latentbench.models.compressed import png_nats
 from latentbench.models.maps import Head, ResBlock, Spread
@@ -28,6 +29,26 @@ from latentbench.models.maps import Head, ResBlock, Spread
 SCORES = ("likelihood", "llr", "complexity")
 
 
+@model(
+    "skip-hvae",
+    "Trainable VariationalBound Sampler OutlierScorer",
+    "convolutional hierarchical VAE with skip connections; outlier scores by likelihood, LLR>k or complexity",
+    examples=(
+        Example("binary-image", {"latents": (2, 3), "channels": 4, "kernels": (3, 3), "strides": (2, 2), "blocks": 1}),
+        Example(
+            "discrete-image",
+            {
+                "latents": (2, 3),
+                "channels": 4,
+                "kernels": (3, 3),
+                "strides": (2, 1),
+                "blocks": 2,
+                "maps": 2,
+                "patch": 2,
+            },
+        ),
+    ),
+)
 class SkipHVAE(nn.Module):
     """A hierarchical VAE of images with skip connections in both directions.
 

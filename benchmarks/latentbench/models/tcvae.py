@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 from latentbench.models.vae import VAE
 
@@ -64,6 +65,26 @@ def aggregate_log_densities(pairs: Tensor, n_train: int, estimator: str) -> tupl
     return (joint + weights).logsumexp(-1), (pairs + weights).logsumexp(-1).sum(0)
 
 
+@model(
+    "beta-tcvae",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "VAE with weights on mutual information, total correlation and dimension-wise KL",
+    scalars=("alpha", "beta", "gamma"),
+    whole_batch=True,
+    examples=(
+        Example("binary-vector", {"latent_dim": 3, "hidden": (8,), "decoder_hidden": None}),
+        Example(
+            "binary-image",
+            {
+                "latent_dim": 3,
+                "hidden": (8,),
+                "network": {"conv": {"channels": [4, 6]}},
+                "estimator": "mss",
+                "alpha": 0.0,
+            },
+        ),
+    ),
+)
 class BetaTCVAE(VAE):
     """beta-TCVAE with one Gaussian code and a standard normal prior.
 

@@ -18,12 +18,27 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, likelihoods, nets
 
 Gaussian = tuple[Tensor, Tensor]
 """Mean and log standard deviation of a diagonal Gaussian."""
 
 
+_SMALL = {"latent_dim": 3, "hidden": (8,)}
+
+
+@model(
+    "hierarchical-vae",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor",
+    "variational autoencoder with several stochastic layers; ELBO or IWAE objective",
+    scalars=("beta",),
+    draws="k",
+    examples=(
+        Example("binary-vector", {"latent_dims": (4, 2), "hidden": ((8,), (6,)), "k": 2}),
+        Example("real-vector", {"latent_dims": (4, 3, 2), "hidden": ((8,), (), (5, 5))}),
+    ),
+)
 class HierarchicalVAE(nn.Module):
     """A VAE with L >= 1 stochastic layers.
 
@@ -203,6 +218,31 @@ class HierarchicalVAE(nn.Module):
         return self.likelihood.mean(self.decoder(self.posterior(x)[0])).unflatten(1, self.shape)
 
 
+@model(
+    "vae",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "variational autoencoder with one stochastic layer; ELBO, beta-ELBO or IWAE objective",
+    scalars=("beta",),
+    draws="k",
+    examples=(
+        Example("binary-vector", {**_SMALL, "bias_from_mean": True}),
+        Example("binary-vector", {**_SMALL, "k": 4, "beta": 2.0}),
+        Example("binary-vector", {**_SMALL, "k": 2, "kl": "analytic"}),
+        Example("binary-vector", {**_SMALL, "k": 4, "objective": "iwae"}),
+        Example("unit-vector", {**_SMALL, "likelihood": "bernoulli", "bias_from_mean": True}),
+        Example("real-vector", {**_SMALL, "bias_from_mean": True, "activation": "relu"}),
+        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": 0.5}}}),
+        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": "shared"}}}),
+        Example("discrete-vector", {**_SMALL, "bias_from_mean": True}),
+        Example("discrete-vector", {**_SMALL, "likelihood": "categorical", "init": "default"}),
+        Example("binary-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}, "k": 2}),
+        Example(
+            "discrete-image",
+            {**_SMALL, "network": {"conv": {"channels": [4, 6], "batch_norm": True}}, "activation": "relu"},
+        ),
+        Example("real-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}, "bias_from_mean": True}),
+    ),
+)
 class VAE(HierarchicalVAE):
     """A VAE with one stochastic layer, whose posterior is one diagonal Gaussian.
 

@@ -15,11 +15,21 @@ import torch
 from torch import Generator, Tensor
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 from latentbench.models.likelihoods import Bernoulli
 from latentbench.models.vae import VAE
 
 
+@model(
+    "wake-sleep",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "the networks of a VAE with one stochastic layer, trained by wake-sleep",
+    examples=(
+        Example("binary-vector", {"latent_dim": 3, "hidden": (8,)}),
+        Example("real-vector", {"latent_dim": 3, "hidden": (8,)}),
+    ),
+)
 class WakeSleep(VAE):
     """A `VAE` trained by wake-sleep; each step dreams as many samples as the minibatch holds.
 

@@ -1,9 +1,8 @@
 """Names that a suite may use for models and metrics, with what is known of them before anything is imported.
 
-One line each, in tables by family (`latentbench.spec.tables`). Nothing here imports torch, so `list`, `show` and
-`validate` answer at once; tests hold every line against the class or function that it names. Third parties add theirs
-through the entry-point groups ``latentbench.models`` and ``latentbench.metrics``, whose objects are `ModelEntry` or
-`MetricEntry`.
+Each declares itself beside its class or function (`latentbench.declare`) and is found by reading sources, so `list`,
+`show` and `validate` answer without torch. Third parties add theirs in plug-in folders, or through the entry-point
+groups ``latentbench.models`` and ``latentbench.metrics``, whose objects are `ModelEntry` or `MetricEntry`.
 """
 
 from __future__ import annotations
@@ -15,23 +14,14 @@ from typing import TypeVar
 
 from latentbench.core import plugins
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.spec.tables import (
-    metrics_codes,
-    metrics_likelihoods,
-    metrics_samples,
-    metrics_tasks,
-    models_densities,
-    models_flows,
-    models_latent,
-    models_stepwise,
-)
-from latentbench.spec.tables.constructors import parameters
-from latentbench.spec.tables.entries import Better, Likelihood, MetricEntry, ModelEntry
+from latentbench.declare import Better, Example, Likelihood, MetricEntry, ModelEntry
+from latentbench.discovery import finding
+from latentbench.discovery.constructors import parameters
+from latentbench.discovery.reading import Declared
 
 __all__ = [
-    "METRICS",
-    "MODELS",
     "Better",
+    "Example",
     "Likelihood",
     "MetricEntry",
     "ModelEntry",
@@ -43,37 +33,58 @@ __all__ = [
     "parameters",
 ]
 
-MODELS: dict[str, ModelEntry] = {
-    **models_latent.MODELS,
-    **models_flows.MODELS,
-    **models_densities.MODELS,
-    **models_stepwise.MODELS,
-}
-METRICS: dict[str, MetricEntry] = {
-    **metrics_likelihoods.METRICS,
-    **metrics_codes.METRICS,
-    **metrics_samples.METRICS,
-    **metrics_tasks.METRICS,
-}
-
 E_ = TypeVar("E_", ModelEntry, MetricEntry)
 
 
 @cache
 def models() -> dict[str, ModelEntry]:
     """All models: ours, those of installed plug-ins and those in the folders that the user names."""
-    return {**_plugins("latentbench.models", ModelEntry), **_folders("MODELS", ModelEntry), **MODELS}
+    declared = {name: _model(d) for name, d in finding.found("model").items()}
+    return {**_plugins("latentbench.models", ModelEntry), **_folders("MODELS", ModelEntry, declared), **declared}
 
 
 @cache
 def metrics() -> dict[str, MetricEntry]:
     """All metrics: ours, those of installed plug-ins and those in the folders that the user names."""
-    return {**_plugins("latentbench.metrics", MetricEntry), **_folders("METRICS", MetricEntry), **METRICS}
+    declared = {name: _metric(d) for name, d in finding.found("metric").items()}
+    return {**_plugins("latentbench.metrics", MetricEntry), **_folders("METRICS", MetricEntry, declared), **declared}
+
+
+def _model(declared: Declared) -> ModelEntry:
+    given = declared.arguments
+    return ModelEntry(
+        target=declared.target,
+        can=frozenset(given["can"].split()),
+        summary=given["summary"],
+        scalars=tuple(given["scalars"]),
+        whole_batch=given["whole_batch"],
+        draws=given["draws"],
+        version=given["version"],
+        examples=tuple(Example(**e) for e in given["examples"]),
+    )
+
+
+def _metric(declared: Declared) -> MetricEntry:
+    given = declared.arguments
+    return MetricEntry(
+        target=declared.target,
+        needs=tuple(given["needs"].split()),
+        unit=given["unit"],
+        better=given["better"],
+        summary=given["summary"],
+        likelihood=given["likelihood"],
+        settings=given["settings"] or {},
+        data=tuple(given["data"]),
+        version=given["version"],
+        lowest=given["lowest"] or {},
+        counts=given["counts"],
+    )
 
 
 def add_folder(folder: Path) -> None:
     """Know the models and metrics of one more plug-in folder, in this process and those that it starts."""
     plugins.add_folder(folder)
+    finding.forget()
     models.cache_clear()
     metrics.cache_clear()
 
@@ -94,7 +105,7 @@ def _plugins(group: str, kind: type[E_]) -> dict[str, E_]:
     return found
 
 
-def _folders(table: str, kind: type[E_]) -> dict[str, E_]:
+def _folders(table: str, kind: type[E_], declared: Mapping[str, E_]) -> dict[str, E_]:
     found: dict[str, E_] = {}
     for module in plugins.modules():
         for name, entry in dict(getattr(module, table, {})).items():
@@ -104,7 +115,7 @@ def _folders(table: str, kind: type[E_]) -> dict[str, E_]:
                     where=str(module.__file__),
                     fix=f"make it a latentbench.spec.registry.{kind.__name__}",
                 )
-            if name in (MODELS if kind is ModelEntry else METRICS):
+            if name in declared:
                 raise UserError(
                     f"{table}[{name!r}] has the name of one of latentbench's own",
                     where=str(module.__file__),

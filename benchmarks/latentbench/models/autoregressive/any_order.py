@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, nets
 
 
@@ -34,6 +35,12 @@ def permutations(n: int, dims: int, generator: Generator, like: Tensor) -> Tenso
     return torch.rand((n, dims), generator=generator, device=like.device).argsort(-1).argsort(-1)
 
 
+@model(
+    "any-order-arm",
+    "Trainable ExactLikelihood Sampler Marginals",
+    "conditionals of every variable given every subset, for binary vectors",
+    examples=(Example("binary-vector", {"hidden": (8,)}),),
+)
 class AnyOrderARM(nn.Module):
     """Conditionals of every variable given every subset.
 
@@ -131,6 +138,12 @@ class AnyOrderARM(nn.Module):
         return x
 
 
+@model(
+    "marginalization-model",
+    "Trainable ExactLikelihood Sampler Marginals",
+    "any-order conditionals and, distilled from them, marginals in one pass",
+    examples=(Example("binary-vector", {"hidden": (8,)}),),
+)
 class MarginalizationModel(AnyOrderARM):
     """Conditionals and, distilled from them, marginals in one pass.
 

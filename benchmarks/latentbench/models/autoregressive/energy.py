@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.autoregressive.any_order import AnyOrderARM, MarginalizationModel, permutations
 
@@ -64,6 +65,13 @@ def normalised(reward: Tensor) -> Tensor:
     return (reward - reward.mean()) / (reward.std() + 1e-6)
 
 
+@model(
+    "lattice-arm",
+    "Trainable KnownTarget",
+    "autoregressive model of a spin lattice, trained to its energy without data",
+    whole_batch=True,
+    examples=(Example("binary-vector", {"side": 3, "hidden": (8,)}),),
+)
 class LatticeARM(Lattice):
     """Minimises KL(p || p*) by REINFORCE with the whole chain of conditionals in one fixed order: 2 D passes a step.
 
@@ -108,6 +116,13 @@ class LatticeARM(Lattice):
         return self.model.log_marginal(x, observed)
 
 
+@model(
+    "lattice-mam",
+    "Trainable KnownTarget",
+    "marginalization model of a spin lattice, trained to its energy without data",
+    whole_batch=True,
+    examples=(Example("binary-vector", {"side": 3, "hidden": (8,), "chains": 8}),),
+)
 class LatticeMaM(Lattice):
     """The same KL with log p from the marginal network, one pass, and consistency as a penalty (section 4.2).
 

@@ -10,10 +10,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, nets
 from latentbench.models.bridges.pairs import between, dimensions, moment
 
 
+@model(
+    "dsbm",
+    "Trainable Transporter",
+    "diffusion Schrödinger bridge matching with two small networks",
+    examples=(Example("pairs", {"hidden": (8,), "frequencies": 2, "steps": 4}),),
+)
 class DSBM(nn.Module):
     """Bridges from source to target and back. Each network predicts the far end of a Brownian bridge from a point on
     it and the time that is left; its drift is (prediction - x) / time left.

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.bridges.pairs import between, dimensions, moment
 from latentbench.models.densities import HALF_LOG_2PI
@@ -16,6 +17,15 @@ from latentbench.models.densities import HALF_LOG_2PI
 CHUNK = 1 << 19
 
 
+@model(
+    "light-sb",
+    "Trainable Transporter",
+    "light Schrödinger bridge: a mixture as adjusted potential",
+    examples=(
+        Example("pairs", {"components": 4}),
+        Example("pairs", {"components": 3, "covariance": "full", "init": "normal"}),
+    ),
+)
 class LightSB(nn.Module):
     """Entropic transport for ‖x - y‖² / 2 whose adjusted potential is a mixture: v(y) = Σ_k α_k N(y; r_k, ε S_k)
     (their eq. 9), so that the plan given x is one too, normalised by c(x) (their eq. 10 and proposition 3.3).

@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.baselines import Fitted
 from latentbench.models.bridges.pairs import between, dimensions, moment
@@ -15,6 +16,12 @@ from latentbench.models.bridges.pairs import between, dimensions, moment
 CHUNK = 1 << 23
 
 
+@model(
+    "sinkhorn",
+    "Fittable Transporter",
+    "discrete entropic transport, looked up at new points",
+    examples=(Example("pairs", {"iterations": 50}),),
+)
 class Sinkhorn(Fitted):
     """Sinkhorn's potentials on the training samples; a new x is sent by the plan that they define for it,
     π(y_j | x) ∝ exp((g_j - ‖x - y_j‖² / 2) / ε) (Pooladian & Niles-Weed 2021, eq. 8).

@@ -9,12 +9,19 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.baselines import Fitted
 from latentbench.models.circuits.trees import maximum_spanning_tree, mutual_information, pair_counts
 from latentbench.models.mixtures import seed_from
 
 
+@model(
+    "chow-liu-tree",
+    "Fittable ExactLikelihood Sampler",
+    "the tree-shaped distribution nearest to binary or discrete data",
+    examples=(Example("discrete-vector"),),
+)
 class ChowLiuTree(Fitted):
     """The tree-shaped distribution nearest to the data's (Chow & Liu 1968), for binary or discrete data.
 
@@ -62,6 +69,12 @@ class ChowLiuTree(Fitted):
 SUM, PRODUCT, LEAF = 0, 1, 2
 
 
+@model(
+    "learnspn",
+    "Fittable ExactLikelihood Sampler",
+    "sum-product network grown by independence tests and clustering, for binary data",
+    examples=(Example("binary-vector", {"min_rows": 5}),),
+)
 class LearnSPN(Fitted):
     """A sum-product network grown top down, after Gens & Domingos 2013 ("LearnSPN"), for binary data.
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.circuits.distillation import ENCODED, kmeans, train
 from latentbench.models.circuits.em import Tables, em_loss, normalised
@@ -25,6 +26,12 @@ def _sequence(model: str, info: DataInfo) -> tuple[int, int]:
     return checks.vector_length(model, info), 2 if info.support == "binary" else info.levels or 0
 
 
+@model(
+    "sequence-transformer",
+    "Trainable ExactLikelihood Sampler",
+    "small causal transformer over discrete sequences",
+    examples=(Example("discrete-vector", {"width": 8, "layers": 1, "heads": 2}),),
+)
 class SequenceTransformer(nn.Module):
     """A causal transformer over sequences of discrete values, with learned positions: a teacher, and a row of its own.
 
@@ -70,6 +77,19 @@ class SequenceTransformer(nn.Module):
         return x
 
 
+@model(
+    "hmm",
+    "Trainable Preparable ExactLikelihood Sampler",
+    "hidden Markov model of discrete sequences by EM, from a random start or distilled from a transformer",
+    whole_batch=True,
+    examples=(
+        Example("discrete-vector", {"states": 3}),
+        Example(
+            "binary-vector",
+            {"states": 3, "start": "distilled", "teacher_steps": 3, "width": 8, "layers": 1, "heads": 2},
+        ),
+    ),
+)
 class HMM(nn.Module):
     """A homogeneous hidden Markov chain that emits discrete values, trained by EM (plain ``sgd``, see `em`).
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.circuits.em import Tables, em_loss, normalised
 from latentbench.models.circuits.trees import CHUNK, TINY, Tree, chow_liu
@@ -92,6 +93,16 @@ class LatentTree(nn.Module):
         return tree.emit(tables["leaves"], states, generator).reshape(n, *self.shape)
 
 
+@model(
+    "hclt",
+    "Trainable Preparable ExactLikelihood Sampler",
+    "hidden Chow-Liu tree with free tables, by EM or gradient descent",
+    whole_batch=True,
+    examples=(
+        Example("binary-vector", {"states": 3}),
+        Example("discrete-image", {"states": 3, "em": True}),
+    ),
+)
 class HCLT(LatentTree):
     """A hidden Chow-Liu tree with a free table for each variable, trained by EM or by gradient descent.
 

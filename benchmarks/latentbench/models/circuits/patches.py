@@ -23,6 +23,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.circuits.distillation import kmeans, train_teacher
 from latentbench.models.circuits.em import Tables, em_loss, normalised
@@ -36,6 +37,27 @@ COARSE = 8
 INNER = ("heads", "inner", "leaves")
 
 
+@model(
+    "patch-circuit",
+    "Trainable Preparable ExactLikelihood Sampler",
+    "circuit of image patches by EM, from a random start or distilled from a VAE's features",
+    whole_batch=True,
+    examples=(
+        Example("discrete-image", {"clusters": 3, "states": 2}),
+        Example(
+            "discrete-image",
+            {
+                "latent_dim": 3,
+                "hidden": (8,),
+                "clusters": 4,
+                "states": 2,
+                "start": "progressive",
+                "steps": 4,
+                "teacher_steps": 2,
+            },
+        ),
+    ),
+)
 class PatchCircuit(nn.Module):
     """A tree over patch clusters above one hidden Chow-Liu tree a cluster, trained by EM (plain ``sgd``, see `em`).
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.circuits.em import Tables
 from latentbench.models.circuits.latent_tree import LatentTree
@@ -69,6 +70,15 @@ class FunctionNets(nn.Module):
         return hidden @ self.w2 + self.b2
 
 
+@model(
+    "pic",
+    "Trainable Preparable ExactLikelihood Sampler",
+    "probabilistic integral circuit: a hidden Chow-Liu tree whose weights are networks under quadrature",
+    examples=(
+        Example("binary-image", {"points": 4, "units": 8}),
+        Example("discrete-vector", {"points": 3, "units": 8, "rule": "gauss-legendre"}),
+    ),
+)
 class PIC(LatentTree):
     """A probabilistic integral circuit over a hidden Chow-Liu tree, by quadrature with a fixed number of points.
 

@@ -12,12 +12,32 @@ from torch.nn import functional
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.diffusion.bound import Diffusion
 from latentbench.models.diffusion.denoisers import build_network
 from latentbench.models.diffusion.schedules import Polynomial
 
 
+@model(
+    "mulan",
+    "Trainable BoundTerms Sampler PathSampler",
+    "diffusion whose multivariate noise schedule depends on a latent variable drawn from the datum",
+    examples=(
+        Example(
+            "real-vector",
+            {
+                "gamma": [-2.0, 4.0],
+                "sampling_steps": 5,
+                "network": {"mlp": {"width": 16, "layers": 2}},
+                "encoder": {"mlp": {"width": 16, "layers": 2}},
+                "latents": 5,
+                "chosen": 2,
+                "schedule_width": 8,
+            },
+        ),
+    ),
+)
 class MuLAN(Diffusion):
     """A diffusion model whose noise adapts to the datum through a latent variable that both directions know.
 

@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.diffusion.denoisers import build_network
 from latentbench.models.diffusion.ends import Ends, stratified
@@ -46,6 +47,32 @@ class Map(NamedTuple):
         return (self.mean - z) * torch.exp(-2.0 * self.log_std)
 
 
+@model(
+    "nfdm",
+    "Trainable BoundTerms Sampler PathSampler",
+    "diffusion with a learned Gaussian forward map, and straight paths if wanted",
+    examples=(
+        Example(
+            "discrete-vector",
+            {
+                "network": {"mlp": {"width": 16, "layers": 2}},
+                "forward_network": {"mlp": {"width": 16, "layers": 2}},
+                "delta": 0.3,
+                "sampling_steps": 5,
+            },
+        ),
+        Example(
+            "real-vector",
+            {
+                "network": {"mlp": {"width": 16, "layers": 2}},
+                "forward_network": {"mlp": {"width": 16, "layers": 2}},
+                "delta": 0.3,
+                "curvature": 0.01,
+                "sampling_steps": 5,
+            },
+        ),
+    ),
+)
 class NFDM(nn.Module):
     """A diffusion model that learns both directions.
 

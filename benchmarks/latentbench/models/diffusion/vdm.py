@@ -6,11 +6,40 @@ Kingma et al. 2021, "VDM" (arXiv 2107.00630), and the ablation of MuLAN (2312.13
 from __future__ import annotations
 
 from latentbench.core.types import DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.diffusion.bound import Diffusion
 from latentbench.models.diffusion.schedules import SCHEDULES, build_schedule
 
 
+@model(
+    "vdm",
+    "Trainable BoundTerms Sampler PathSampler",
+    "variational diffusion with a fixed, a learned scalar or a learned multivariate noise schedule",
+    examples=(
+        Example(
+            "real-vector", {"gamma": [-2.0, 4.0], "sampling_steps": 5, "network": {"mlp": {"width": 16, "layers": 2}}}
+        ),
+        Example(
+            "discrete-vector",
+            {
+                "gamma": [-2.0, 4.0],
+                "sampling_steps": 5,
+                "network": {"mlp": {"width": 16, "layers": 2}},
+                "schedule": "scalar",
+            },
+        ),
+        Example(
+            "binary-image",
+            {
+                "gamma": [-2.0, 4.0],
+                "sampling_steps": 5,
+                "network": {"unet": {"width": 8, "multipliers": [1], "fourier": [1]}},
+                "schedule": "multivariate",
+            },
+        ),
+    ),
+)
 class VDM(Diffusion):
     """A diffusion model trained on its continuous-time variational bound.
 

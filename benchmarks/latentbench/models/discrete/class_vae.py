@@ -16,12 +16,23 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, likelihoods, nets
 from latentbench.models.discrete import layout as codes
 from latentbench.models.discrete.estimator import Hints
 from latentbench.models.discrete.estimators import build_estimator
 
 
+@model(
+    "class-vae",
+    "Trainable VariationalBound Sampler",
+    "VAE with a class and a style, the class marginalised or sampled",
+    whole_batch=True,
+    examples=(
+        Example("binary-vector", {"classes": 4, "latent_dim": 2, "hidden": (8,)}),
+        Example("real-image", {"classes": 3, "latent_dim": 2, "estimator": "enumerate"}),
+    ),
+)
 class ClassVAE(nn.Module):
     """Trained without labels.
 

@@ -13,11 +13,19 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.discrete.estimator import Hints, gradient_estimates
 from latentbench.models.discrete.estimators import build_estimator
 
 
+@model(
+    "polynomial-programme",
+    "Trainable EstimatedGradient ExpectedCost",
+    "binary variables that minimise an expected polynomial: a test of gradient estimators, without data",
+    whole_batch=True,
+    examples=(Example("binary-vector", {"latents": 6}),),
+)
 class PolynomialProgramme(nn.Module):
     """One distribution over L independent binary variables.
 

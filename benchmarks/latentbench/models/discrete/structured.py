@@ -13,12 +13,20 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities, nets
 from latentbench.models.discrete import layout as codes
 from latentbench.models.discrete.estimator import Hints
 from latentbench.models.discrete.estimators import build_estimator
 
 
+@model(
+    "structured-predictor",
+    "Trainable ConditionalBound",
+    "stochastic network that predicts the second half of a binary vector from the first",
+    whole_batch=True,
+    examples=(Example("binary-vector", {"layout": "2x3", "layers": 2}),),
+)
 class StructuredPredictor(nn.Module):
     """Layers of categorical (or Bernoulli) variables, each linear in the one before; Bernoulli outputs.
 

@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, likelihoods, nets
 from latentbench.models.discrete import layout as codes
 from latentbench.models.discrete.estimator import Cost, Hints, gradient_estimates
@@ -25,6 +26,25 @@ ROWS = 4096
 """Codes that are decoded together where a gradient is enumerated."""
 
 
+@model(
+    "discrete-vae",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor EstimatedGradient",
+    "VAE with categorical or Bernoulli variables, trained by any of eleven gradient estimators",
+    scalars=("estimator.straight_through.temperature", "estimator.gumbel_softmax.temperature"),
+    whole_batch=True,
+    examples=(
+        Example("binary-vector", {"layout": "3x2", "hidden": (8,), "bias_from_mean": True}),
+        Example("unit-vector", {"layout": "3x2", "hidden": (8,), "estimator": "reinmax", "likelihood": "bernoulli"}),
+        Example("real-vector", {"layout": "3x2", "hidden": (8,), "estimator": {"gumbel_rao": {"draws": 3}}}),
+        Example("binary-vector", {"layout": "3x2", "hidden": (8,), "estimator": "nvil", "prior": "learned"}),
+        Example("binary-vector", {"layout": "2x4", "hidden": (), "estimator": "muprop"}),
+        Example("binary-vector", {"layout": "3x2", "hidden": (8,), "estimator": "enumerate"}),
+        Example(
+            "binary-image",
+            {"layout": "3x2", "hidden": (8,), "network": {"conv": {"channels": [4, 6]}}, "estimator": "darn"},
+        ),
+    ),
+)
 class DiscreteVAE(nn.Module):
     """A VAE with categorical latent variables.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 from latentbench.models.ode.solver import Solver
 
@@ -45,6 +46,12 @@ class Field(nn.Module):
         return h @ u, -((1 - h * h) @ (w * u).sum(-1))
 
 
+@model(
+    "cnf",
+    "Trainable ExactLikelihood Sampler",
+    "continuous normalising flow with gated units",
+    examples=(Example("real-vector", {"width": 4, "time_width": 4}),),
+)
 class CNF(nn.Module):
     """A flow along an ordinary differential equation from a standard normal at time 0 to the data at time `END`.
 

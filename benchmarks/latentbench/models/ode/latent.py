@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, nets
 from latentbench.models.densities import HALF_LOG_2PI, normal, normal_kl
 from latentbench.models.ode.solver import Solver
@@ -50,6 +51,15 @@ class Series(nn.Module):
         return x.gather(1, places[..., None].expand(-1, -1, self.dims)), places
 
 
+@model(
+    "latent-ode",
+    "Trainable Forecaster",
+    "VAE of irregular series with a latent equation or recurrence",
+    examples=(
+        Example("sequence", {"latent_dim": 2, "width": 5, "encoder_width": 5}),
+        Example("sequence", {"latent_dim": 2, "width": 5, "encoder_width": 5, "dynamics": "rnn"}),
+    ),
+)
 class LatentODE(Series):
     """A variational autoencoder whose code is the state at the first grid point of an equation with constant law; the
     decoder sees the state at each observation (their eqs. 11 to 13). A recurrent network that runs from the last
@@ -148,6 +158,12 @@ class _Law(nn.Module):
         return out
 
 
+@model(
+    "recurrent-predictor",
+    "Trainable Forecaster",
+    "recurrent network of irregular series, one ahead",
+    examples=(Example("sequence", {"width": 5}),),
+)
 class RecurrentPredictor(Series):
     """A recurrent network that predicts each observation from those before it and the gap to it, with Gaussian errors
     of one learnt scale (their baseline of section 5.1); it goes on by reading its own predictions.

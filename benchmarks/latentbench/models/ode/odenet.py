@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks
 from latentbench.models.ode.solver import Solver
 
@@ -66,6 +67,15 @@ class Continuous(nn.Module):
         return end
 
 
+@model(
+    "ode-net",
+    "Trainable Classifier",
+    "image classifier with an equation or residual blocks in the middle",
+    examples=(
+        Example("labelled", {"classes": 3, "channels": 4, "blocks": 1, "solver": "euler"}),
+        Example("labelled", {"classes": 3, "channels": 4, "middle": "residual", "blocks": 1}),
+    ),
+)
 class OdeNet(nn.Module):
     """Three convolutions that halve the image twice, a middle, and a linear classifier of the mean features.
 

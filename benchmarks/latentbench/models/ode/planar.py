@@ -7,12 +7,19 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from latentbench.core.types import Batch, DataInfo
+from latentbench.declare import Example, model
 from latentbench.models import checks, densities
 
 #: Halvings of the bracket of a root when inverting: to the last bits of float32.
 BISECTIONS = 40
 
 
+@model(
+    "planar-flow",
+    "Trainable ExactLikelihood Sampler",
+    "planar normalising flow of vectors",
+    examples=(Example("real-vector", {"layers": 3}),),
+)
 class PlanarFlow(nn.Module):
     """Layers z' = z + û tanh(w·z + b) (their eq. 10), invertible since û is u moved along w until w·û >= -1 (their
     appendix A.1); log |det| = log |1 + û·w tanh'(w·z + b)| (their eq. 12).

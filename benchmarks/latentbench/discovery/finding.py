@@ -1,0 +1,108 @@
+"""All that is declared, by kind and name: in this package and in folders beside it. Nothing of it is imported.
+
+What a file declares is kept by the state of the file (`latentbench.core.memory`), under the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from latentbench import __version__
+from latentbench.core import plugins
+from latentbench.core.errors import UserError
+from latentbench.core.imports import load
+from latentbench.core.memory import Memory, State, state_of
+from latentbench.core.paths import shown
+from latentbench.discovery.reading import Declared, declarations
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@cache
+def found(kind: str) -> dict[str, Declared]:
+    """Declarations of `kind`, by name.
+
+    Raises:
+        UserError: a declaration cannot be read, or two have one name.
+    """
+    return {name: declared for (of, name), declared in _all().items() if of == kind}
+
+
+def forget() -> None:
+    """Look again, since there are other folders than before."""
+    found.cache_clear()
+    _all.cache_clear()
+
+
+def thing(declared: Declared) -> Any:
+    """The class or function that is declared; its module is imported."""
+    return load(declared.target)
+
+
+@cache
+def _all() -> dict[tuple[str, str], Declared]:
+    memory = Memory(cache_folder() / f"declarations-{_key(str(PACKAGE))}.json", _version())
+    table: dict[tuple[str, str], Declared] = {}
+    places: dict[tuple[str, str], str] = {}
+    for path, module, at in sources():
+        known = memory.recall(path, at)
+        if known is None:
+            known = [asdict(d) for d in declarations(Path(path), module)]
+            memory.learn(path, at, known)
+        for declared in (Declared(**d) for d in known):
+            key, place = (declared.kind, declared.name), f"{shown(Path(path))}:{declared.line}"
+            if key in table:
+                raise UserError(
+                    f"{declared.kind} {declared.name!r} is declared twice", where=place, fix=f"see {places[key]}"
+                )
+            table[key], places[key] = declared, place
+    memory.save()
+    return table
+
+
+def sources() -> Iterator[tuple[str, str, State]]:
+    """Files that may declare something, each with its module's name and its state: ours, then those of plug-ins."""
+    yield from _below(str(PACKAGE), "latentbench")
+    for folder in plugins.folders():
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            stem = entry.name.removesuffix(".py")
+            if not stem.isidentifier() or stem.startswith("_"):
+                continue
+            if entry.is_dir() and os.path.isfile(f"{entry.path}/__init__.py"):
+                yield from _below(entry.path, stem)
+            elif entry.name.endswith(".py"):
+                yield entry.path, stem, state_of(entry.stat())
+
+
+def _below(folder: str, package: str) -> Iterator[tuple[str, str, State]]:
+    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+        if entry.is_dir():
+            if entry.name.isidentifier() and entry.name != "__pycache__":
+                yield from _below(entry.path, f"{package}.{entry.name}")
+        elif entry.name.endswith(".py"):
+            stem = entry.name.removesuffix(".py")
+            yield entry.path, package if stem == "__init__" else f"{package}.{stem}", state_of(entry.stat())
+
+
+def cache_folder() -> Path:
+    """Where the user's programs keep what can be found out again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentbench"
+
+
+@cache
+def _version() -> str:
+    """Of all but the files themselves that reading them depends on."""
+    ours = [PACKAGE / "declare.py", PACKAGE / "core" / "capabilities.py", *sorted((PACKAGE / "discovery").glob("*.py"))]
+    return _key(json.dumps([__version__, sys.version, [state_of(p.stat()) for p in ours]]))
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
