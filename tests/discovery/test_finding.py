@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from latentbench.core import plugins
 from latentbench.core.errors import UserError
-from latentbench.core.memory import STILL
+from latentbench.core.file_cache import STILL
 from latentbench.discovery import finding, reading
 
 MINE = """

@@ -101,6 +101,11 @@ def cache_dir(results: Path | None = None) -> Path:
     folder = results or results_dir()
     if folder.is_dir() or (project_root() / "suites").is_dir():
         return folder / "cache"
+    return user_cache_dir()
+
+
+def user_cache_dir() -> Path:
+    """Where the user's programs keep what can be found out again, whatever project they are in."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentbench"
 
 

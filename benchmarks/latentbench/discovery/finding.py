@@ -1,6 +1,6 @@
 """All that is declared, by kind and name: in this package and in folders beside it. Nothing of it is imported.
 
-What a file declares is kept by the state of the file (`latentbench.core.memory`), under the user's cache folder.
+What a file declares is kept by the state of the file (`latentbench.core.file_cache`), under the user's cache folder.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from latentbench import __version__
 from latentbench.core import plugins
 from latentbench.core.errors import UserError
+from latentbench.core.file_cache import Memory, State, state_of
 from latentbench.core.imports import load
-from latentbench.core.memory import Memory, State, state_of
-from latentbench.core.paths import shown
+from latentbench.core.paths import shown, user_cache_dir
 from latentbench.discovery.reading import Declared, declarations
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def thing(declared: Declared) -> Any:
 
 @cache
 def _all() -> dict[tuple[str, str], Declared]:
-    memory = Memory(cache_folder() / f"declarations-{_key(str(PACKAGE))}.json", _version())
+    memory = Memory(user_cache_dir() / f"declarations-{_key(str(PACKAGE))}.json", _version())
     table: dict[tuple[str, str], Declared] = {}
     places: dict[tuple[str, str], str] = {}
     for path, module, at in sources():
@@ -90,11 +90,6 @@ def _below(folder: str, package: str) -> Iterator[tuple[str, str, State]]:
         elif entry.name.endswith(".py"):
             stem = entry.name.removesuffix(".py")
             yield entry.path, package if stem == "__init__" else f"{package}.{stem}", state_of(entry.stat())
-
-
-def cache_folder() -> Path:
-    """Where the user's programs keep what can be found out again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "latentbench"
 
 
 @cache
