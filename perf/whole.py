@@ -12,9 +12,8 @@ from latentbench.core.paths import results_dir
 from latentbench.data.dataset import open_dataset
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import run_folder
-from latentbench.running.one import perform
-from latentbench.running.settings import Settings
-from latentbench.scheduling.tracking import Mode
+from latentbench.running.settings import Settings, Tracking
+from latentbench.scheduling.task import perform
 from latentbench.spec.loading import load_suite
 from safetensors.torch import load_file
 
@@ -63,7 +62,7 @@ def run(quick: bool) -> list[Figure]:
         np.savez(root / "data.npz", train=train, test=test)
         [spec], [single] = (plan(load_suite("one-run"), tier) for tier in ("cpu", "smoke"))
 
-        def harness(one: RunSpec = spec, wandb: Mode = "disabled") -> None:
+        def harness(one: RunSpec = spec, wandb: Tracking = "disabled") -> None:
             record, _ = perform(one, Settings(results_dir(), threads=1, wandb=wandb, force=True))
             assert record.status == "finished", record.error
 

@@ -14,8 +14,8 @@ from latentbench.acceleration import compiling
 from latentbench.acceleration.compiling import GAIN, Choice, Timed, choose, fastest
 from latentbench.audit.replay import replay
 from latentbench.core import interrupts
-from latentbench.running.one import perform
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 
 from tests.acceleration.test_stacks import interrupt_at
 from tests.project import Project

@@ -18,8 +18,9 @@ from latentbench.core.errors import Diverged, UserError
 from latentbench.planning.plan import plan
 from latentbench.records.record import Record, is_intact, read_record, seal
 from latentbench.running.experiment import run_experiment
-from latentbench.running.one import perform
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import ProgressReport
+from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 from latentbench.spec.loading import load_suite
 from latentbench.training.sharded import InTurn
 from lightning.fabric import Fabric
@@ -125,7 +126,7 @@ def test_interrupted_and_taken_up_again(project):
     undisturbed, _ = perform(spec, settings(project, results=project.root / "undisturbed"))
     asked = []
 
-    def tell(told: Told) -> None:
+    def tell(told: ProgressReport) -> None:
         if told.step and not asked:
             asked.append(told.step)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -14,8 +14,8 @@ from latentbench.core import interrupts
 from latentbench.records.archive import lock_path
 from latentbench.records.record import is_intact, read_record
 from latentbench.running.checkpoints import Checkpoints
-from latentbench.running.one import perform
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 
 from tests.project import Project
 

@@ -6,8 +6,8 @@ import pytest
 from latentbench.acceleration import stacks
 from latentbench.acceleration.stackable import draws_of, stackable
 from latentbench.core import interrupts
-from latentbench.running.one import perform
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 
 from tests.acceleration.test_stacks import interrupt_at
 from tests.project import Project

@@ -6,8 +6,8 @@ import pytest
 import torch
 from latentbench.acceleration.stacks import run_stacks
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.running.one import perform
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 from latentbench.spec.loading import load_suite
 
 from tests.acceleration.test_stacks_draws import VAE as DRAWS

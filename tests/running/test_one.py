@@ -8,6 +8,7 @@ import json
 import math
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,12 @@ from latentbench.core import interrupts
 from latentbench.core.errors import UserError
 from latentbench.records.archive import lock_path
 from latentbench.records.record import read_record
-from latentbench.running.one import Busy, give_up, perform
+from latentbench.running import one
+from latentbench.running.conductor import SingleDevice
+from latentbench.running.one import Busy
 from latentbench.running.recording import metric_identity
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import give_up, perform
 from safetensors.numpy import load_file
 
 from tests.project import Project
@@ -63,6 +67,65 @@ def test_a_finished_run_leaves_record_curve_and_weights(project, settings):
     assert where.packages["torch"]
     assert where.started <= where.ended
     assert where.device == "cpu"
+
+
+class Seen:
+    """An observer that remembers."""
+
+    def __init__(self, spec, settings, run_id) -> None:
+        self.run_id, self.rows, self.end = run_id, [], []
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def ended(self, record):
+        self.end.append(record)
+
+    def interrupted(self):
+        self.end.append("interrupted")
+
+
+class Elsewhere(SingleDevice):
+    """Conducts a run, and says something else of it; asks it to stop at a phase, if one is named."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.stop_at, self.phases = stop_at, []
+
+    def devices(self, spec, settings):
+        return 3
+
+    @contextmanager
+    def conduct(self, spec, settings, checkpoints, notes, report):
+        def on_phase(name):
+            self.phases.append(name)
+            if name == self.stop_at:
+                raise KeyboardInterrupt
+
+        with super().conduct(spec, settings, checkpoints, notes, report) as context:
+            yield replace(context, on_phase=on_phase)
+        notes.compiled, notes.other_seconds = "graphs", 1000.0
+
+
+def test_a_run_is_conducted_and_observed_from_outside(project, settings):
+    seen, conductor = [], Elsewhere()
+    spec = spec_of(project)
+
+    def observe(*run):
+        seen.append(Seen(*run))
+        return seen[-1]
+
+    record, _ = one.perform(spec, settings, conductor, observe=observe)
+    (observer,) = seen
+    assert (observer.run_id, observer.end) == (record.run_id, [record])
+    assert [row["step"] for row in observer.rows] == list(range(1, 10))
+    assert conductor.phases == ["data", "training", "evaluation", "nll", "bits_per_dim"]
+    assert (record.provenance.devices, record.provenance.compiled) == (3, "graphs")
+    assert record.cost.wall_seconds > 1000
+    with pytest.raises(KeyboardInterrupt):
+        one.perform(spec, replace(settings, force=True), Elsewhere("evaluation"), observe=observe)
+    assert seen[1].end == ["interrupted"]
+    one.perform(spec, settings, conductor, observe=observe)
+    assert len(seen) == 2, "a run that is there is not observed"
 
 
 def test_it_is_not_done_twice_unless_forced(project, settings):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from latentbench.core import interrupts
-from latentbench.running.settings import Told
+from latentbench.running.observer import ProgressReport
 from latentbench.scheduling.lease import Lease, Taken, under_way
 
 FIRST = "leases/small/run/000001.json"
@@ -108,7 +108,7 @@ def test_who_wakes_up_late_lets_go(store):
 
 def test_how_far_runs_are_can_be_seen_from_elsewhere(store):
     with lease(store, "node7:12:abc") as held:
-        held.told = Told("wide--line--cpu--s0", "training", 3, 40, 10.0)
+        held.told = ProgressReport("wide--line--cpu--s0", "training", 3, 40, 10.0)
         deadline = time.monotonic() + 5
         while not (seen := under_way(store)) or not seen[0].told.cell:
             assert time.monotonic() < deadline

@@ -12,12 +12,13 @@ from latentbench.core import interrupts
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import ask
 from latentbench.records.record import Record, seal
-from latentbench.running.one import Busy, perform
+from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
 from latentbench.scheduling.environment import Surroundings
 from latentbench.scheduling.jobs import Errand, bring_home, set_out, settled
 from latentbench.scheduling.lease import Lease, new_owner
 from latentbench.scheduling.remote import give_up_away, perform_away
+from latentbench.scheduling.task import perform
 from latentbench.scheduling.transfer import WEIGHTS, place_of, pull_all, stored_record
 
 SLOW = {"methods.wide.params": {"spread": 2.0, "pause": 0.02}, "tiers.cpu.training": {"epochs": 20}}

@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from latentbench.running.one import perform
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 from latentbench.scheduling.tracking import Tracker, default_mode, summary_of
 
 

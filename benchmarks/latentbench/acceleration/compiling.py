@@ -17,13 +17,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentbench.acceleration.distributed import arrange
 from latentbench.acceleration.processes import without_interrupts
 from latentbench.core.interrupts import check
 from latentbench.core.paths import data_dir
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import write_atomically
+from latentbench.running.conductor import arrange
 from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model
 

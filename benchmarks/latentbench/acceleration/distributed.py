@@ -25,14 +25,13 @@ from latentbench.core.interrupts import check, stopping
 from latentbench.core.types import MetricValue
 from latentbench.planning.plan import RunSpec
 from latentbench.running.checkpoints import Checkpoints
+from latentbench.running.conductor import TrainingContext, arrange, ends_training, launched
 from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model, parameters
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-    from latentbench.running.experiment import RunKeeper
-    from latentbench.training.compiled import Compiled, Way
 
 #: Longest wait for another process, as for the leader's validation.
 TIMEOUT = timedelta(minutes=30)
@@ -69,73 +68,26 @@ def _normalises_batches(params: Any) -> bool:
     return isinstance(params, list | tuple) and any(_normalises_batches(v) for v in params)
 
 
-@dataclass(frozen=True)
-class Crew:
-    """What a run is done with.
-
-    Attributes:
-        fabric: launched.
-        checkpoints: for the experiment.
-        begins: told of each phase of the run as it begins.
-        compiled: the strategy that compiles its loss, where there is one.
-    """
-
-    fabric: Fabric
-    checkpoints: RunKeeper
-    begins: Callable[[str], None] = lambda _: None
-    compiled: Compiled | None = None
-
-
 @contextmanager
-def crew(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, way: Way = "eager") -> Iterator[Crew]:
-    """This process, and helpers where the run is spread; they are gone when the block ends.
+def spread(spec: RunSpec, settings: Settings, checkpoints: Checkpoints) -> Iterator[TrainingContext]:
+    """This process and a helper for each further device; they are gone when the block ends. Where there are too few
+    devices, one takes the shards of all in turn.
 
     Args:
         spec, settings: the run, and how to carry it out.
         checkpoints: where its state is kept.
-        way: how its loss is computed where one device trains it.
 
     Raises:
         Diverged, MemoryError, UserError, RuntimeError, KeyboardInterrupt: what happened to a helper first.
     """
-    from lightning.fabric import Fabric
-
     devices = devices_for(spec, settings)
-    if devices > 1 and enough(settings.device, devices):
-        with _led(spec, settings, checkpoints, devices) as found:
-            yield found
+    if enough(settings.device, devices):
+        with _led(spec, settings, checkpoints, devices) as context:
+            yield context
         return
-    options: dict[str, Any] = {}
-    compiled: Compiled | None = None
-    if devices > 1:
-        from latentbench.training.sharded import InTurn
+    from latentbench.training.sharded import InTurn
 
-        options["strategy"] = InTurn(devices, settings.device)
-    elif way != "eager":
-        from latentbench.training.compiled import Compiled
-
-        options["strategy"] = compiled = Compiled(way, settings.device)
-    fabric = Fabric(accelerator=settings.device, devices=1, precision=spec.training["precision"], **options)
-    fabric.launch()
-    yield Crew(fabric, checkpoints, _ends_training(compiled.release) if compiled else lambda _: None, compiled)
-
-
-def _ends_training(release: Callable[[], None]) -> Callable[[str], None]:
-    """Calls `release` when the evaluation begins."""
-
-    def begins(phase: str) -> None:
-        if phase == "evaluation":
-            release()
-
-    return begins
-
-
-def arrange(spec: RunSpec, settings: Settings) -> None:
-    """Threads and precision of this process."""
-    import torch
-
-    torch.set_num_threads(settings.threads)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(spec.training["tf32"])
+    yield TrainingContext(launched(spec, settings, InTurn(devices, settings.device)), checkpoints)
 
 
 def enough(device: str, devices: int) -> bool:
@@ -146,7 +98,7 @@ def enough(device: str, devices: int) -> bool:
 
 
 @contextmanager
-def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: int) -> Iterator[Crew]:
+def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: int) -> Iterator[TrainingContext]:
     with ExitStack() as after:
         folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="latentbench-devices-")))
         helpers = [
@@ -160,7 +112,7 @@ def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: i
                 helper.go()
             with joined(Post(0, devices, folder / "store"), spec, settings) as (fabric, release):
                 try:
-                    yield Crew(fabric, Agreed(checkpoints, leads=True), _ends_training(release))
+                    yield TrainingContext(fabric, Agreed(checkpoints, leads=True), ends_training(release))
                 except Exception as error:
                     # while this process holds its connections, no helper fails because of it
                     lost = first_lost(helpers, PATIENCE if isinstance(error, RuntimeError) else 0.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from latentbench.acceleration.distributed import arrange, crew
+from latentbench.acceleration.conductor import Accelerated
 from latentbench.acceleration.stackable import MOST_STACKED, draws_of, split_evenly, stackable
 from latentbench.core.console import note
 from latentbench.core.errors import Diverged
@@ -24,8 +24,10 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import run_folder
 from latentbench.records.record import Record
 from latentbench.running.attempt import Attempt, no_memory
+from latentbench.running.conductor import SingleDevice, arrange, launched
+from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.one import SETTLED, lock, standing
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model
 
 if TYPE_CHECKING:
@@ -47,9 +49,10 @@ def run_stacks(
     runs: Sequence[RunSpec],
     settings: Settings,
     most: int,
-    on_told: Callable[[Told], None],
+    report: Report,
     on_done: OnDone,
     say: Callable[[str], None] = note,
+    observe: Observe = Unobserved,
     *,
     draws: bool = False,
 ) -> list[RunSpec]:
@@ -58,8 +61,9 @@ def run_stacks(
     Args:
         runs, settings: what to do, and how.
         most: members of a stack.
-        on_told, on_done: told how the runs go.
+        report, on_done: told how the runs go.
         say: told what could not be stacked, once a method.
+        observe: gives who follows a run.
         draws: whether runs may be stacked that differ in their number of draws.
 
     Returns:
@@ -82,16 +86,17 @@ def run_stacks(
 
     for group in stackable(runs, most, draws=draws):
         check()
-        perform_stack(group, settings, on_told, finished, once)
+        perform_stack(group, settings, report, finished, once, observe)
     return [spec for spec in runs if id(spec) not in done]
 
 
 def perform_stack(
     specs: Sequence[RunSpec],
     settings: Settings,
-    tell: Callable[[Told], None],
+    report: Report,
     on_done: OnDone,
     say: Callable[[str], None] = note,
+    observe: Observe = Unobserved,
 ) -> None:
     """Do runs that `stackable` has put together, unless their records are there or others are doing them.
 
@@ -104,7 +109,7 @@ def perform_stack(
     with ExitStack() as held:
         attempts: list[Attempt] = []
         for spec in specs:
-            tell(Told(spec.cell, "data"))
+            report(ProgressReport(spec.cell, "data"))
             try:
                 held.enter_context(lock(spec, dataset.content_hash, settings, wait=False))
             except Timeout:
@@ -114,12 +119,12 @@ def perform_stack(
             if record is not None and record.status in SETTLED and not settings.force:
                 on_done(spec, record, True)
             else:
-                attempts.append(Attempt(spec, settings, dataset, folder, tell, damage))
+                attempts.append(Attempt(spec, settings, dataset, folder, damage, report, observe))
         together = _together(attempts)
         while together:
             part = together.pop(0)
             if len(part) == 1:
-                on_done(part[0].attempt.spec, part[0].attempt.carry_out(), False)
+                on_done(part[0].attempt.spec, part[0].attempt.carry_out(Accelerated()), False)
                 continue
             results = _train(part, settings, say)
             if results is None:
@@ -128,7 +133,7 @@ def perform_stack(
                 together = [*split_evenly(part, math.ceil(len(part) / 2)), *together]
             else:
                 for one, result in zip(part, results, strict=True):
-                    on_done(one.attempt.spec, one.attempt.carry_out(result), False)
+                    on_done(one.attempt.spec, one.attempt.carry_out(SingleDevice(), result), False)
 
 
 @dataclass
@@ -190,7 +195,7 @@ def _train(part: Sequence[_Standing], settings: Settings, say: Callable[[str], N
         results = _results(part, settings)
     except KeyboardInterrupt:
         for attempt in attempts:
-            attempt.interrupted()
+            attempt.observer.interrupted()
         raise
     except Exception as e:  # whatever it is, it will show in each run alone
         check()
@@ -207,7 +212,7 @@ def _train(part: Sequence[_Standing], settings: Settings, say: Callable[[str], N
     ]
     rest = max(0.0, monotonic() - since - sum(shares)) / len(part)
     for attempt, share in zip(attempts, shares, strict=True):
-        attempt.stacked, attempt.shared = len(part), share + rest
+        attempt.notes.stacked, attempt.notes.other_seconds = len(part), share + rest
     return results
 
 
@@ -226,30 +231,28 @@ def _results(part: Sequence[_Standing], settings: Settings) -> list[_Result]:
     torch.set_flush_denormal(True)  # as in every run
     data = load_data(specs[0])
     protocols = [Training.model_validate(spec.training) for spec in specs]
-    with (
-        crew(specs[0], settings, part[0].attempt.checkpoints) as mates,
-        _determinism(protocols[0].deterministic),
-    ):
+    fabric = launched(specs[0], settings)
+    with _determinism(protocols[0].deterministic):
         models = [build_model(specs[0], data.info)]
         if not isinstance(models[0], Trainable) or isinstance(models[0], Preparable):
             raise CannotStack("the model is not trained by gradients alone")
         most = max(map(draws_of, specs))
-        if len(part) > _room(models[0], data, protocols[0].batch_size * most, mates.fabric.device):
+        if len(part) > _room(models[0], data, protocols[0].batch_size * most, fabric.device):
             raise MemoryError("so many do not fit side by side")
         models += [build_model(spec, data.info) for spec in specs[1:]]
-        valid = _source(data, "valid", mates.fabric.device) if "valid" in data.splits else None
+        valid = _source(data, "valid", fabric.device) if "valid" in data.splits else None
         if valid is None and (protocols[0].early_stopping or protocols[0].select == "best"):
             raise CannotStack("there is no validation split")  # each run says so itself
         members = [
             Member(
-                model, protocol, one.attempt.spec.seeds, one.attempt.progress, one.attempt.tracker.log,
+                model, protocol, one.attempt.spec.seeds, one.attempt.progress, one.attempt.observer.log,
                 one.attempt.checkpoints, one.kept,
             )
             for model, protocol, one in zip(models, protocols, part, strict=True)
         ]  # fmt: skip
         with deferred():  # the loop stops between two steps, where every state is whole
             trained = train_stacked(
-                members, _source(data, "train", mates.fabric.device), valid, mates.fabric,
+                members, _source(data, "train", fabric.device), valid, fabric,
                 draws=find_model(specs[0].model).draws.rpartition(".")[2],
             )  # fmt: skip
     weights = [{k: v.detach().cpu().clone() for k, v in m.state_dict().items()} for m in models]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,8 @@ from latentbench.core.errors import UserError
 from latentbench.core.seeds import Axis
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import Record, read_record
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import ProgressReport, Report
+from latentbench.running.settings import Settings
 from latentbench.stats.components import Components, variance_components
 
 #: Axes of the seed that move together as one axis of the design.
@@ -49,7 +50,7 @@ def measure_noise(
     *,
     levels: int = 3,
     evaluations: int = 3,
-    tell: Callable[[Told], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> list[Noise]:
     """Run the design of each method and split each metric's spread.
 
@@ -59,7 +60,7 @@ def measure_noise(
         jobs: trainings side by side.
         levels: of initialisation and of data order, 2 or more.
         evaluations: evaluation seeds a training, 1 or more.
-        tell: told how it goes.
+        report: told how it goes.
 
     Raises:
         UserError: a run failed.
@@ -75,10 +76,10 @@ def measure_noise(
             raise UserError(f"{spec.cell} is {record.status}: {record.error}", fix="run it alone to see why")
         records[spec.cell] = record
 
-    run_all([training[0] for one in designs for training in one], settings, jobs, tell, done)
+    run_all([training[0] for one in designs for training in one], settings, jobs, report, done)
     for training in (t for one in designs for t in one):
         for spec in training[1:]:
-            tell(Told(spec.cell, "evaluation"))
+            report(ProgressReport(spec.cell, "evaluation"))
             records[spec.cell] = _evaluated(spec, training[0], records[training[0].cell], settings)
     return [n for spec, one in zip(specs, designs, strict=True) for n in _split(spec, one, records, levels)]
 
@@ -88,12 +89,14 @@ def _evaluated(spec: RunSpec, trained: RunSpec, record: Record, settings: Settin
     from lightning.fabric import Fabric
     from safetensors.torch import load_file
 
+    from latentbench.acceleration.distributed import devices_for
     from latentbench.records.archive import run_folder
     from latentbench.records.record import write_record
     from latentbench.running import provenance
+    from latentbench.running.conductor import Notes
     from latentbench.running.experiment import run_experiment
-    from latentbench.running.one import perform
     from latentbench.running.recording import make_record
+    from latentbench.scheduling.task import perform
 
     data_hash = record.hashes["data"]
     path = run_folder(spec, data_hash, settings.results) / "record.json"
@@ -107,7 +110,10 @@ def _evaluated(spec: RunSpec, trained: RunSpec, record: Record, settings: Settin
     fabric.launch()
     outcome = run_experiment(spec, fabric, weights=load_file(file))
     wall = sum(outcome.seconds.values())
-    made = make_record(spec, settings, data_hash, spec.run_id(data_hash), "finished", None, outcome, started, wall)
+    notes = Notes(devices=devices_for(spec, settings))
+    made = make_record(
+        spec, settings, data_hash, spec.run_id(data_hash), "finished", None, outcome, started, wall, notes
+    )
     write_record(path, made)
     return made
 

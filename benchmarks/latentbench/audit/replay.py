@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,8 +15,9 @@ from latentbench.core.paths import safe_name
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
 from latentbench.records.record import Record, is_intact, read_record
-from latentbench.running.one import perform
-from latentbench.running.settings import Compile, Settings, Told
+from latentbench.running.observer import Report
+from latentbench.running.settings import Compile, Settings
+from latentbench.scheduling.task import perform
 
 Code = Literal["the same code", "the code of its revision", "other code"]
 Word = Literal["identical", "within tolerance", "within spread", "drifted", "missing"]
@@ -86,7 +86,7 @@ def replay(
     *,
     device: Literal["cpu", "cuda"],
     today: bool = False,
-    tell: Callable[[Told], None] = lambda _: None,
+    report: Report = lambda _: None,
 ) -> Replayed:
     """Run `record` again.
 
@@ -95,7 +95,7 @@ def replay(
         record: the record.
         device: where to run.
         today: use the code as it is, also where the record's own can be had.
-        tell: told how it goes.
+        report: told how it goes.
 
     Raises:
         UserError: the record contradicts itself, or its data cannot be had.
@@ -125,7 +125,7 @@ def replay(
             if again.hashes["code"] != record.hashes["code"]:
                 notes.append(f"the code of revision {revision[:10]} is not the one that made it (uncommitted changes)")
         else:
-            again, _ = perform(spec, settings, tell)
+            again, _ = perform(spec, settings, report)
     if again.hashes["data"] != record.hashes["data"]:
         notes.append("the data have another content hash")
     weights = None

@@ -48,7 +48,7 @@ def show_noise(
     settings = Settings(results_dir() / "noise")
     with display(quiet=False) as screen:
         jobs = jobs or default_jobs("cpu", len(specs) * levels**2)
-        found = measure_noise(specs, settings, jobs, levels=levels, tell=RunBars(screen).told)
+        found = measure_noise(specs, settings, jobs, levels=levels, report=RunBars(screen).show)
     if form == "json":
         print_json([asdict(n) for n in found])
         return

@@ -39,7 +39,7 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
     with display(quiet=False) as screen:
         bars = RunBars(screen)
         chosen = device_for(record.provenance.device if device == "as-recorded" else device)
-        found = replay(spec, record, device=chosen, today=today, tell=bars.told)
+        found = replay(spec, record, device=chosen, today=today, report=bars.show)
         bars.close(spec.cell)
     for remark in found.notes:
         note(remark)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from latentbench.core.console import Bar, Display
 
 if TYPE_CHECKING:
-    from latentbench.running.settings import Told
+    from latentbench.running.observer import ProgressReport
 
 #: Phases of a run that go by their own name; the others are metrics.
 PHASES = ("data", "training", "evaluation")
@@ -20,7 +20,7 @@ class RunBars:
         self._screen = screen
         self._bars: dict[str, Bar] = {}
 
-    def told(self, what: Told) -> None:
+    def show(self, what: ProgressReport) -> None:
         """Show what a run says of itself; its bar appears with its first word."""
         bar = self._bars.get(what.cell) or self._bars.setdefault(what.cell, self._screen.bar(what.cell))
         speed = f", {what.samples_per_second:,.0f} samples/s" if what.samples_per_second else ""

@@ -25,9 +25,8 @@ from latentbench.spec.validation import problems
 
 if TYPE_CHECKING:
     from latentbench.records.record import Record
-    from latentbench.running.settings import Compile, Settings
+    from latentbench.running.settings import Compile, Settings, Tracking
     from latentbench.scheduling.executors.choice import Executor, Name
-    from latentbench.scheduling.tracking import Mode
 
 
 @dataclass
@@ -48,7 +47,7 @@ class Sweep:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     force: bool = False
-    wandb: Mode | None = None
+    wandb: Tracking | None = None
     no_weights: bool = False
     quiet: bool = False
     dry_run: bool = False
@@ -193,7 +192,7 @@ class Sweep:
                 note(f"{spec.suite} {spec.cell}: {fault}")
 
         if (executor := self._elsewhere()) is not None:
-            executor.run_all(runs, settings, bars.told, finished)
+            executor.run_all(runs, settings, bars.show, finished)
             return
         jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
         from latentbench.acceleration.stackable import default_stack, stackable
@@ -205,7 +204,7 @@ class Sweep:
             runs,
             settings,
             jobs,
-            bars.told,
+            bars.show,
             finished,
             threads=self.threads,
             stack=stack,

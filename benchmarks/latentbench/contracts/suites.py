@@ -14,8 +14,9 @@ from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.running.experiment import load_data
+from latentbench.running.observer import ProgressReport
 from latentbench.running.preflight import check_models
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 from latentbench.scheduling.local import run_all
 from latentbench.spec.loading import LoadedSuite, load_suite, suite_id
 from latentbench.spec.registry import find_model
@@ -70,7 +71,7 @@ def _smoke(loaded: LoadedSuite, tell: Callable[[str], None]) -> Iterator[Finding
     with tempfile.TemporaryDirectory(prefix="latentbench-check-") as folder:
         findings: list[Finding] = []
 
-        def told(t: Told) -> None:
+        def report(t: ProgressReport) -> None:
             tell(f"{t.cell}: {t.phase}")
 
         def done(spec: RunSpec, record: object, cached: bool) -> None:  # noqa: ARG001
@@ -81,7 +82,7 @@ def _smoke(loaded: LoadedSuite, tell: Callable[[str], None]) -> Iterator[Finding
         whole = attempt(
             loaded.suite.id,
             "its smoke tier runs",
-            lambda: run_all(plan(loaded, "smoke"), Settings(Path(folder), weights=False), 1, told, done),
+            lambda: run_all(plan(loaded, "smoke"), Settings(Path(folder), weights=False), 1, report, done),
         )
         yield from findings
         yield whole

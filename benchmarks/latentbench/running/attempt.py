@@ -1,17 +1,14 @@
-"""One run under its lock: from clean folder to sealed record, whoever does the training."""
+"""One run under its lock: from clean folder to sealed record, whoever conducts its training and follows it."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from latentbench.acceleration.compiling import WAYS, Choice, choose
-from latentbench.acceleration.distributed import arrange, crew
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.interrupts import check, stopping
 from latentbench.core.secrets import without_secrets
@@ -21,14 +18,14 @@ from latentbench.records.corrections import note_corrections
 from latentbench.records.record import Record, Status, remove_unfinished, write_atomically, write_record
 from latentbench.running import provenance
 from latentbench.running.checkpoints import Checkpoints
+from latentbench.running.conductor import Conductor, Notes
+from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.recording import keep_results, make_record
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 from latentbench.running.watch import DataWatch
-from latentbench.scheduling.tracking import summary_of, track_run
 
 if TYPE_CHECKING:
     from latentbench.running.experiment import Outcome
-    from latentbench.training.compiled import Compiled, Way
     from latentbench.training.loop import Progress
 
 #: What is called for the outcome: as `latentbench.running.experiment.run_experiment`.
@@ -42,15 +39,14 @@ class Attempt:
         spec, settings: the run, and how to carry it out.
         dataset: prepared.
         folder: where its files go; what a killed process left there is removed.
-        tell: told how it goes.
         damage: what is wrong with a record that was there.
+        report: told how it goes.
+        observe: gives who follows its curve and its outcome.
 
     Attributes:
         checkpoints: of the training.
-        tracker: told of the curve.
-        stacked: runs that trained side by side with it, itself included.
-        shared: seconds of this process that it has used up side by side with others.
-        compiled: how its loss is computed, and what was timed to decide that.
+        observer: who follows it.
+        notes: how its training is computed.
     """
 
     def __init__(
@@ -59,12 +55,12 @@ class Attempt:
         settings: Settings,
         dataset: Dataset,
         folder: Path,
-        tell: Callable[[Told], None],
         damage: str | None,
+        report: Report,
+        observe: Observe = Unobserved,
     ) -> None:
-        self.spec, self.stacked, self.shared = spec, 1, 0.0
-        self.compiled, self._clock = Choice(), monotonic()
-        self._settings, self._dataset, self._folder, self._tell = settings, dataset, folder, tell
+        self.spec, self.notes = spec, Notes()
+        self._settings, self._dataset, self._folder, self._report = settings, dataset, folder, report
         self._data_hash = dataset.content_hash
         self._watch = DataWatch(dataset)
         remove_unfinished(folder)
@@ -73,49 +69,44 @@ class Attempt:
             spec.fingerprint(self._data_hash),
             settings.checkpoint_seconds,
             stopping,
-            lambda fault: tell(Told(spec.cell, fault)),
+            lambda fault: report(ProgressReport(spec.cell, fault)),
             exact=settings.device == "cpu" or bool(spec.training["deterministic"]),
         )
         if settings.force:
             self.checkpoints.clear()
         if damage is not None:
             self.checkpoints.faults.append(damage)
-        self.tracker = track_run(settings.wandb, settings.results / "wandb", spec, spec.run_id(self._data_hash))
+        self.observer = observe(spec, settings, spec.run_id(self._data_hash))
         self._started = provenance.now()
 
     def progress(self, p: Progress) -> None:
         """Pass a training's progress on."""
-        self._tell(Told(self.spec.cell, "training", p.step, p.steps, p.samples_per_second))
+        self._report(ProgressReport(self.spec.cell, "training", p.step, p.steps, p.samples_per_second))
 
-    def interrupted(self) -> None:
-        """The process is asked to stop; the state has been saved."""
-        self.tracker.finish({"status": "interrupted"}, failed=True)
-
-    def carry_out(self, experiment: Experiment | None = None) -> Record:
+    def carry_out(self, conductor: Conductor, experiment: Experiment | None = None) -> Record:
         """Do the experiment, keep what comes out of it, and write the record.
 
         Args:
+            conductor: decides how the training is computed.
             experiment: instead of `run_experiment`.
 
         Raises:
             KeyboardInterrupt: the process was asked to stop; a training's state has been saved.
             UserError: the record cannot be written.
         """
-        import torch
-
-        spec, settings, checkpoints = self.spec, self._settings, self.checkpoints
-        if settings.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        self._clock = monotonic()
+        spec, settings, checkpoints, notes = self.spec, self._settings, self.checkpoints, self.notes
+        notes.devices = conductor.devices(spec, settings)
+        provenance.forget_peak_memory(settings.device)
+        clock = monotonic()
         try:
             if (changed := self._watch.fault()) is None:
-                status, error, outcome = self._attempt(experiment)
+                status, error, outcome = self._attempt(conductor, experiment)
                 changed = self._watch.fault()
             if changed is not None:  # whatever came out of it
                 status, error, outcome = "failed", changed, None
                 checkpoints.clear()
         except KeyboardInterrupt:
-            self.interrupted()
+            self.observer.interrupted()
             raise
         files: dict[str, str] = {}
         if outcome is not None:
@@ -132,11 +123,10 @@ class Attempt:
             error,
             outcome,
             self._started,
-            monotonic() - self._clock + checkpoints.spent + self.shared,
+            monotonic() - clock + checkpoints.spent + notes.other_seconds,
+            notes,
             files=files,
             checkpoints=checkpoints,
-            stacked=self.stacked,
-            compiled=self.compiled,
         )
         write_record(self._folder / "record.json", record)
         with suppress(OSError):  # the record is what counts
@@ -144,10 +134,12 @@ class Attempt:
         if status == "finished":
             checkpoints.clear()
             (self._folder / "traceback.txt").unlink(missing_ok=True)
-        self.tracker.finish(summary_of(record), failed=status != "finished")
+        self.observer.ended(record)
         return record
 
-    def _attempt(self, experiment: Experiment | None) -> tuple[Status, str | None, Outcome | None]:
+    def _attempt(
+        self, conductor: Conductor, experiment: Experiment | None
+    ) -> tuple[Status, str | None, Outcome | None]:
         """Status, error and outcome of the experiment.
 
         Raises:
@@ -158,30 +150,20 @@ class Attempt:
         from latentbench.running.experiment import run_experiment
 
         try:
-            if experiment is None:
-                if self._settings.compile == "auto":
-                    self._tell(Told(self.spec.cell, "choosing how to compute the loss"))
-                began = self.checkpoints.began()
-                self.compiled = choose(self.spec, self._settings, WAYS.get(began or ""))
-                self._clock = monotonic()  # what was timed serves all runs of the method, and is no cost of this one
-            arrange(self.spec, self._settings)
-            with (
-                crew(self.spec, self._settings, self.checkpoints, self.compiled.way) as mates,
-                self._noting(mates.compiled),
-            ):
+            with conductor.conduct(self.spec, self._settings, self.checkpoints, self.notes, self._report) as context:
 
                 def phase(name: str) -> None:
                     check()
-                    mates.begins(name)
-                    self._tell(Told(self.spec.cell, name))
+                    context.on_phase(name)
+                    self._report(ProgressReport(self.spec.cell, name))
 
                 outcome = (experiment or run_experiment)(
                     self.spec,
-                    mates.fabric,
+                    context.fabric,
                     on_progress=self.progress,
-                    on_log=self.tracker.log,
+                    on_log=self.observer.log,
                     on_phase=phase,
-                    checkpoints=mates.checkpoints,
+                    checkpoints=context.checkpoints,
                 )
         except Diverged as e:
             step = self.checkpoints.last_step()
@@ -194,25 +176,6 @@ class Attempt:
                 write_atomically(self._folder / "traceback.txt", without_secrets(traceback.format_exc()))
             return ("out-of-memory" if no_memory(e) else "failed"), _where(e), None
         return "finished", None, outcome
-
-    @contextmanager
-    def _noting(self, compiled: Compiled | None) -> Iterator[None]:
-        """Checkpoints and record say how the loss is computed; one that was compiled for a part of the training is."""
-        if compiled is None:
-            yield
-            return
-        began = WAYS.get(self.checkpoints.began() or "", "eager")
-
-        def way() -> Way:
-            return began if compiled.way == "eager" else compiled.way
-
-        self.checkpoints.way = way
-        try:
-            yield
-        finally:
-            self.compiled = replace(self.compiled, way=way())
-            if compiled.refused is not None:
-                self.checkpoints.faults.append(f"trained uncompiled: {compiled.refused}")
 
 
 def no_memory(error: Exception) -> bool:

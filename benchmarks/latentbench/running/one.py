@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from latentbench.records.archive import lock_path, run_folder
 from latentbench.records.record import Record, Status, is_intact, read_record, write_record
 from latentbench.running import provenance
 from latentbench.running.attempt import Attempt
+from latentbench.running.conductor import Conductor, Notes
+from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.recording import make_record
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 
 #: Statuses that another try would only repeat.
 SETTLED: tuple[Status, ...] = ("finished", "diverged")
@@ -26,13 +28,21 @@ class Busy(Exception):
 
 
 def perform(
-    spec: RunSpec, settings: Settings, tell: Callable[[Told], None] = lambda _: None, *, wait: bool = True
+    spec: RunSpec,
+    settings: Settings,
+    conductor: Conductor,
+    report: Report = lambda _: None,
+    observe: Observe = Unobserved,
+    *,
+    wait: bool = True,
 ) -> tuple[Record, bool]:
     """Do a run unless its record is there; one that was interrupted goes on from its last checkpoint.
 
     Args:
         spec, settings: the run, and how to carry it out.
-        tell: told how it goes.
+        conductor: decides how its training is computed.
+        report: told how it goes.
+        observe: gives who follows its curve and its outcome.
         wait: for another process that is doing this run, to find it done.
 
     Returns:
@@ -44,7 +54,7 @@ def perform(
     """
     from filelock import Timeout
 
-    tell(Told(spec.cell, "data"))
+    report(ProgressReport(spec.cell, "data"))
     dataset = open_dataset(spec.data["source"])
     folder = run_folder(spec, dataset.content_hash, settings.results)
     try:
@@ -52,13 +62,19 @@ def perform(
             record, damage = standing(folder / "record.json")
             if record is not None and record.status in SETTLED and not settings.force:
                 return record, True
-            return Attempt(spec, settings, dataset, folder, tell, damage).carry_out(), False
+            attempt = Attempt(spec, settings, dataset, folder, damage, report, observe)
+            return attempt.carry_out(conductor), False
     except Timeout:
         raise Busy(spec.cell) from None
 
 
-def give_up(spec: RunSpec, settings: Settings, why: str) -> tuple[Record, bool]:
+def give_up(spec: RunSpec, settings: Settings, why: str, conductor: Conductor) -> tuple[Record, bool]:
     """The record of a run that no process survived, and whether another process had done it meanwhile.
+
+    Args:
+        spec, settings: the run, and how it was carried out.
+        why: what became of the processes.
+        conductor: by which its training was computed.
 
     Raises:
         Busy: another process is doing it.
@@ -72,8 +88,9 @@ def give_up(spec: RunSpec, settings: Settings, why: str) -> tuple[Record, bool]:
             record, _ = standing(path)
             if record is not None and record.status in SETTLED and not settings.force:
                 return record, True
-            now = provenance.now()
-            record = make_record(spec, settings, data_hash, spec.run_id(data_hash), "failed", why, None, now, 0.0)
+            notes = Notes(devices=conductor.devices(spec, settings))
+            now, run_id = provenance.now(), spec.run_id(data_hash)
+            record = make_record(spec, settings, data_hash, run_id, "failed", why, None, now, 0.0, notes)
             write_record(path, record)
             return record, False
     except Timeout:

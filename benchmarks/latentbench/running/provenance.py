@@ -85,3 +85,11 @@ def peak_memory(device: str) -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def forget_peak_memory(device: str) -> None:
+    """Have `peak_memory` of a GPU count from here; that of a process cannot be reset."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()

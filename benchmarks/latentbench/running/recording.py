@@ -8,7 +8,6 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentbench.acceleration.distributed import devices_for
 from latentbench.core.secrets import without_secrets
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
@@ -16,8 +15,8 @@ from latentbench.records.record import Cost, Measured, Provenance, Record, Statu
 from latentbench.running import provenance
 
 if TYPE_CHECKING:
-    from latentbench.acceleration.compiling import Choice
     from latentbench.running.checkpoints import Checkpoints
+    from latentbench.running.conductor import Notes
     from latentbench.running.experiment import Outcome
     from latentbench.running.settings import Settings
 
@@ -35,21 +34,19 @@ def make_record(
     outcome: Outcome | None,
     started: str,
     wall: float,
+    notes: Notes,
     *,
     files: dict[str, str] | None = None,
     checkpoints: Checkpoints | None = None,
-    stacked: int = 1,
-    compiled: Choice | None = None,
 ) -> Record:
     """The record of a run, sealed.
 
     Args:
         started: when it began, in ISO 8601.
         wall: seconds that it took, those before an interruption included.
+        notes: how its training was computed.
         files: sha256 of the files beside the record, by name.
         checkpoints: those that it kept, which know what it went on from.
-        stacked: runs that trained side by side with it, itself included.
-        compiled: how its loss was computed.
     """
     revision, dirty = provenance.git_state()
     trained = outcome.trained if outcome else None
@@ -91,13 +88,13 @@ def make_record(
             platform=provenance.machine(),
             device=settings.device,
             threads=settings.threads,
-            devices=devices_for(spec, settings),
+            devices=notes.devices,
             command=provenance.command_line(),
             started=started,
             ended=provenance.now(),
-            stacked=stacked,
-            compiled=compiled.way if compiled else "eager",
-            step_seconds=dict(compiled.step_seconds) if compiled else {},
+            stacked=notes.stacked,
+            compiled=notes.compiled,
+            step_seconds=dict(notes.step_seconds),
             resumed_from=checkpoints.resumed_from if checkpoints else None,
             faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
         ),

@@ -1,4 +1,7 @@
-"""How runs are carried out; nothing here changes what they measure, but for the device."""
+"""How runs are carried out; nothing here changes what they measure, but for the device.
+
+An attempt itself looks at neither `devices` nor `compile` nor `wandb`: those are for its conductor and its observer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from latentbench.scheduling.tracking import Mode
-
+#: What wandb does with a run.
+Tracking = Literal["online", "offline", "disabled"]
 #: Whether losses are compiled: never, where timing says so, always, or always and as CUDA graphs.
 Compile = Literal["off", "auto", "on", "graphs"]
 #: Seconds between two checkpoints of a training, where nobody says.
@@ -33,20 +36,9 @@ class Settings:
     results: Path
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
-    wandb: Mode = "disabled"
+    wandb: Tracking = "disabled"
     weights: bool = True
     force: bool = False
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     devices: int = 1
     compile: Compile = "off"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a run says of itself while it goes on."""
-
-    cell: str
-    phase: str
-    step: int = 0
-    steps: int = 0
-    samples_per_second: float = 0.0

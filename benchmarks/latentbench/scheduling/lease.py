@@ -23,7 +23,7 @@ from typing import Any
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import ask
 from latentbench.core.paths import safe_name
-from latentbench.running.settings import Told
+from latentbench.running.observer import ProgressReport
 from latentbench.scheduling.object_store import Store
 
 #: Seconds between two heartbeats, and the age at which one is doubted.
@@ -62,7 +62,7 @@ class Lease:
         self._generation = 0
         self._over = Event()
         self._beating = Thread(target=self._beat, name="lease", daemon=True)
-        self.told = Told("", "data")
+        self.told = ProgressReport("", "data")
         self.lost = False
 
     def __enter__(self) -> Lease:
@@ -132,7 +132,7 @@ class UnderWay:
 
     suite: str
     run_id: str
-    told: Told
+    told: ProgressReport
     host: str
 
     def __str__(self) -> str:
@@ -153,16 +153,16 @@ def under_way(store: Store) -> list[UnderWay]:
     return found
 
 
-def _told(kept: dict[str, Any]) -> Told:
+def _told(kept: dict[str, Any]) -> ProgressReport:
     with suppress(KeyError, TypeError, ValueError):
-        return Told(
+        return ProgressReport(
             str(kept["cell"]),
             str(kept["phase"]),
             int(kept["step"]),
             int(kept["steps"]),
             float(kept["samples_per_second"]),
         )
-    return Told("", "")
+    return ProgressReport("", "")
 
 
 def _parse(content: bytes | None) -> dict[str, Any]:

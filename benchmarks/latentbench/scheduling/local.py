@@ -11,8 +11,11 @@ from dataclasses import replace
 from latentbench.core.interrupts import check
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import Record
-from latentbench.running.one import Busy, give_up, perform
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import ProgressReport, Report
+from latentbench.running.one import Busy
+from latentbench.running.settings import Settings
+from latentbench.scheduling.task import give_up, perform
+from latentbench.scheduling.tracking import track_run
 from latentbench.scheduling.workers import GRACE, Died, Lane, lanes_with_news
 
 #: Processes that are started unasked; each takes half a gigabyte or more.
@@ -51,7 +54,7 @@ def run_all(
     runs: Sequence[RunSpec],
     settings: Settings,
     jobs: int,
-    on_told: Callable[[Told], None],
+    report: Report,
     on_done: OnDone,
     *,
     threads: int | None = None,
@@ -65,7 +68,7 @@ def run_all(
     Args:
         runs, settings: what to do, and how.
         jobs: processes side by side.
-        on_told, on_done: told how the runs go.
+        report, on_done: told how the runs go.
         threads: torch threads of each; by default the cores are shared among the jobs.
         stack: runs of one method that train as one program, at most; those come first, in this process.
         stack_draws: whether runs that differ in their number of draws are among them.
@@ -78,14 +81,14 @@ def run_all(
         from latentbench.acceleration.stacks import run_stacks
 
         here = replace(settings, threads=threads or threads_for(1))
-        runs = run_stacks(runs, here, stack, on_told, on_done, draws=stack_draws)
+        runs = run_stacks(runs, here, stack, report, on_done, observe=track_run, draws=stack_draws)
     settings = replace(settings, threads=threads or threads_for(jobs * settings.devices))
     waiting = Waiting(runs)
     if jobs == 1 and settings.devices == 1:  # what joins several devices may take its process down
         while (spec := waiting.next()) is not None:
             check()
             try:
-                record, cached = perform(spec, settings, on_told, wait=False)
+                record, cached = perform(spec, settings, report, wait=False)
             except Busy:
                 waiting.put_off(spec)
             else:
@@ -93,7 +96,7 @@ def run_all(
         return
     lanes = [Lane(settings) for _ in range(jobs)]
     try:
-        _drive(lanes, waiting, settings, on_told, on_done)
+        _drive(lanes, waiting, settings, report, on_done)
     except BaseException:
         for lane in lanes:
             lane.stop()
@@ -131,9 +134,7 @@ class Waiting:
         self._runs.appendleft(spec)
 
 
-def _drive(
-    lanes: Sequence[Lane], waiting: Waiting, settings: Settings, on_told: Callable[[Told], None], on_done: OnDone
-) -> None:
+def _drive(lanes: Sequence[Lane], waiting: Waiting, settings: Settings, report: Report, on_done: OnDone) -> None:
     deaths: Counter[str] = Counter()
     rest: float = 0.0
     while True:
@@ -150,8 +151,8 @@ def _drive(
             spec, news = lane.spec, lane.news()
             assert spec is not None
             match news:
-                case Told():
-                    on_told(news)
+                case ProgressReport():
+                    report(news)
                 case Died():
                     deaths[spec.cell] += 1
                     if deaths[spec.cell] < TRIES:

@@ -5,7 +5,7 @@ The run itself happens in a folder of the machine's own, by `latentbench.running
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +16,10 @@ from latentbench.core.secrets import without_secrets
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import lock_path, run_folder
 from latentbench.records.record import Record, seal, write_record
-from latentbench.running import one
+from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.one import SETTLED, Busy
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
+from latentbench.scheduling import task
 from latentbench.scheduling.jobs import Errand, Place
 from latentbench.scheduling.lease import Lease, Taken
 from latentbench.scheduling.object_store import Store
@@ -35,7 +36,7 @@ from latentbench.scheduling.transfer import (
 
 
 def perform_away(
-    errand: Errand, place: Place, settings: Settings, tell: Callable[[Told], None] = lambda _: None
+    errand: Errand, place: Place, settings: Settings, report: Report = lambda _: None
 ) -> tuple[Record, bool]:
     """Do a run unless its record is in the store; one that was interrupted anywhere goes on from its checkpoint there.
 
@@ -63,7 +64,7 @@ def perform_away(
             _lock(spec, errand.data_hash, place.store),
         ):
             try:
-                return _perform(spec, errand, place.store, settings, lease, tell)
+                return _perform(spec, errand, place.store, settings, lease, report)
             except KeyboardInterrupt:
                 if not lease.lost:
                     raise
@@ -74,11 +75,11 @@ def perform_away(
 
 
 def _perform(
-    spec: RunSpec, errand: Errand, store: Store, settings: Settings, lease: Lease, tell: Callable[[Told], None]
+    spec: RunSpec, errand: Errand, store: Store, settings: Settings, lease: Lease, report: Report
 ) -> tuple[Record, bool]:
-    def heard(what: Told) -> None:
+    def heard(what: ProgressReport) -> None:
         lease.told = what
-        tell(what)
+        report(what)
 
     def say(fault: str) -> None:
         heard(replace(lease.told, cell=spec.cell, phase=fault))
@@ -99,7 +100,7 @@ def _perform(
         mirror = Mirror(store, place_of(spec.suite, errand.run_id), folder, say)
         try:
             with mirror:
-                record, _ = one.perform(spec, own, heard)
+                record, _ = task.perform(spec, own, heard)
         except BaseException:
             if lease.holds():
                 mirror.settle()
@@ -141,7 +142,7 @@ def give_up_away(errand: Errand, place: Place, settings: Settings, why: str) -> 
                 if record is not None and record.status in SETTLED and not settings.force:
                     return record, True
             own = replace(settings, results=scratch)
-            record, _ = one.give_up(errand.spec, own, why)
+            record, _ = task.give_up(errand.spec, own, why)
             _hand_in(place.store, record, run_folder(errand.spec, errand.data_hash, own.results), lease)
             return record, False
     except Taken:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from latentbench.core.console import note
 from latentbench.core.paths import stays_inside
@@ -19,8 +19,8 @@ from latentbench.core.secrets import hide_in_arguments
 if TYPE_CHECKING:
     from latentbench.planning.plan import RunSpec
     from latentbench.records.record import Record
+    from latentbench.running.settings import Settings, Tracking
 
-Mode = Literal["online", "offline", "disabled"]
 PROJECT = "latentbench"
 #: Seconds that wandb has for starting; nobody waits for it meanwhile.
 INIT_TIMEOUT = 20.0
@@ -31,7 +31,7 @@ Act = Callable[[Any], None]
 _given_up = Event()
 
 
-def default_mode() -> Mode:
+def default_mode() -> Tracking:
     """``WANDB_MODE`` if set; online if the user has logged in; else offline, which asks for nothing."""
     named = os.environ.get("WANDB_MODE")
     if named in ("online", "offline", "disabled"):
@@ -48,11 +48,12 @@ def default_mode() -> Mode:
 class Tracker:
     """One wandb run, or nothing at all once wandb has failed.
 
-    A thread of its own talks to wandb, so that neither training nor evaluation waits for a network or a disk; `finish`
-    alone waits, `PATIENCE` seconds. Where wandb does not start, or does not end in time, this process tries no more.
+    An `Observer`: a thread of its own talks to wandb, so that neither training nor evaluation waits for a network or a
+    disk; `finish` alone waits, `PATIENCE` seconds. Where wandb does not start, or does not end in time, this process
+    tries no more.
     """
 
-    def __init__(self, mode: Mode, folder: Path, **init: Any) -> None:
+    def __init__(self, mode: Tracking, folder: Path, **init: Any) -> None:
         self._told: SimpleQueue[tuple[str, Act] | None] | None = None
         if mode == "disabled" or _given_up.is_set():
             return
@@ -64,6 +65,14 @@ class Tracker:
         """Mirror a row of the learning curve."""
         values, step = {k: v for k, v in row.items() if k != "step"}, int(row["step"])
         self._tell("log", lambda run: run.log(values, step=step))
+
+    def ended(self, record: Record) -> None:
+        """Mirror the record's numbers, and end."""
+        self.finish(summary_of(record), failed=record.status != "finished")
+
+    def interrupted(self) -> None:
+        """End; the run goes on another time."""
+        self.finish({"status": "interrupted"}, failed=True)
 
     def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
         def send(run: Any) -> None:
@@ -94,7 +103,7 @@ class Tracker:
             self._told.put((what, act))
 
 
-def _talk(told: SimpleQueue[tuple[str, Act] | None], mode: Mode, folder: Path, init: Mapping[str, Any]) -> None:
+def _talk(told: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Path, init: Mapping[str, Any]) -> None:
     """Start a wandb run and pass on what is told of it, until there is no more or something fails."""
     what = "start"
     try:
@@ -109,7 +118,7 @@ def _talk(told: SimpleQueue[tuple[str, Act] | None], mode: Mode, folder: Path, i
             note(f"wandb could not {what} ({type(e).__name__}); the run goes on, its record is kept here")
 
 
-def _start(mode: Mode, folder: Path, init: Mapping[str, Any]) -> Any:
+def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
     stays_inside(folder, folder.parent).mkdir(parents=True, exist_ok=True)
     import wandb
@@ -152,11 +161,11 @@ def _give_up(what: str) -> None:
         note(f"wandb could not {what}; this and further runs go on without it, their records are kept here")
 
 
-def track_run(mode: Mode, folder: Path, spec: RunSpec, run_id: str) -> Tracker:
+def track_run(spec: RunSpec, settings: Settings, run_id: str) -> Tracker:
     """A tracker for one run: configuration, and tags to find it by."""
     return Tracker(
-        mode,
-        folder,
+        settings.wandb,
+        settings.results / "wandb",
         name=run_id,
         group=spec.suite,
         job_type="run",

@@ -13,7 +13,8 @@ from typing import Any
 
 from latentbench.acceleration.processes import ending, without_interrupts
 from latentbench.planning.plan import RunSpec
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import ProgressReport
+from latentbench.running.settings import Settings
 
 #: Seconds that a worker has for saving its state when it is asked to stop; then it is killed.
 GRACE = 10.0
@@ -49,7 +50,7 @@ class Lane:
             self._pipe.send(spec)
 
     def news(self) -> Any:
-        """What the worker says: `Told`, (record, cached), an exception, or `Died`. All but the first end its run."""
+        """What the worker says: a `ProgressReport`; or (record, cached), an exception or `Died`, which end its run."""
         assert self._pipe is not None
         try:
             message = self._pipe.recv()
@@ -57,7 +58,7 @@ class Lane:
             self._process.join()
             message = Died(ending(self._process.exitcode))
             self._process = None
-        if not isinstance(message, Told):
+        if not isinstance(message, ProgressReport):
             self.spec = None
         return message
 
@@ -103,17 +104,18 @@ def _work(pipe: Connection, settings: Settings) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from latentbench.core.interrupts import ask, install, watch_parent
     from latentbench.core.plugins import folders
-    from latentbench.running.one import Busy, perform
+    from latentbench.running.one import Busy
+    from latentbench.scheduling.task import perform
 
     install(signal.SIGTERM)
     watch_parent()
     folders()  # the user's plug-ins
-    told = 0.0
+    reported = 0.0
 
-    def tell(what: Told) -> None:
-        nonlocal told
-        if what.phase != "training" or time.monotonic() - told > 0.1:
-            told = time.monotonic()
+    def report(what: ProgressReport) -> None:
+        nonlocal reported
+        if what.phase != "training" or time.monotonic() - reported > 0.1:
+            reported = time.monotonic()
             try:
                 pipe.send(what)
             except OSError:  # nobody listens any more
@@ -123,7 +125,7 @@ def _work(pipe: Connection, settings: Settings) -> None:
         while True:
             spec = pipe.recv()
             try:
-                answer: Any = perform(spec, settings, tell, wait=False)
+                answer: Any = perform(spec, settings, report, wait=False)
             except Busy as busy:
                 answer = busy
             except Exception as error:  # what no run can do without: the parent ends the sweep with it

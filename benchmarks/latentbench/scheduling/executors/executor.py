@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from latentbench.planning.plan import RunSpec
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import Report
+from latentbench.running.settings import Settings
 from latentbench.scheduling.local import OnDone
 
 Device = Literal["cpu", "cuda"]
@@ -25,7 +26,5 @@ class Executor(Protocol):
     def preview(self, runs: Sequence[RunSpec], wanted: Literal["auto", "cpu", "cuda"]) -> str | None:
         """What it would hand over for `runs` on the device `wanted`, as text; None where there is no such thing."""
 
-    def run_all(
-        self, runs: Sequence[RunSpec], settings: Settings, on_told: Callable[[Told], None], on_done: OnDone
-    ) -> None:
+    def run_all(self, runs: Sequence[RunSpec], settings: Settings, report: Report, on_done: OnDone) -> None:
         """As `latentbench.scheduling.local.run_all`: each run once, its record in the results before `on_done`."""

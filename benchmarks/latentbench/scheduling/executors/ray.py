@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,7 +20,8 @@ from latentbench.core.console import note
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import deferred
 from latentbench.planning.plan import RunSpec
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import Report
+from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.executor import Device
 from latentbench.scheduling.executors.ray_sweep import RaySweep, Resources
 from latentbench.scheduling.jobs import bring_home, set_out, settled
@@ -73,9 +74,7 @@ class RayExecutor:
     def preview(self, runs: Sequence[RunSpec], wanted: Literal["auto", "cpu", "cuda"]) -> str | None:
         return None
 
-    def run_all(
-        self, runs: Sequence[RunSpec], settings: Settings, on_told: Callable[[Told], None], on_done: OnDone
-    ) -> None:
+    def run_all(self, runs: Sequence[RunSpec], settings: Settings, report: Report, on_done: OnDone) -> None:
         """See `latentbench.scheduling.executors.executor.Executor`.
 
         Raises:
@@ -98,7 +97,7 @@ class RayExecutor:
                 left,
                 place,
                 replace(settings, threads=self.threads),
-                on_told,
+                report,
                 on_done,
             ).go()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import check
 from latentbench.planning.plan import RunSpec
+from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.one import Busy
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 from latentbench.scheduling.jobs import Errand, Place, bring_home, data_hash_of
 from latentbench.scheduling.lease import new_owner
 from latentbench.scheduling.local import LOOK_AGAIN, OnDone, Waiting
@@ -44,12 +45,12 @@ class Ears:
     """What runs say of themselves, until somebody asks: the last word of each."""
 
     def __init__(self) -> None:
-        self._heard: dict[tuple[str, str], Told] = {}
+        self._heard: dict[tuple[str, str], ProgressReport] = {}
 
-    def tell(self, suite: str, what: Told) -> None:
+    def tell(self, suite: str, what: ProgressReport) -> None:
         self._heard[suite, what.cell] = what
 
-    def news(self) -> list[Told]:
+    def news(self) -> list[ProgressReport]:
         heard, self._heard = self._heard, {}
         return list(heard.values())
 
@@ -69,14 +70,14 @@ class RaySweep:
         runs: Sequence[RunSpec],
         place: Place,
         settings: Settings,
-        on_told: Callable[[Told], None],
+        report: Report,
         on_done: OnDone,
     ) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._resources, self._place, self._settings = resources, place, settings
-        self._on_told, self._on_done = on_told, on_done
+        self._report, self._on_done = report, on_done
         self._waiting = Waiting(runs)
         self._under_way: dict[Any, _Try] = {}
         self._deaths: Counter[str] = Counter()
@@ -147,7 +148,7 @@ class RaySweep:
         if time.monotonic() - self._listened > LISTEN:
             self._listened = time.monotonic()
             for told in ray.get(self._ears.news.remote()):
-                self._on_told(told)
+                self._report(told)
         return [self._under_way[ref] for ref in ready]
 
     def _settle(self, one: _Try) -> bool:
@@ -228,16 +229,16 @@ def _errand(errand: Errand, shared: tuple[Place, Settings], ears: Any) -> Any:
     place, settings = shared
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     install(*before)
-    told = 0.0
+    reported = 0.0
 
-    def tell(what: Told) -> None:
-        nonlocal told
-        if what.phase != "training" or time.monotonic() - told > LISTEN:
-            told = time.monotonic()
+    def report(what: ProgressReport) -> None:
+        nonlocal reported
+        if what.phase != "training" or time.monotonic() - reported > LISTEN:
+            reported = time.monotonic()
             ears.tell.remote(errand.spec.suite, what)
 
     try:
-        return perform_away(errand, place, settings, tell)
+        return perform_away(errand, place, settings, report)
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

@@ -8,7 +8,7 @@ into the queue, after SIGTERM Slurm does where it preempts. A task that is done 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ from latentbench.core.console import note
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir
 from latentbench.planning.plan import RunSpec
-from latentbench.running.settings import Settings, Told
+from latentbench.running.observer import Report
+from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.array_task import Share
 from latentbench.scheduling.executors.executor import Device
 from latentbench.scheduling.executors.sbatch import Setting
@@ -79,9 +80,7 @@ class SlurmExecutor:
         script: str = _make_sbatch_string(command=command, folder=self.folder(results_dir()), **parameters)
         return script
 
-    def run_all(
-        self, runs: Sequence[RunSpec], settings: Settings, on_told: Callable[[Told], None], on_done: OnDone
-    ) -> None:
+    def run_all(self, runs: Sequence[RunSpec], settings: Settings, report: Report, on_done: OnDone) -> None:
         """See `latentbench.scheduling.executors.executor.Executor`.
 
         Raises:
@@ -97,7 +96,7 @@ class SlurmExecutor:
         left = [spec for spec in runs if key_of(spec) not in there]
         if left:
             place = set_out(left, store, share_data=False)
-            SlurmSweep(self, left, place, replace(settings, threads=self.threads), on_told, on_done).go()
+            SlurmSweep(self, left, place, replace(settings, threads=self.threads), report, on_done).go()
 
     def submit(self, shares: Sequence[Share], runs: Sequence[RunSpec], settings: Settings, folder: Path) -> list[Any]:
         """Hand an array over; its jobs.

@@ -9,7 +9,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,8 +18,9 @@ from latentbench.core.errors import UserError
 from latentbench.core.interrupts import check
 from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec
+from latentbench.running.observer import Report
 from latentbench.running.one import Busy
-from latentbench.running.settings import Settings, Told
+from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.array_task import Share
 from latentbench.scheduling.jobs import Errand, Place, bring_home, data_hash_of
 from latentbench.scheduling.lease import new_owner, under_way
@@ -55,11 +56,11 @@ class SlurmSweep:
         runs: Sequence[RunSpec],
         place: Place,
         settings: Settings,
-        on_told: Callable[[Told], None],
+        report: Report,
         on_done: OnDone,
     ) -> None:
         self._executor, self._place, self._settings = executor, place, settings
-        self._on_told, self._on_done = on_told, on_done
+        self._report, self._on_done = report, on_done
         self._waiting: dict[str, Errand] = {}
         self._before: dict[str, bytes | None] = {}
         self._deaths: Counter[str] = Counter()
@@ -119,7 +120,7 @@ class SlurmSweep:
         mine = {(e.spec.suite, e.run_id) for e in self._waiting.values()}
         for one in under_way(self._place.store):
             if (one.suite, one.run_id) in mine and one.told.cell:
-                self._on_told(one.told)
+                self._report(one.told)
 
     def _account(self, share: Share, job: Any, folder: Path) -> None:
         """What a task that is over has left undone: it is tried again, and then given up."""
