@@ -15,6 +15,8 @@ from latentbench.core.seeds import Axis
 from latentbench.data.registry import load_entry
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
+from latentbench.records.archive import record_files, suites_with_records
+from latentbench.records.pack import pack_of
 from latentbench.records.record import Record, read_record
 from latentbench.spec.claims import Identifier
 from latentbench.spec.protocol import Training
@@ -71,24 +73,20 @@ def find_record(name: str) -> tuple[Path, Record]:
         UserError: there is none, or several.
     """
     given = Path(name)
+    if pack_of(given) is not None:
+        return given, read_record(given)
     for path in (given, given / "record.json"):
         if os.path.isfile(path):  # False also for what can be no path
             return path, read_record(path)
-    found = [p for p in (results_dir() / "runs").glob("*/*/record.json") if p.parent.name.startswith(name)]
-    found += [p for p in _given() if p.stem.startswith(name)]
+    root = results_dir()
+    found = [each for suite in suites_with_records(root) for each in record_files(suite, root, prefix=name)]
     if not found:
         raise UserError(f"no record {name[:100]!r}", fix="give a run identifier as in results/runs, or a record's file")
-    exact = [p for p in found if name in (p.parent.name, p.stem)] or found
-    if len({p.parent.name if p.name == "record.json" else p.stem for p in exact}) > 1:
-        names = ", ".join(p.parent.name if p.name == "record.json" else p.stem for p in exact[:3])
+    exact = [each for each in found if each[0] == name] or found
+    if len({run for run, _ in exact}) > 1:
+        names = ", ".join(run for run, _ in exact[:3])
         raise UserError(f"{name!r} fits {len(exact)} records", fix=f"give more of the name: {names} …")
-    return exact[0], read_record(exact[0])
-
-
-def _given() -> Iterator[Path]:
-    """The files of reference records."""
-    for folder in reference_dirs():
-        yield from folder.glob("*/*.json")
+    return (path := Path(exact[0][1])), read_record(path)
 
 
 def hash_holds(spec: RunSpec, record: Record) -> bool:

@@ -21,8 +21,10 @@ from latentbench.core.paths import safe_name, shown
 from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
-from latentbench.records.below import declarations_below, records_below
+from latentbench.records.below import declarations_below, packs_below, records_below
+from latentbench.records.beside import CURVE, curve_of, folder_of
 from latentbench.records.declared import read_declaration
+from latentbench.records.pack import SUFFIX, Pack
 from latentbench.records.record import Record, read_record, seal
 from latentbench.running.recording import metric_identity
 from latentbench.spec.registry import find_metric
@@ -35,11 +37,11 @@ MAX_FILE_BYTES = 4 << 30
 
 @dataclass
 class Checked:
-    """What was found in one record, or in one declaration of sequential looks.
+    """What was found in one record, in one declaration of sequential looks, or in the lines of a pack.
 
     Attributes:
         path: its file.
-        kind: which of the two it is.
+        kind: which of them it is.
         run_id: what it calls itself; of a declaration, the suite and tier that it is about.
         faults: what does not hold: damage, edits, numbers that no run produced.
         remarks: what could not be checked here, or differs for a reason that is no fault.
@@ -47,7 +49,7 @@ class Checked:
     """
 
     path: Path
-    kind: Literal["record", "declaration"] = "record"
+    kind: Literal["record", "declaration", "pack"] = "record"
     run_id: str = ""
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -70,7 +72,8 @@ def verify(
     """
     paths = list(records_below(folder))
     declared = [_declaration(path) for path in declarations_below(folder)]
-    if not paths and not declared:
+    packs = [_pack(pack) for pack in packs_below(folder)]
+    if not paths and not declared and not packs:
         raise UserError(
             "no records here", where=shown(folder), fix="give a results folder, or one that holds <run>/record.json"
         )
@@ -90,12 +93,12 @@ def verify(
             continue
         sound.append((checked, record, spec))
     _twins(sound)
-    candidates = [one for one in sound if WEIGHTS in one[1].files and _plain(one[0].path.parent / WEIGHTS)]
+    candidates = [one for one in sound if WEIGHTS in one[1].files and _plain(folder_of(one[0].path) / WEIGHTS)]
     chosen = candidates if sample < 0 else random.Random(seed).sample(candidates, min(sample, len(candidates)))
     for checked, record, spec in chosen:
         tell(record.run_id)
         _evaluate(checked, record, spec)
-    return found + declared
+    return found + [pack for pack in packs if pack.faults] + declared
 
 
 def _declaration(path: Path) -> Checked:
@@ -108,6 +111,11 @@ def _declaration(path: Path) -> Checked:
     except OSError as e:
         checked.faults.append(f"it cannot be read: {e.strerror}")
     return checked
+
+
+def _pack(pack: Pack) -> Checked:
+    """Lines of a pack that are none, or that are not what their name says."""
+    return Checked(pack.path, "pack", pack.path.stem, [*pack.faults, *pack.unused()])
 
 
 def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
@@ -124,9 +132,12 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
         faults.append("spec, data and code do not hash to its fingerprint")
     if record.run_id != f"{spec.cell}--{fingerprint[:10]}":
         faults.append(f"its run_id is not {spec.cell}--{fingerprint[:10]}")
-    name = path.parent.name if path.name == "record.json" else path.stem
+    packed = path.parent.suffix == SUFFIX
+    name = path.name if packed else path.parent.name if path.name == "record.json" else path.stem
     if name != record.run_id:
         faults.append(f"it lies under another name, {name}")
+    if packed and (path.parent.stem != record.tier or path.parent.parent.name != safe_name(record.suite)):
+        faults.append(f"it lies among those of {path.parent.parent.name}, tier {path.parent.stem}")
     known = content_hash_if_known(record.spec["data"]["source"])
     if known is None:
         remarks.append(f"dataset {spec.data['source']} is not here, so its hash was not compared")
@@ -134,10 +145,11 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
         remarks.append("made with other data than are here")
     if spec.code_hash != record.hashes["code"]:
         remarks.append("made by other code than is here")
-    if record.curve not in (None, "curve.csv"):
+    if record.curve not in (None, CURVE):
         faults.append("its learning curve has another name than runs give it")
     for file, expected in record.files.items():
-        _file(path.parent, file, expected, checked, needed=path.name == "record.json")
+        if not (packed and file == CURVE and curve_of(record, path) is not None):  # which is held to its hash
+            _file(folder_of(path), file, expected, checked, needed=path.name == "record.json")
     if record.provenance.started > record.provenance.ended:
         remarks.append("it ended before it started: the clock was set while it ran")
     _numbers(record, spec, faults)
@@ -226,7 +238,7 @@ def _evaluate(checked: Checked, record: Record, spec: RunSpec) -> None:
     if spec.code_hash != record.hashes["code"]:
         checked.remarks.append("its weights were evaluated by other code than made them")
     try:
-        weights = load_file(checked.path.parent / WEIGHTS)
+        weights = load_file(folder_of(checked.path) / WEIGHTS)
         fabric = Fabric(accelerator="cpu", devices=1, precision=spec.training["precision"])
         fabric.launch()
         outcome = run_experiment(spec, fabric, weights=weights)

@@ -170,15 +170,18 @@ def _is_whole(lock: Any) -> bool:
 def _records() -> Iterator[Finding]:
     from latentbench.core.errors import UserError
     from latentbench.core.paths import reference_dirs, results_dir, shown
+    from latentbench.records.archive import record_files, suites_with_records
+    from latentbench.records.below import packs_below
     from latentbench.records.record import is_intact, read_record
 
-    broken, count = [], 0
-    given = (path for folder in reference_dirs() for path in folder.glob("*/*.json"))
-    for path in (*results_dir().glob("runs/*/*/record.json"), *given):
+    root, count = results_dir(), 0
+    found = [file for suite in suites_with_records(root) for _, file in record_files(suite, root)]
+    broken = [fault for folder in reference_dirs() for pack in packs_below(folder) for fault in pack.faults]
+    for file in map(Path, found):
         count += 1
         try:
-            if not is_intact(read_record(path)):
-                broken.append(f"{shown(path)}: its seal is broken: it was damaged or edited")
+            if not is_intact(read_record(file)):
+                broken.append(f"{shown(file)}: its seal is broken: it was damaged or edited")
         except UserError as e:
             broken.append(str(e))
     yield Finding("ok", "records", str(count))

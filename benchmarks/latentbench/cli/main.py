@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
     "verdict": ("verdict", "Each claim of a paper with its verdict."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
+    "records": ("records", "Pack finished runs into the records that the project carries, and unpack them."),
     "verify": ("verify", "Check a results folder: its hashes, its numbers, its weights."),
     "data": ("data", "Fetch, verify, list and describe datasets."),
     "metric": ("metric", "Compute a metric on arrays in .npz or .parquet files."),

@@ -52,7 +52,7 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
         note(f"{times} of {records}: {printable(remark)}")
     evaluated = sum(bool(c.evaluated) for c in found)
     again = f", {evaluated} evaluated again from their weights" if evaluated else ""
-    declared = len(found) - records
+    declared = sum(c.kind == "declaration" for c in found)
     looks = f" and {declared} declaration{'s' if declared > 1 else ''} of looks" if declared else ""
     click.echo(f"{records} records{looks}, {len(faulty)} with faults{again}")
     ctx.exit(1 if faulty else 0)

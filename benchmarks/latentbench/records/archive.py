@@ -1,7 +1,7 @@
 """Where records lie, and which of them count for a suite as it stands.
 
-``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<run-id>.json`` what
-comes with latentbench. A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
+``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<tier>.jsonl`` what
+comes with latentbench (`records.pack`). A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
 the suite has today; where several do, the one of today's code and data comes first, then the newest.
 """
 
@@ -18,6 +18,7 @@ from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, spec_hash_of
 from latentbench.records.intact import Intact
+from latentbench.records.pack import SUFFIX, TIERS, open_pack, packs_in
 from latentbench.records.record import Record
 from latentbench.records.vouching import code_of, vouched_codes
 from latentbench.spec.registry import metrics
@@ -33,10 +34,13 @@ def run_folder(spec: RunSpec, data_hash: str, results: Path | None = None) -> Pa
     return stays_inside(root / "runs" / safe_name(spec.suite) / spec.run_id(data_hash), root)
 
 
-def record_files(suite: str, results: Path | None = None, prefix: str = "") -> Iterator[tuple[str, str]]:
+def record_files(
+    suite: str, results: Path | None = None, prefix: str = "", tiers: tuple[str, ...] = TIERS
+) -> Iterator[tuple[str, str]]:
     """Run identifiers (those that start with `prefix`) and record files of a suite, those run here first.
 
-    There may be thousands of them, and strings cost a fraction of what `Path` objects do.
+    There may be thousands of them, and strings cost a fraction of what `Path` objects do. Of the packs, those of
+    `tiers` alone are opened; what was run here, and what lies by itself, is told of every tier.
     """
     root = results or results_dir()
     runs = f"{root}/runs/{safe_name(suite)}"
@@ -44,11 +48,24 @@ def record_files(suite: str, results: Path | None = None, prefix: str = "") -> I
         file = f"{runs}/{name}/record.json"
         if os.path.isfile(file):
             yield name, file
-    for folder in reference_dirs(root):
-        given = f"{folder}/{safe_name(suite)}"
-        for name in listed(given, prefix):
+    yield from references(suite, root, prefix, tiers)
+
+
+def references(
+    suite: str, results: Path, prefix: str = "", tiers: tuple[str, ...] = TIERS
+) -> Iterator[tuple[str, str]]:
+    """`record_files` of what comes with the project: packed, or one by one as until November 2026."""
+    for folder in (f"{top}/{safe_name(suite)}" for top in reference_dirs(results)):
+        for pack in packs_in(folder, tiers):
+            yield from ((name, f"{pack}/{name}") for name in open_pack(pack).names(prefix))
+        for name in listed(folder, prefix):
             if name.endswith(".json"):
-                yield name.removesuffix(".json"), f"{given}/{name}"
+                yield name.removesuffix(".json"), f"{folder}/{name}"
+
+
+def suites_with_records(results: Path) -> list[str]:
+    """Names of the folders of suites that have records, sorted."""
+    return sorted({name for top in (results / "runs", *reference_dirs(results)) for name in listed(str(top))})
 
 
 def listed(folder: str, prefix: str = "") -> list[str]:
@@ -100,7 +117,7 @@ def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:
             known = data[run.data["source"]]
             if run.suite != suite or known is None or (name := run.run_id(known)) not in there:
                 continue
-            if intact.status(Path(folder, name, "record.json")) == "finished":
+            if intact.status(f"{folder}/{name}/record.json") == "finished":
                 found.add(run.cell)
         intact.save()
     return found
@@ -121,7 +138,9 @@ class Shelf:
 
 def is_reference(path: Path) -> bool:
     """Whether a record's file is one that came with the repository."""
-    return path.parent.parent.name == "reference"
+    return path.parent.parent.name == "reference" or (
+        path.parent.suffix == SUFFIX and path.parent.parent.parent.name == "reference"
+    )
 
 
 @dataclass(frozen=True)
@@ -145,22 +164,24 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
     shelf = Shelf()
     data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
     by_cell = {r.cell: r for r in runs}
-    tiers = {r.tier for r in runs}
+    tiers = tuple(dict.fromkeys(r.tier for r in runs))
+    marks = [f"--{t}--" for t in tiers]
     answers: dict[str, list[_Answer]] = {}
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, results or results_dir())
-        for name, file in record_files(suite, results):
-            if not any(f"--{t}--" in name for t in tiers):
+        for name, file in record_files(suite, results, tiers=tiers):
+            if not any(mark in name for mark in marks):
                 continue
-            path = Path(file)
             try:
-                record = intact.read(path)
+                record = intact.read(file)
             except UserError as e:
                 shelf.unreadable.append(str(e))
                 continue
+            path = Path(file)
             if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, path):
                 is_fresh = record.hashes.get("code") == run.code_hash
                 answers.setdefault(run.cell, []).append(_Answer(record, path, is_fresh))
+        shelf.unreadable += intact.faults
         intact.save()
     vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values())
     fresh: dict[str, bool] = {}

@@ -14,8 +14,11 @@ from latentbench import __version__
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, state_of
 from latentbench.core.paths import cache_dir, safe_name
+from latentbench.records import pack as packs
+from latentbench.records import packform, sealing
 from latentbench.records import record as form
-from latentbench.records.record import Record, Status, read_record
+from latentbench.records.pack import SUFFIX, Pack, open_pack
+from latentbench.records.record import Record, Status, read_record, record_of
 
 
 class Intact:
@@ -29,36 +32,61 @@ class Intact:
     def __init__(self, suite: str, results: Path) -> None:
         self._memory = Memory(cache_dir(results) / "records" / f"{safe_name(suite)}.json", _version())
 
-    def read(self, path: Path) -> Record:
-        """The record at `path`.
+        self._packs: dict[str, tuple[Pack, bool]] = {}
+        self._sound: dict[str, set[str]] = {}
+
+    def read(self, file: str) -> Record:
+        """The record in a file, or at its place in a pack.
 
         Raises:
             UserError: as `read_record` with `sealed`.
         """
+        folder, _, name = file.rpartition("/")
+        if folder.endswith(SUFFIX) and (pack := self._pack(folder)) is not None:
+            record = record_of(pack[0].record(name), file, sealed=True, known=pack[1])
+            self._sound.setdefault(folder, set()).add(name)
+            return record
         try:
-            state = state_of(os.stat(path))
+            state = state_of(os.stat(file))
         except OSError:
-            return read_record(path, sealed=True)  # which says what is wrong with it
-        known = self._memory.recall(str(path), state) is not None
-        record = read_record(path, sealed=True, known=known)
+            return read_record(Path(file), sealed=True)  # which says what is wrong with it
+        known = self._memory.recall(file, state) is not None
+        record = read_record(Path(file), sealed=True, known=known)
         if not known:
-            self._memory.learn(str(path), state, record.status)
+            self._memory.learn(file, state, record.status)
         return record
 
-    def status(self, path: Path) -> Status | None:
-        """What became of the run whose record is at `path`; None where that is no intact record."""
+    def _pack(self, file: str) -> tuple[Pack, bool] | None:
+        """A pack, and whether all of it was found intact in this state; None where there is none."""
+        if file not in self._packs:
+            if not os.path.isfile(file):
+                return None
+            pack = open_pack(file)
+            self._packs[file] = pack, self._memory.recall(file, pack.state) is not None
+        return self._packs[file]
+
+    @property
+    def faults(self) -> list[str]:
+        """Lines that belong to no record, of the packs that were read from."""
+        return [fault for pack, _ in self._packs.values() for fault in pack.faults]
+
+    def status(self, file: str) -> Status | None:
+        """What became of the run whose record is in a file of its own; None where that is no intact record."""
         try:
-            known: Status | None = self._memory.recall(str(path), state_of(os.stat(path)))
-            return known or self.read(path).status
+            known: Status | None = self._memory.recall(file, state_of(os.stat(file)))
+            return known or self.read(file).status
         except (OSError, UserError):
             return None
 
     def save(self) -> None:
-        """Keep what was found for the next process."""
+        """Keep what was found for the next process; of a pack, if all its records were read and are intact."""
+        for file, (pack, known) in self._packs.items():
+            if not known and pack.state and not pack.faults and len(self._sound.get(file, ())) == len(pack):
+                self._memory.learn(file, pack.state, "intact")
         self._memory.save()
 
 
 @cache
 def _version() -> str:
     """Of what reads records and computes seals."""
-    return f"{__version__} {state_of(os.stat(form.__file__))}"
+    return f"{__version__} {[state_of(os.stat(m.__file__ or '')) for m in (form, packs, packform, sealing)]}"

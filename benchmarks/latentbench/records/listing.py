@@ -12,8 +12,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from pathlib import Path
 
-from latentbench.core.paths import reference_dirs, safe_name
-from latentbench.records.archive import listed
+from latentbench.core.paths import safe_name
+from latentbench.records.archive import listed, references
 
 #: Age of a list in times of what it took to make.
 RARELY = 100.0
@@ -28,10 +28,11 @@ class Listing:
     """
 
     def __init__(self, suite: str, results: Path) -> None:
+        self._suite, self._results = suite, results
         self._runs = results / "runs" / safe_name(suite)
-        self._given = [folder / safe_name(suite) for folder in reference_dirs(results)]
         self._names: list[str] = []
-        self._references: list[list[str]] = []
+        self._references: list[str] = []
+        self._places: dict[str, str] = {}
         self._next = 0.0
 
     def add(self, name: str) -> None:
@@ -45,15 +46,16 @@ class Listing:
         self._list()
         for name in _starting(self._names, prefix):
             yield self._runs / name / "record.json"
-        for folder, names in zip(self._given, self._references):
-            for name in _starting(names, prefix):
-                yield folder / name
+        for name in _starting(self._references, prefix):
+            yield Path(self._places[name])
 
     def _list(self) -> None:
         began = time.monotonic()
         if began < self._next:
             return
-        self._names, self._references = listed(str(self._runs)), [listed(str(folder)) for folder in self._given]
+        self._names = listed(str(self._runs))
+        self._places = dict(references(self._suite, self._results))
+        self._references = sorted(self._places)
         now = time.monotonic()
         self._next = now + RARELY * (now - began)
 

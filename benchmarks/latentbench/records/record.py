@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -25,8 +24,11 @@ from pydantic import (
 
 from latentbench.core.errors import UserError
 from latentbench.core.paths import read_at_most, shown
+from latentbench.records.pack import MAX_LINE, pack_of
+from latentbench.records.sealing import seal_of
 
-MAX_BYTES = 4_000_000
+MAX_BYTES = MAX_LINE
+_REMOVE = "remove it; its run is then done again"
 
 Status = Literal["finished", "failed", "diverged", "out-of-memory", "interrupted"]
 
@@ -147,12 +149,7 @@ class Record(_Strict):
 
 def seal(record: Record) -> str:
     """Hash of everything in a record but the seal itself: it shows damage and edits, not who wrote it."""
-    return _seal_of(record.model_dump(mode="json"))
-
-
-def _seal_of(data: dict[str, Any]) -> str:
-    text = json.dumps({k: v for k, v in data.items() if k != "seal"}, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return seal_of(record.model_dump(mode="json"))
 
 
 def is_intact(record: Record) -> bool:
@@ -221,32 +218,47 @@ def read_record(path: Path, *, sealed: bool = False, known: bool = False) -> Rec
     """Read a record that anybody may have written.
 
     Args:
-        path: its file.
+        path: its file; or that of its pack, with its run identifier below it.
         sealed: refuse one whose seal is broken; those from before there were seals pass.
         known: the file was read before in the state that it is in, so that half of the checks need not be made again.
 
     Raises:
         UserError: it is not a record of this format, or not as it was sealed.
     """
+    if (pack := pack_of(path)) is not None:
+        return record_of(pack.record(path.name), path, sealed=sealed, known=known)
     try:
         text = read_at_most(path, MAX_BYTES)
-        if text is None:
-            raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="records are small; remove it")
-        record = Record.model_validate_json(text, context=_KNOWN if known else None)
-        if sealed and not known and record.seal is not None and record.seal != _seal_of(json.loads(text)):
-            raise UserError(
-                "its seal is broken: something in it was changed after the run",
-                where=shown(path),
-                fix="remove the file; its run is then done again",
-            )
-        return record
+    except OSError as e:
+        raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None
+    if text is None:
+        raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="records are small; remove it")
+    return record_of(text, path, sealed=sealed, known=known)
+
+
+def record_of(
+    content: bytes | dict[str, Any], path: str | Path, *, sealed: bool = False, known: bool = False
+) -> Record:
+    """The record in a JSON text or its content; for the rest see `read_record`.
+
+    Args:
+        content: the record.
+        path: where it lies, for messages.
+        sealed, known: as there.
+    """
+    context = _KNOWN if known else None
+    try:
+        if isinstance(content, bytes):
+            record = Record.model_validate_json(content, context=context)
+        else:
+            record = Record.model_validate(content, context=context)
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
         place = ".".join(str(p) for p in fault["loc"])
-        raise UserError(
-            f"not a record: {place + ': ' if place else ''}{fault['msg']}",
-            where=shown(path),
-            fix="remove the file; its run is then done again",
-        ) from None
-    except OSError as e:
-        raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None
+        what = f"not a record: {place + ': ' if place else ''}{fault['msg']}"
+        raise UserError(what, where=shown(Path(path)), fix=_REMOVE) from None
+    if sealed and not known and record.seal is not None:
+        if record.seal != seal_of(json.loads(content) if isinstance(content, bytes) else content):
+            what = "its seal is broken: something in it was changed after the run"
+            raise UserError(what, where=shown(Path(path)), fix=_REMOVE)
+    return record

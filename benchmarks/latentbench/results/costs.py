@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from latentbench.core.errors import UserError
 from latentbench.planning.plan import RunSpec
-from latentbench.records.archive import record_files
+from latentbench.records.archive import is_reference, record_files
 from latentbench.records.record import Record, read_record
 from latentbench.results.work import Work, evaluation_factors
 from latentbench.running.pilot import FEW, FIT_FEW, Pilot
@@ -92,7 +92,7 @@ class Known:
             except UserError:
                 continue
             if record.status == "finished" and record.provenance.resumed_from is None:
-                found.append((record, f"{results}/runs/" in file))
+                found.append((record, not is_reference(Path(file))))
         return cls(found)
 
     @cached_property

@@ -97,12 +97,12 @@ def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
 
 def has_records(suite: str, tier: Tier, results: Path | None = None) -> bool:
     """Whether any record of this tier lies on disk, judged by its name."""
-    return any(f"--{tier}--" in name for name, _ in record_files(suite, results))
+    return any(f"--{tier}--" in name for name, _ in record_files(suite, results, tiers=(tier,)))
 
 
 def _seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
     found = set()
-    for name, _ in record_files(suite, results):
+    for name, _ in record_files(suite, results, tiers=(tier,)):
         parts = name.split("--")
         if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s" and parts[-2][1:].isdigit():
             found.add(int(parts[-2][1:]))

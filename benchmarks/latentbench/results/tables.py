@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.escape import cell
+from latentbench.records.beside import curve_of
 from latentbench.records.record import write_atomically
 from latentbench.results.gather import Gathered
 from latentbench.results.leaderboard import Row, leaderboard, to_csv
@@ -62,9 +63,8 @@ def curves(gathered: Sequence[Gathered]) -> str:
     for g in gathered:
         sums: dict[tuple[str, str, float], list[float]] = {}
         for run, record in g.shelf.found.items():
-            path = g.shelf.paths[run].parent / "curve.csv"
-            if record.status == "finished" and record.curve is not None and path.is_file():
-                for epoch, loss in _curve(path):
+            if record.status == "finished" and (curve := curve_of(record, g.shelf.paths[run])) is not None:
+                for epoch, loss in _curve(curve):
                     sums.setdefault((record.dataset, record.method, epoch), []).append(loss)
         for (dataset, method, epoch), losses in sums.items():
             named = map(cell, (g.loaded.suite.id, g.tier, dataset, method))
@@ -72,16 +72,15 @@ def curves(gathered: Sequence[Gathered]) -> str:
     return text.getvalue()
 
 
-def _curve(path: Path) -> Iterator[tuple[float, float]]:
+def _curve(text: str) -> Iterator[tuple[float, float]]:
     """Epochs and training losses of a learning curve; a line that is none is passed over."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as f:
-        for line in csv.DictReader(f):
-            try:
-                epoch, loss = float(line["epoch"]), float(line["loss"])
-            except (KeyError, TypeError, ValueError):
-                continue
-            if math.isfinite(epoch) and math.isfinite(loss):
-                yield round(epoch, 4), loss
+    for line in csv.DictReader(io.StringIO(text, newline="")):
+        try:
+            epoch, loss = float(line["epoch"]), float(line["loss"])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if math.isfinite(epoch) and math.isfinite(loss):
+            yield round(epoch, 4), loss
 
 
 def _json(value: Any) -> str:

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,15 +95,21 @@ def _examined(path: Path) -> tuple[dict[str, Any], bool]:
 
 
 def _standing(name: str, *, valid: bool) -> Standing:
-    runs = results_dir() / "runs" / safe_name(name)
+    runs, folders = results_dir() / "runs" / safe_name(name), [d / safe_name(name) for d in reference_dirs()]
     files = [(run, runs / run / "record.json") for run in _listed(runs)]
-    for folder in reference_dirs():
-        given = folder / safe_name(name)
-        files += [(file, given / file) for file in _listed(given) if file.endswith(".json")]
+    files += [(file, d / file) for d in folders for file in _listed(d) if file.endswith(".json")]
     for tier, standing in _AFTER:
-        if any(f"--{tier}--" in run and _finished(file) for run, file in files):
+        single = any(f"--{tier}--" in run and _finished(file) for run, file in files)
+        if single or any(_packed(d / f"{tier}.jsonl") for d in folders):
             return standing
     return "validates" if valid else "invalid"
+
+
+def _packed(pack: Path) -> bool:
+    """Whether a pack of records has a finished run; a line of one says its status only where it is another."""
+    with suppress(OSError), open(pack, "rb") as lines:
+        return any(line.startswith(b'{"run":') and _status(line, "finished") == "finished" for line in lines)
+    return False
 
 
 def _listed(folder: Path) -> list[str]:
@@ -114,9 +121,16 @@ def _listed(folder: Path) -> list[str]:
 
 def _finished(record: Path) -> bool:
     try:
-        return bool(json.loads(record.read_bytes())["status"] == "finished")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return _status(record.read_bytes()) == "finished"
+    except OSError:
         return False
+
+
+def _status(text: bytes, usual: str = "") -> Any:
+    try:
+        return json.loads(text).get("status", usual)
+    except (ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def _memory(name: str) -> Memory:
