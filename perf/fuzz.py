@@ -84,10 +84,12 @@ def _json_mutator(data: bytes, rng: random.Random) -> bytes:
 def _records() -> list[bytes]:
     """One reference record of each suite and method's first letter: enough variety, small enough a corpus."""
     from latentbench.core.paths import project_root
+    from latentbench.records.below import records_below
+    from latentbench.records.packing import as_written
 
     found: dict[str, bytes] = {}
-    for path in sorted((project_root() / "results/reference").glob("*/*.json")):
-        found.setdefault(f"{path.parent.name}/{path.name[0]}", path.read_bytes())
+    for path in sorted(records_below(project_root() / "results/reference")):
+        found.setdefault(f"{path.parts[-3]}/{path.name[0]}", as_written(path).encode())
     return [r for r in found.values() if len(r) < LONGEST]
 
 

@@ -75,9 +75,9 @@ def test_what_is_no_record_is_never_known(project, sealed):
     records = Intact("small", project.results)
     for _ in range(2):
         with pytest.raises(UserError, match="not a record"):
-            records.read(path)
-        assert records.status(path) is None
-    assert records.status(path.with_name("none.json")) is None
+            records.read(str(path))
+        assert records.status(str(path)) is None
+    assert records.status(str(path.with_name("none.json"))) is None
 
 
 def test_finished_runs_are_those_of_todays_specification_data_and_code(project):

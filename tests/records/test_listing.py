@@ -15,11 +15,15 @@ def clock(monkeypatch):
         now = 0.0
         lists = 0
 
-    def slow(folder, prefix="", real=listing.listed):
-        Clock.now, Clock.lists = Clock.now + 1.0, Clock.lists + 1
-        return real(folder, prefix)
+    def slow(real):
+        def listed(*args):
+            Clock.now, Clock.lists = Clock.now + 1.0, Clock.lists + 1
+            return real(*args)
 
-    monkeypatch.setattr(listing, "listed", slow)
+        return listed
+
+    for name in ("listed", "references"):
+        monkeypatch.setattr(listing, name, slow(getattr(listing, name)))
     monkeypatch.setattr(listing.time, "monotonic", lambda: Clock.now)
     return Clock
 

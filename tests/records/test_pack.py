@@ -15,7 +15,7 @@ from latentbench.records.intact import Intact
 from latentbench.records.pack import Pack, open_pack
 from latentbench.records.packform import canonical, lines_of
 from latentbench.records.packing import pack_records, unpack
-from latentbench.records.record import read_record
+from latentbench.records.record import read_record, seal, write_record
 from latentbench.results.gather import gather
 from latentbench.results.leaderboard import leaderboard
 
@@ -31,9 +31,16 @@ def runs(project):
 
 def shipped(project, runs, **more):
     """Records of `runs` among the references of the project, and nowhere else; the pack's file."""
-    elsewhere = project.root / "elsewhere"
-    paths = [write_made_up(run, {"nll": 1.0 + run.seed}, folder=elsewhere, **more) for run in runs]
+    paths = [made_up(run, 1.0 + run.seed, folder=project.root / "elsewhere", **more) for run in runs]
     return pack_records(paths, project.results)[0].pack
+
+
+def made_up(run, value, **more):
+    """A sealed record's file."""
+    path = write_made_up(run, {"nll": value}, **more)
+    record = read_record(path)
+    write_record(path, record.model_copy(update={"seal": seal(record)}))
+    return path
 
 
 def some(text: bytes | str, path) -> Pack:
@@ -53,7 +60,11 @@ def test_the_records_of_the_repository_are_packed_as_they_would_be_anew_and_thei
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -162,13 +173,11 @@ def test_branches_that_add_records_merge(project, runs, tmp_path):
         git("merge", "-q", "--no-edit", branch)
     assert open_pack(pack).faults == []
     assert collect(runs).found.keys() == {r.cell for r in runs}
-    pack_records([], project.results)
-    git("merge-base", "--is-ancestor", "c", "HEAD")
 
 
 def test_of_one_run_done_twice_the_sound_the_finished_the_newest_counts(project, runs, tmp_path):
     one, other = (
-        lines_of(json.loads(write_made_up(runs[0], {"nll": v}, ended=f"202{i}-01-01T00:00:00+00:00").read_text()))
+        lines_of(json.loads(made_up(runs[0], v, ended=f"202{i}-01-01T00:00:00+00:00").read_text()))
         for i, v in ((1, 1.0), (2, 2.0))
     )
     file = project.results / "reference/small/cpu.jsonl"
@@ -214,8 +223,16 @@ def test_a_damaged_line_costs_its_record_and_is_named(project, runs, how):
     assert answer.code == 1
     assert "small/cpu.jsonl" in answer.out
     assert project("doctor").out.count("cpu.jsonl")
+
+
+def test_a_pack_that_would_lose_a_record_is_not_written(project, runs):
+    file = shipped(project, runs)
+    some(file.read_bytes()[:-200], file)
     with pytest.raises(UserError, match=r"cpu\.jsonl"):
-        pack_records([write_made_up(runs[1], {"nll": 1.0})], project.results, replace=how == "another seal") and 1 / 0
+        shipped(project, runs[:1])
+    some(file.read_text().replace('"spread":2.0', '"spread":3.0'), file)
+    with pytest.raises(UserError, match=r"cpu\.jsonl"):
+        shipped(project, runs[:1])
 
 
 def test_a_damaged_cell_costs_the_seeds_that_share_it(project, runs):
@@ -227,7 +244,9 @@ def test_a_damaged_cell_costs_the_seeds_that_share_it(project, runs):
     assert "cpu.jsonl:" in shelf.unreadable[0]
 
 
-@pytest.mark.parametrize("text", [b"", b"\n\n", b"\x00" * 100, b"{" * 10_000, b"\xff\xfe", b'{"run":"a--b--cpu--s0--0",'])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n\n", b"\x00" * 100, b"{" * 10_000, b"\xff\xfe", b'{"run":"a--b--cpu--s0--0",']
+)
 def test_files_that_are_no_packs(project, runs, text):
     file = project.results / "reference/small/cpu.jsonl"
     file.parent.mkdir(parents=True)

@@ -22,6 +22,8 @@ from latentbench.audit.verify import verify
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.planning.plan import plan
+from latentbench.records.below import records_below
+from latentbench.records.packing import as_written
 from latentbench.records.record import read_record, seal
 from latentbench.running.checkpoints import Checkpoints, pack
 from latentbench.spec.loading import load_suite
@@ -32,7 +34,8 @@ from perf import mutations
 from tests.project import REPOSITORY
 
 SUITES = sorted(p for p in (REPOSITORY / "suites").rglob("*.yaml") if p.name != "papers.yaml")
-RECORDS = sorted((REPOSITORY / "results/reference").glob("*/*.json"))[::7]
+RECORDS = sorted(records_below(REPOSITORY / "results/reference"))[::7]
+PACKS = sorted((REPOSITORY / "results/reference").glob("*/*.jsonl"), key=lambda p: p.stat().st_size)[:3]
 ANY = st.integers(0, 2**32)
 #: Seconds of processor time that no input takes.
 SOON = 5.0
@@ -89,7 +92,7 @@ def test_suites_with_bytes_changed(tmp_path, suite, seed):
 @given(st.sampled_from(RECORDS), ANY)
 def test_records_with_parts_changed(tmp_path, record, seed):
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(mutations.document(json.loads(record.read_bytes()), random.Random(seed))))
+    path.write_text(json.dumps(mutations.document(json.loads(as_written(record)), random.Random(seed))))
     within_time(take_record, path)
 
 
@@ -97,8 +100,16 @@ def test_records_with_parts_changed(tmp_path, record, seed):
 @given(st.sampled_from(RECORDS), ANY)
 def test_records_with_bytes_changed(tmp_path, record, seed):
     path = tmp_path / "record.json"
-    path.write_bytes(mutations.raw(record.read_bytes(), random.Random(seed)))
+    path.write_bytes(mutations.raw(as_written(record).encode(), random.Random(seed)))
     within_time(take_record, path)
+
+
+@settings(relaxed, max_examples=20)
+@given(st.sampled_from(PACKS), ANY)
+def test_packs_with_bytes_changed(tmp_path, pack, seed):
+    path = tmp_path / "cpu.jsonl"
+    path.write_bytes(mutations.raw(pack.read_bytes(), random.Random(seed)))
+    within_time(verify, path)
 
 
 STATE = {
@@ -184,7 +195,7 @@ RECORD_FINDINGS = {
 
 @pytest.mark.parametrize("case", RECORD_FINDINGS)
 def test_what_fuzzing_found_in_records(project, tmp_path, case):
-    data = json.loads(RECORDS[0].read_bytes())
+    data = json.loads(as_written(RECORDS[0]))
     RECORD_FINDINGS[case](data)
     path = tmp_path / "record.json"
     path.write_text(json.dumps(data).replace('"ENDLESS"', "9" * 5000))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import reference_dirs, results_dir, shown
+from latentbench.core.paths import results_dir, shown
 from latentbench.core.seeds import Axis
 from latentbench.data.registry import load_entry
 from latentbench.planning.fingerprint import digest

@@ -169,14 +169,14 @@ def _is_whole(lock: Any) -> bool:
 
 def _records() -> Iterator[Finding]:
     from latentbench.core.errors import UserError
-    from latentbench.core.paths import reference_dirs, results_dir, shown
-    from latentbench.records.archive import record_files, suites_with_records
-    from latentbench.records.below import packs_below
+    from latentbench.core.paths import results_dir, shown
+    from latentbench.records.archive import pack_faults, record_files, suites_with_records
     from latentbench.records.record import is_intact, read_record
 
     root, count = results_dir(), 0
-    found = [file for suite in suites_with_records(root) for _, file in record_files(suite, root)]
-    broken = [fault for folder in reference_dirs() for pack in packs_below(folder) for fault in pack.faults]
+    suites = suites_with_records(root)
+    found = [file for suite in suites for _, file in record_files(suite, root)]
+    broken = [fault for suite in suites for fault in pack_faults(suite, root)]
     for file in map(Path, found):
         count += 1
         try:

@@ -56,10 +56,10 @@ def pack(
     least seed brings its learning curve. References that lie by themselves, one file a run, are taken in and removed.
     Commit what has changed under results/reference/. Exit code 1: some were refused.
     """
+    from latentbench.audit.verify import verify
     from latentbench.core.paths import results_dir, shown
     from latentbench.records.archive import suites_with_records
     from latentbench.records.packing import is_packed, pack_records
-    from latentbench.audit.verify import verify
 
     here, root = results_dir(), source or results_dir()
     taken: list[Path] = []
@@ -124,7 +124,9 @@ def _counting(suite: str, tiers: tuple[str, ...], root: Path) -> set[Path]:
 
 @command.command(epilog=examples(*_UNPACK))
 @click.argument("suites", nargs=-1, metavar="[SUITE]...")
-@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="A results folder; made if need be.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), required=True, help="A results folder; made if need be."
+)
 @click.pass_context
 def unpack(ctx: click.Context, suites: tuple[str, ...], folder: Path) -> None:
     """Write the records that the project carries as files of their own, FOLDER/runs/SUITE/RUN/record.json.

@@ -1,8 +1,8 @@
 """Where records lie, and which of them count for a suite as it stands.
 
 ``results/runs/<suite>/<run-id>/record.json`` holds what was run here; ``results/reference/<suite>/<tier>.jsonl`` what
-comes with latentbench (`records.pack`). A record counts for a cell (method, dataset, tier, seed) if it answers the specification that
-the suite has today; where several do, the one of today's code and data comes first, then the newest.
+comes with latentbench (`records.pack`). A record counts for a cell (method, dataset, tier, seed) if it answers the
+specification that the suite has today; where several do, the one of today's code and data comes first, then the newest.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def references(
         for name in listed(folder, prefix):
             if name.endswith(".json"):
                 yield name.removesuffix(".json"), f"{folder}/{name}"
+
+
+def pack_faults(suite: str, results: Path, tiers: tuple[str, ...] = TIERS) -> list[str]:
+    """Lines that belong to no record, in the packs of a suite, and packs that cannot be read; as messages."""
+    folders = [f"{top}/{safe_name(suite)}" for top in reference_dirs(results)]
+    return [fault for folder in folders for pack in packs_in(folder, tiers) for fault in open_pack(pack).faults]
 
 
 def suites_with_records(results: Path) -> list[str]:
@@ -181,7 +187,7 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, path):
                 is_fresh = record.hashes.get("code") == run.code_hash
                 answers.setdefault(run.cell, []).append(_Answer(record, path, is_fresh))
-        shelf.unreadable += intact.faults
+        shelf.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
     vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values())
     fresh: dict[str, bool] = {}

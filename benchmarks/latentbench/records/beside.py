@@ -1,8 +1,8 @@
 """Files that belong to a record and lie beside it; those of a packed record have places of their own.
 
-Its learning curve may stand in ``<tier>.curves.jsonl`` beside the pack, a line a run: ``{"curve":"<run-id>","text":"…"}``.
-Weights, pictures and longer curves lie in ``results/artefacts/<suite>/<run-id>/``, which git ignores and DVC can track.
-Both are held to the hashes in the record.
+Its learning curve may stand in ``<tier>.curves.jsonl`` beside the pack, a line a run:
+``{"curve":"<run-id>","text":"…"}``. Weights, pictures and longer curves lie in ``results/artefacts/<suite>/<run-id>/``,
+which git ignores and DVC can track. Both are held to the hashes in the record.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def curves_file(pack: Path) -> Path:
 
 
 def packed_curves(pack: Path) -> dict[str, list[str]]:
-    """The learning curves beside a pack, by run; several where two branches did the same run. Damaged lines are none."""
+    """The learning curves beside a pack, by run, several where two branches did the same one; no damaged ones."""
     file = curves_file(pack)
     try:
         return _curves(str(file), tuple(state_of(file.stat())))
@@ -66,7 +66,7 @@ def packed_curves(pack: Path) -> dict[str, list[str]]:
 
 
 @lru_cache(maxsize=8)
-def _curves(file: str, state: tuple[int, ...]) -> dict[str, list[str]]:
+def _curves(file: str, _: tuple[int, ...]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in (read_at_most(Path(file), MAX_BYTES) or b"").split(b"\n"):
         if name := _LINE.match(line):

@@ -65,11 +65,6 @@ class Intact:
             self._packs[file] = pack, self._memory.recall(file, pack.state) is not None
         return self._packs[file]
 
-    @property
-    def faults(self) -> list[str]:
-        """Lines that belong to no record, of the packs that were read from."""
-        return [fault for pack, _ in self._packs.values() for fault in pack.faults]
-
     def status(self, file: str) -> Status | None:
         """What became of the run whose record is in a file of its own; None where that is no intact record."""
         try:

@@ -1,7 +1,7 @@
 """Many records in one file, ``results/reference/<suite>/<tier>.jsonl``; its lines are those of `records.packform`.
 
-A packed record has a path as any other: that of its pack, and its run identifier below it. A pack may come from anybody:
-a line that cannot be read costs the records that need it, and is named by its number.
+A packed record has a path as any other: that of its pack, and its run identifier below it. A pack may come from
+anybody: a line that cannot be read costs the records that need it, and is named by its number.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ There are four kinds of lines, each a JSON object whose first key says which it 
 
     {"cell":"<hash>", …}         what was asked of a method on a dataset: specification without seed, metrics, hashes
     {"environment":"<hash>", …}  code, packages, machine and command
-    {"run":"<run-id>","cell":"<hash>","environment":"<hash>","seed":0,"measured":[[value, se, n, failure, details], …], …}
+    {"run":"<run-id>","cell":"<hash>","environment":"<hash>","measured":[[value, se, n, failure, details], …], …}
     {"whole":"<run-id>","record":{…}}   a record that these three do not give back exactly
 
 A run has its costs in the order of the names that its cell gives, and says of `status`, `error`, `outcomes`,
@@ -28,7 +28,17 @@ Json = dict[str, Any]
 LINE = re.compile(rb'\{"(cell|environment|run|whole)":"([A-Za-z0-9._+-]{1,400})",')
 _CELL = ("format", "suite", "version", "tier", "method", "dataset", "exact", "curve")
 _SEED = ("seed", "axes")
-_ENVIRONMENT = ("git_revision", "git_dirty", "packages", "python", "platform", "device", "threads", "devices", "command")
+_ENVIRONMENT = (
+    "git_revision",
+    "git_dirty",
+    "packages",
+    "python",
+    "platform",
+    "device",
+    "threads",
+    "devices",
+    "command",
+)
 _MEASURED = ("value", "se", "n", "failure", "details")
 _APART = ("run_id", "hashes", "spec", "metrics", "cost", "provenance")
 #: Keys of a run that are none of its record.
@@ -82,11 +92,10 @@ def _parted(record: Json) -> tuple[Json, Json, Json]:
     run = {"run": record["run_id"], "spec": record["hashes"]["spec"]}
     run |= {k: v for k, v in record["spec"].items() if k in _SEED}
     run["measured"] = [[m[k] for k in _MEASURED] for m in record["metrics"]]
-    run |= {k: v for k, v in record.items() if k not in (*_CELL, *_APART) and not _usual(_USUAL, k, v)}
+    run |= {k: v for k, v in sorted(record.items()) if k not in (*_CELL, *_APART) and not _usual(_USUAL, k, v)}
     run["cost"] = list(record["cost"].values())
-    run["provenance"] = {
-        k: v for k, v in made.items() if k not in _ENVIRONMENT and not _usual(_USUALLY_MADE, k, v)
-    }
+    own = {k: v for k, v in sorted(made.items()) if k not in _ENVIRONMENT}
+    run["provenance"] = {k: v for k, v in own.items() if not _usual(_USUALLY_MADE, k, v)}
     return cell, {"provenance": shared | {k: v for k, v in _USUALLY_MADE.items() if k in made}}, run
 
 
@@ -113,4 +122,6 @@ def numbered(text: bytes) -> Iterator[tuple[int, Kind | None, str, bytes]]:
     for number, line in enumerate(text.split(b"\n"), 1):
         if line := line.strip():
             found = LINE.match(line)
-            yield (number, cast(Kind, found[1].decode()), found[2].decode(), line) if found else (number, None, "", line)
+            yield (
+                (number, cast(Kind, found[1].decode()), found[2].decode(), line) if found else (number, None, "", line)
+            )

@@ -46,8 +46,7 @@ def pack_records(
 ) -> list[Packed]:
     """Add records to the packs of a results folder.
 
-    Of each method on each dataset, the finished run with the least seed brings its learning curve. A pack that holds all
-    of this already is not written.
+    Of each method on each dataset, the finished run with the least seed brings its learning curve.
 
     Args:
         paths: records, whose seals are checked; they stay where they are.
@@ -144,7 +143,7 @@ def _copied(record: Record, here: Path, there: Path) -> int:
         if Path(name).name != name or file.is_symlink() or not file.is_file() or file.stat().st_size > MAX_ARTEFACT:
             continue
         content = file.read_bytes()
-        if name == CURVE and len(content) <= MAX_CURVE or hashlib.sha256(content).hexdigest() != expected:
+        if (name == CURVE and len(content) <= MAX_CURVE) or hashlib.sha256(content).hexdigest() != expected:
             continue
         write_atomically(there / name, content)
         came += 1
@@ -165,12 +164,11 @@ def unpack(pack: Pack, folder: Path) -> list[str]:
             faults.append(str(e))
             continue
         place = stays_inside(folder / name, folder)
-        text = json.dumps(_ordered(pack.record(name)), indent=1, allow_nan=False) + "\n"
         if (curve := curve_of(record, pack.path / name)) is not None:
             write_atomically(place / CURVE, curve)
         for file in _files(folder_of(pack.path / name)):
             shutil.copyfile(file, place / file.name)
-        write_atomically(place / "record.json", text)
+        write_atomically(place / "record.json", as_written(pack.path / name))
     return faults
 
 
@@ -187,13 +185,13 @@ def raw_record(path: Path) -> Json:
     return content
 
 
-def _ordered(record: Json) -> Json:
-    """A record with its keys in the order in which runs write them."""
-    parts = {"cost": Cost, "provenance": Provenance}
+def as_written(path: Path) -> str:
+    """The text of the file that a run wrote, for a record at any path that `read_record` takes."""
+    record, parts = raw_record(path), {"cost": Cost, "provenance": Provenance}
     out = {k: record[k] for k in Record.model_fields if k in record}
     out |= {k: _like(model, out[k]) for k, model in parts.items()}
     out["metrics"] = [_like(Measured, m) for m in out.get("metrics", [])]
-    return out
+    return json.dumps(out, indent=1, allow_nan=False) + "\n"
 
 
 def _like(model: type[Cost | Measured | Provenance], content: Mapping[str, Any]) -> Json:

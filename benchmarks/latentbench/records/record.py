@@ -257,8 +257,9 @@ def record_of(
         place = ".".join(str(p) for p in fault["loc"])
         what = f"not a record: {place + ': ' if place else ''}{fault['msg']}"
         raise UserError(what, where=shown(Path(path)), fix=_REMOVE) from None
-    if sealed and not known and record.seal is not None:
-        if record.seal != seal_of(json.loads(content) if isinstance(content, bytes) else content):
-            what = "its seal is broken: something in it was changed after the run"
-            raise UserError(what, where=shown(Path(path)), fix=_REMOVE)
+    if not sealed or known or record.seal is None:
+        return record
+    if record.seal != seal_of(json.loads(content) if isinstance(content, bytes) else content):
+        what = "its seal is broken: something in it was changed after the run"
+        raise UserError(what, where=shown(Path(path)), fix=_REMOVE)
     return record
