@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from latentbench.core.imports import load
 from latentbench.data.generated import rooms, sprites
 from latentbench.data.preprocess import build
-from latentbench.data.registry import Column, load_entry
+from latentbench.data.registry import Column, load_entry, resolve
 from latentbench.scheduling.local import cores
 from latentbench.training.source import Source
 from torch.utils.data import DataLoader, Dataset
@@ -190,7 +189,7 @@ def _planar() -> list[Figure]:
 
     def make(name: str) -> Callable[[], object]:
         entry = load_entry(name)
-        return lambda: load(str(entry.generate))(1_000_000, np.random.default_rng(0), **entry.params)
+        return lambda: resolve("generator", str(entry.generate))(1_000_000, np.random.default_rng(0), **entry.params)
 
     times = interleaved({name: make(name) for name in PLANAR}, repeats=3)
     return [seconds(f"data/million-{n}", f"a million points of {n}", t, target=1.0) for n, t in times.items()]

@@ -1,7 +1,7 @@
-"""Writes docs/metrics.md: every metric of the catalogue beside an independent implementation.
+"""Writes docs/metrics.md: every metric of the metrics_of_arrays beside an independent implementation.
 
 ``python -m perf.metric_proof`` (in the bench environment) fails, and writes nothing, where a comparison does not hold
-or a metric of the catalogue has none; with ``--check`` it only compares.
+or a metric of the metrics_of_arrays has none; with ``--check`` it only compares.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from latentbench.metrics.catalog import METRICS, CatalogEntry
+from latentbench.metrics.catalog import CatalogEntry, metrics_of_arrays
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
+#: Part of `latentbench.metrics` -> its title on the page, in the page's order.
 GROUPS = {
     "likelihood": "Likelihood",
     "ais": "Likelihood",
     "posterior": "Posterior",
+    "codes": "Disentanglement",
     "disentanglement": "Disentanglement",
-    "samples": "Sample quality",
+    "fidelity": "Sample quality",
     "representation": "Representation and clustering",
     "reconstruction": "Reconstruction and compression",
     "prediction": "Prediction and uncertainty",
@@ -105,7 +107,7 @@ def main(check: bool = False) -> int:
     warnings.filterwarnings("ignore")
     from perf.metric_comparisons import COMPARISONS
 
-    missing = set(METRICS) - {c.metric for c in COMPARISONS}
+    missing = set(metrics_of_arrays()) - {c.metric for c in COMPARISONS}
     rows: dict[str, list[str]] = {}
     failed = []
     for comparison in COMPARISONS:
@@ -115,7 +117,7 @@ def main(check: bool = False) -> int:
             failed.append(f"{comparison.metric} {comparison.part}: {ours!r} and {theirs!r} ({comparison.peer})")
         name = f"`{comparison.metric}`" + (f" {comparison.part}" if comparison.part else "")
         cells = (name, comparison.peer_version, comparison.inputs, f"{ours:.10g}", f"{theirs:.10g}", f"{gap:.1e}")
-        rows.setdefault(METRICS[comparison.metric].group, []).append(_row(*cells))
+        rows.setdefault(_title(metrics_of_arrays()[comparison.metric]), []).append(_row(*cells))
     for line in [*failed, *(f"{m}: no comparison" for m in sorted(missing))]:
         print(line, file=sys.stderr)
     if failed or missing:
@@ -133,15 +135,21 @@ def _surroundings() -> str:
 
 def _groups(rows: dict[str, list[str]]) -> list[str]:
     lines = []
-    for title, entries in groupby(METRICS.values(), key=lambda e: GROUPS[e.group]):
+    titles = list(dict.fromkeys(GROUPS.values()))
+    entries_in_order = sorted(metrics_of_arrays().values(), key=lambda e: titles.index(_title(e)))
+    for title, entries in groupby(entries_in_order, key=_title):
         listed = list(entries)
         lines += [f"## {title}", "", _row("metric", "definition", "unit", "better", "reference"), _row(*["---"] * 5)]
         lines += [_row(f"`{e.name}`", _summary(e), e.unit, e.direction, e.reference) for e in listed]
         head = ("metric", "compared with", "inputs", "ours", "theirs", "difference")
         lines += ["", _row(*head), _row(*["---"] * 6)]
-        lines += [row for group in dict.fromkeys(e.group for e in listed) for row in rows[group]]
+        lines += rows[title]
         lines.append("")
     return lines
+
+
+def _title(entry: CatalogEntry) -> str:
+    return GROUPS[entry.target.removeprefix("latentbench.metrics.").partition(":")[0].partition(".")[0]]
 
 
 def _summary(entry: CatalogEntry) -> str:

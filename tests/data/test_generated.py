@@ -12,7 +12,7 @@ from latentbench.data.dataset import open_dataset
 from latentbench.data.generated import gaussians, planar, rooms, series, sprites, structures
 from latentbench.data.generated.grid import Grid
 from latentbench.data.progress import silent
-from latentbench.data.registry import read_entry, resolve
+from latentbench.data.registry import read_entry, resolve, target_of
 from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
@@ -20,14 +20,14 @@ from scipy.stats import multivariate_normal
 from .conftest import REGISTRY
 
 ENTRIES = {e.name: e for e in map(read_entry, sorted(REGISTRY.glob("*.yaml"))) if e.generate is not None}
-PLANE = {n: e for n, e in ENTRIES.items() if "planar" in e.generate or n == "gaussian-mixture"}
+PLANE = {n: e for n, e in ENTRIES.items() if "planar" in target_of("generator", e.generate) or n == "gaussian-mixture"}
 #: Entries whose oracle knows the density of a row; that of a transport plan knows the plan instead.
-ORACLES = {n: e for n, e in ENTRIES.items() if e.oracle is not None and "bridges" not in e.oracle}
+ORACLES = {n: e for n, e in ENTRIES.items() if e.oracle is not None and e.oracle != "bridge"}
 
 
 def sample(entry, n, seed=0, split=None):
     params = entry.params | (entry.splits[split].params if split else {})
-    return resolve(entry.generate)(n, np.random.default_rng(seed), **params)
+    return resolve("generator", entry.generate)(n, np.random.default_rng(seed), **params)
 
 
 @pytest.mark.parametrize("name", [n for n, e in ENTRIES.items() if e.kind == "generated"])
@@ -49,7 +49,7 @@ def test_as_declared_and_seeded(registry, name):
 def test_oracle_fits_its_samples(name):
     """The mean log-density of samples is minus the entropy; it is lower for any other data."""
     entry = ORACLES[name]
-    oracle = resolve(entry.oracle)(**entry.params)
+    oracle = resolve("oracle", entry.oracle)(**entry.params)
     x = sample(entry, 8_000, split="train")["x"]
     log_p = oracle.log_prob(x)
     assert log_p.shape == (len(x),)
@@ -63,7 +63,7 @@ def test_oracle_fits_its_samples(name):
 @pytest.mark.parametrize("name", [n for n in PLANE if n in ORACLES])
 def test_planar_densities_have_mass_one(name):
     entry = PLANE[name]
-    oracle = resolve(entry.oracle)(**entry.params)
+    oracle = resolve("oracle", entry.oracle)(**entry.params)
     side = np.linspace(-6, 6, 241)
     cell = (side[1] - side[0]) ** 2
     centres = (side[1:] + side[:-1]) / 2

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.core import plugins
 from latentbench.core.errors import UserError
 from latentbench.data.columns import Ragged
 from latentbench.data.draws import hashed_uniform
 from latentbench.data.generated.grid import Grid, RenderedColumn
 from latentbench.data.preprocess import build
 from latentbench.data.registry import Column
+from latentbench.discovery import finding
 
 GREY = Column(shape=(3, 2), dtype="uint8", levels=256)
 COLOUR = Column(shape=(4, 3, 3), dtype="uint8", levels=256)
@@ -300,7 +303,6 @@ def test_flip_is_for_training_rows():
     assert (same | mirrored).all()
     assert 10 < mirrored.sum() < 40
     assert log_abs_det.numpy() == pytest.approx(pipe.log_volume)
-    assert {"name": "flip"} not in pipe.identity["steps"]
 
 
 def test_dequantise_never_reaches_the_next_level():
@@ -349,19 +351,57 @@ def test_rows_handed_in_are_left_alone():
     assert mean.numpy() == pytest.approx(0, abs=1e-6)
 
 
-def test_identity_tells_pipelines_apart():
+def test_figures_after_steps_that_change_the_quantity_are_kept_apart():
     steps = [
         [],
-        ["flatten"],
+        ["dequantise"],
         ["flatten", {"binarise": "dynamic"}],
         ["flatten", {"binarise": "static"}],
         ["flatten", {"binarise": {"mode": "static", "seed": 1}}],
-        ["dequantise", {"logit": 0.05}],
-        ["dequantise", {"logit": 0.01}],
-        ["dequantise", {"logit": {"alpha": 0.05, "symmetric": True}}],
+        ["dequantise", {"binarise": "dynamic"}],
     ]
-    assert len({str(build(s).identity) for s in steps}) == len(steps)
-    assert build(["dequantise", "logit"]).identity == build([{"dequantise": "uniform"}, {"logit": 0.05}]).identity
+    assert len({str(build(s).quantity) for s in steps}) == len(steps)
+    assert build(["dequantise", {"logit": 0.05}, "flip"]).quantity == build([{"dequantise": "uniform"}]).quantity
+
+
+STEP = """
+from latentbench.data.step import Step
+from latentbench.declare import step
+
+@step("round-off"{said})
+class RoundOff(Step):
+    name = "round-off"
+
+    def map(self, y):
+        return y.round_()
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "quantity"),
+    [
+        ("", [{"name": "round-off"}]),
+        (", version=2", [{"name": "round-off", "version": 2}]),
+        (", same_quantity=True", []),
+    ],
+)
+def test_a_step_of_a_plug_in_counts_unless_it_says_otherwise(said, quantity, tmp_path, monkeypatch):
+    (tmp_path / "rounding_off.py").write_text(STEP.format(said=said))
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path))
+    finding.forget()
+    try:
+        pipe = build(["round-off"], Column(shape=(2,), dtype="float32"))
+        assert pipe.quantity == quantity
+        assert pipe.forward(np.full((1, 2), 1.4, np.float32))[0].tolist() == [[1.0, 1.0]]
+    finally:
+        monkeypatch.undo()
+        finding.forget()
+        sys.modules.pop("rounding_off", None)
+
+
+def test_every_step_of_ours_is_called_as_it_declares():
+    for name, declared in finding.found("step").items():
+        assert finding.thing(declared).name == name
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,10 @@ def test_entry_is_whole(registry, name):
             for b in plain:
                 assert a is b or a.name != b.name or a.stop <= b.start or b.stop <= a.start
     for form in found.forms:
-        assert callable(reg.resolve(form.loader))
+        assert callable(reg.resolve("loader", form.loader))
         assert all(f.sha256 or f.urls for f in form.files), "a mirror file without a hash cannot be verified"
-    for function in (found.generate, found.oracle):
-        assert function is None or callable(reg.resolve(function))
+    for kind, named in (("generator", found.generate), ("oracle", found.oracle)):
+        assert named is None or callable(reg.resolve(kind, named))
     for text in (found.title, found.about, found.citation, found.licence):
         assert text.strip()
     if found.kind == "real" and any(f.mirror for form in found.forms for f in form.files):

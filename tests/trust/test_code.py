@@ -32,7 +32,6 @@ REVIEWED = {
     ("core/imports.py", "import_module"): "`load`: targets of the registry; datasets' functions after `check_import`",
     ("core/imports.py", "find_spec"): "finds a source file, imports parent packages only",
     ("cli/main.py", "import_module"): "a command's module out of COMMANDS",
-    ("metrics/catalog.py", "import_module"): "a metric's module out of METRICS",
     # installed plug-ins: whoever installs one has run its code already
     ("core/plugins.py", "entry_points"): "names the packages of installed plug-ins",
     ("core/plugins.py", "import_module"): "modules of folders that the user names",
@@ -309,7 +308,7 @@ def test_a_dataset_names_no_code_from_outside(project, monkeypatch, function):
 @pytest.mark.parametrize("name", ["Path", "Any", "archive", "np", "UserError", "__loader__", "absent"])
 def test_what_our_modules_only_import_is_no_loader(name):
     with pytest.raises(UserError):
-        resolve(f"latentbench.data.loaders.common:{name}")
+        resolve("loader", f"latentbench.data.loaders.common:{name}")
 
 
 def test_all_datasets_of_ours_resolve():
@@ -317,8 +316,9 @@ def test_all_datasets_of_ours_resolve():
 
     for name in names():
         found = load_entry(name)
-        for function in filter(None, (found.generate, found.oracle, *(form.loader for form in found.forms))):
-            assert callable(resolve(function))
+        loaders = [("loader", form.loader) for form in found.forms]
+        for kind, named in (("generator", found.generate), ("oracle", found.oracle), *loaders):
+            assert named is None or callable(resolve(kind, named))
 
 
 def test_trust_is_said_by_the_user_alone(project, monkeypatch, tmp_path):

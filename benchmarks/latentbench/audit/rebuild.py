@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
 from latentbench.core.seeds import Axis
-from latentbench.data.registry import load_entry
+from latentbench.data.registry import load_entry, target_of
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
 from latentbench.records.archive import record_files, suites_with_records
@@ -143,5 +143,5 @@ def rebuild(record: Record, where: Path) -> RunSpec:
         metrics=tuple(MetricSpec(m.key, m.name, m.version, metrics()[m.name].target, m.settings) for m in spec.metrics),
         exact=record.exact,
         axes=spec.axes,
-        oracle_module=oracle.partition(":")[0] if oracle else None,
+        oracle_module=target_of("oracle", oracle).partition(":")[0] if oracle else None,
     )

@@ -57,9 +57,9 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
 
     Arrays are found by name: those of an .npz file, columns of a .parquet file, or a whole .parquet file of that name.
     """
-    from latentbench.metrics.catalog import METRICS, compute
+    from latentbench.metrics.catalog import compute, metrics_of_arrays
 
-    if name is not None and name not in METRICS and (array := _of_arrays(name)) is not None:
+    if name is not None and name not in metrics_of_arrays() and (array := _of_arrays(name)) is not None:
         raise UserError(f"no metric of arrays is called {name!r}", where="metric", fix=f"it is {array!r} here")
     if listing or name is None:
         rows = [
@@ -70,7 +70,7 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
                 "better": e.direction,
                 "reference": e.reference,
             }
-            for e in METRICS.values()
+            for e in metrics_of_arrays().values()
             if e.from_file
         ]
         if form == "json":
@@ -102,8 +102,8 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
 
 def _of_arrays(name: str) -> str | None:
     """The metric of arrays behind a name that suites use, such as ``fid_inception``, if there is one."""
-    from latentbench.metrics.catalog import METRICS
+    from latentbench.metrics.catalog import metrics_of_arrays
 
     stem, _, features = name.rpartition("_")
     plain = stem if features in ("pixels", "random", "lenet", "inception") else name
-    return plain if plain in METRICS else ALSO_CALLED.get(plain)
+    return plain if plain in metrics_of_arrays() else ALSO_CALLED.get(plain)

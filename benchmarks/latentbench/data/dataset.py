@@ -75,14 +75,14 @@ class Dataset:
         """The exact density of generated data, with ``log_prob(x) -> (N,)`` nats and ``entropy``; None if unknown."""
         if self.entry.oracle is None:
             return None
-        return call(self.entry.oracle, **self.entry.params)
+        return call("oracle", self.entry.oracle, **self.entry.params)
 
     def _whole(self, split: str) -> dict[str, AnyColumn]:
         if split not in self._open:
             if self._manifest is None:
                 assert self.entry.generate is not None  # held by Entry's validator
                 params = {**self.entry.params, **self.entry.splits[split].params}
-                self._open[split] = call(self.entry.generate, self.entry.splits[split].rows, **params)
+                self._open[split] = call("generator", self.entry.generate, self.entry.splits[split].rows, **params)
             else:
                 path = prepared_dir() / self.name / self._manifest["splits"][split]["file"]
                 self._open[split] = read_split(path, self.entry.columns_of(split))

@@ -140,7 +140,7 @@ def _chunks(entry: Entry, progress: Progress) -> Iterator[Chunk]:
         assert entry.generate is not None  # held by Entry's validator
         for name, split in entry.splits.items():
             rng = np.random.default_rng(derive(entry.seed, "data", entry.name, name))
-            yield Chunk(name, call(entry.generate, split.rows, rng, **{**entry.params, **split.params}))
+            yield Chunk(name, call("generator", entry.generate, split.rows, rng, **{**entry.params, **split.params}))
         return
     from latentbench.data.sources import HubData, obtain
 
@@ -149,7 +149,7 @@ def _chunks(entry: Entry, progress: Progress) -> Iterator[Chunk]:
         yield from found.chunks(entry)
         return
     try:
-        yield from call(found.form.loader, found.files, **found.form.params)
+        yield from call("loader", found.form.loader, found.files, **found.form.params)
     except (EOFError, ValueError, KeyError, IndexError, TypeError, struct.error) as e:
         where = next(iter(found.files.values()), Path(entry.name)).parent
         raise UserError(f"{entry.name}: a source file is damaged: {type(e).__name__}: {e}", where=where) from e

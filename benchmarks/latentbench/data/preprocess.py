@@ -20,7 +20,7 @@ from latentbench.data.columns import AnyColumn, Indexed, Ragged
 from latentbench.data.registry import Column
 from latentbench.data.splits import sample_rows
 from latentbench.data.step import Learner, State, Step
-from latentbench.data.steps import STEPS
+from latentbench.discovery import finding
 
 Rows = np.ndarray | Tensor
 _CHUNK = 4096
@@ -48,9 +48,16 @@ class Pipeline:
         return any(s.train_only for s in self.steps)
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What the measured data are, as plain values: steps in order with all parameters, train-only ones left out."""
-        return {"steps": [{"name": s.name, **s.params()} for s in self.steps if not s.train_only]}
+    def quantity(self) -> list[dict[str, Any]]:
+        """What decides which quantity is measured, as plain values: the steps that do not say that they leave it as it
+        is, in order with all parameters (and their version, once it has been raised)."""
+        found = []
+        for step in self.steps:
+            declared = finding.find("step", step.name).arguments
+            if not declared["same_quantity"]:
+                version = {"version": declared["version"]} if declared["version"] > 1 else {}
+                found.append({"name": step.name, **version, **step.params()})
+        return found
 
     def fit(self, train_x: AnyColumn) -> None:
         """Bind to the stored form and fit the steps that learn, on the training rows alone.
@@ -223,9 +230,7 @@ def _step(spec: str | Mapping[str, Any]) -> Step:
         name, given = next(iter(spec.items()))
     else:
         raise UserError(f"a preprocessing step is a name or one name with its parameters, not {spec!r}")
-    if name not in STEPS:
-        raise UserError(f"no preprocessing step {name!r}", fix=did_you_mean(str(name), STEPS))
-    made = STEPS[name]
+    made: type[Step] = finding.thing(finding.find("step", str(name)))
     known = [p for p in inspect.signature(made).parameters if p not in ("args", "kwargs")]
     if given is None:
         given = {}

@@ -23,10 +23,14 @@ from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import registry_dirs, shown
 from latentbench.core.trust import check_found, check_import
 from latentbench.core.yamlfile import parse, read_yaml
+from latentbench.discovery import finding
 
 _SAFE_NAME = r"^[a-z0-9][a-z0-9._+-]*$"
 _LONGEST_NAME = 64
-_FUNCTION = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+#: A name that code declares (`latentbench.declare`), or ``module:function``.
+_CODE = r"^([a-z0-9][a-z0-9_-]*|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
+#: Who makes or reads data, or knows their density: the decorators of `latentbench.declare` that an entry names.
+Kind = Literal["loader", "generator", "oracle"]
 DType = Literal["uint8", "uint16", "int8", "int16", "int32", "int64", "float32", "float64"]
 
 
@@ -89,12 +93,12 @@ class File(_Strict):
 
 
 class Form(_Strict):
-    """One form in which the data come: files and the loader that reads them (``module:function``).
+    """One form in which the data come: files and the loader that reads them, by name (or ``module:function``).
 
     Whatever the form, the prepared data are the same; `Entry.content_hash` holds them to it.
     """
 
-    loader: str = Field(pattern=_FUNCTION)
+    loader: str = Field(pattern=_CODE)
     files: tuple[File, ...] = ()
     params: dict[str, Any] = {}
 
@@ -131,8 +135,8 @@ class Entry(_Strict):
         kind: ``real`` (files are obtained), ``bundled`` (comes with a dependency), ``generated`` (made by code from a
             seed and stored), ``rendered`` (made by code at each access, never stored).
         forms: of a real or bundled dataset, in the order preferred; a bundled one has a single form without files.
-        generate: ``module:function`` of a generated or rendered one; see `latentbench.data.generated`.
-        oracle: ``module:callable`` that takes `params` and returns the exact density.
+        generate: the generator of a generated or rendered one, by name (or ``module:function``).
+        oracle: what takes `params` and returns the exact density, by name (or ``module:callable``).
         params: passed to `generate` and `oracle`.
         seed: of a generated dataset.
         version: raised whenever a loader or a declaration changes what is stored.
@@ -151,8 +155,8 @@ class Entry(_Strict):
     caveats: tuple[str, ...] = ()
     forms: tuple[Form, ...] = ()
     hub: Hub | None = None
-    generate: str | None = Field(default=None, pattern=_FUNCTION)
-    oracle: str | None = Field(default=None, pattern=_FUNCTION)
+    generate: str | None = Field(default=None, pattern=_CODE)
+    oracle: str | None = Field(default=None, pattern=_CODE)
     params: dict[str, Any] = {}
     seed: int = 0
     version: int = Field(default=1, ge=1)
@@ -227,7 +231,8 @@ class Entry(_Strict):
             for name, split in self.splits.items()
         }
         if self.kind != "real":
-            declared["source"] = _source_of(self.generate or self.forms[0].loader)
+            made_by = ("generator", self.generate) if self.generate else ("loader", self.forms[0].loader)
+            declared["source"] = _source_of(target_of(*made_by))
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
@@ -293,43 +298,54 @@ def _parse_entry(path: Path) -> Entry:
     return entry
 
 
-def resolve(function: str) -> Callable[..., Any]:
-    """The callable that ``module:function`` names.
+def target_of(kind: Kind, named: str) -> str:
+    """``module:function`` of what an entry names.
 
     Raises:
-        UserError: no such module or attribute, or code that a file may not name (`latentbench.core.trust`).
+        UserError: nothing of that name is declared, or code that a file may not name (`latentbench.core.trust`).
     """
-    check_import(function)
+    if ":" not in named:
+        return finding.find(kind, named).target
+    check_import(named)  # looking for a module runs the packages above it
+    return named
+
+
+def resolve(kind: Kind, named: str) -> Callable[..., Any]:
+    """The callable that an entry names.
+
+    Raises:
+        UserError: there is none, or code that a file may not name (`latentbench.core.trust`).
+    """
+    target = target_of(kind, named)
     try:
-        found: Callable[..., Any] = imports.load(function)
+        found: Callable[..., Any] = imports.load(target)
     except (ImportError, AttributeError) as e:
-        raise UserError(f"cannot import {function!r}: {e}") from e
+        raise UserError(f"cannot import {target!r}: {e}") from e
     if not callable(found):
-        raise UserError(f"{function!r} cannot be called")
-    check_found(function, found)
+        raise UserError(f"{target!r} cannot be called")
+    check_found(target, found)
     return found
 
 
-def call(function: str, *args: Any, **params: Any) -> Any:
-    """What ``module:function`` returns for `args` and the `params` of an entry.
+def call(kind: Kind, named: str, *args: Any, **params: Any) -> Any:
+    """What a loader, generator or oracle returns for `args` and the `params` of an entry.
 
     Raises:
         UserError: it cannot be imported, or takes other parameters.
     """
-    found = resolve(function)
+    found = resolve(kind, named)
     try:
         inspect.signature(found).bind(*args, **params)
     except TypeError as e:
-        raise UserError(f"{function!r} does not take the entry's params: {e}", fix="mend `params`") from None
+        raise UserError(f"{kind} {named!r} does not take the entry's params: {e}", fix="mend `params`") from None
     return found(*args, **params)
 
 
 @cache
-def _source_of(function: str) -> dict[str, str]:
+def _source_of(target: str) -> dict[str, str]:
     """Hashes of the module of ``module:function`` and of all that it imports of its own package."""
-    check_import(function)  # looking for a module runs the packages above it
-    module = function.partition(":")[0]
+    module = target.partition(":")[0]
     try:
         return closure([module], module.partition(".")[0])
     except LookupError:
-        raise UserError(f"no module for {function!r}") from None
+        raise UserError(f"no module for {target!r}") from None

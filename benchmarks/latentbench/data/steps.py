@@ -18,8 +18,10 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import Support
 from latentbench.data.draws import hashed_uniform, uniform
 from latentbench.data.step import Learner, State, Step
+from latentbench.declare import step
 
 
+@step("flatten", same_quantity=True)
 class Flatten(Step):
     """(C, H, W) -> (C*H*W,), or any shape to a vector."""
 
@@ -36,6 +38,7 @@ class Flatten(Step):
         return y.reshape(len(y), *self._shape)
 
 
+@step("to_range", same_quantity=True)
 class ToRange(Step):
     """[0, top] -> [low, high], affinely. `top` is the highest level (255), or the number of levels once dequantised."""
 
@@ -66,6 +69,7 @@ class ToRange(Step):
         return (y - self.low) / self._scale
 
 
+@step("to_unit", same_quantity=True)
 class ToUnit(ToRange):
     """[0, top] -> [0, 1]."""
 
@@ -78,6 +82,7 @@ class ToUnit(ToRange):
         return {}
 
 
+@step("dequantise")
 class Dequantise(Step):
     """Adds uniform noise on [0, 1) to integer values (Uria, Murray & Larochelle 2013; Theis et al. 2016).
 
@@ -114,6 +119,7 @@ class Dequantise(Step):
         return mean + 0.5
 
 
+@step("logit", same_quantity=True)
 class Logit(Step):
     """[0, top) -> R: logit(alpha + (1 - alpha) x / top) as in Real NVP (Dinh et al. 2017, section 4.1); `symmetric`
     takes logit(alpha + (1 - 2 alpha) x / top) instead, as in MAF (Papamakarios et al. 2017, section 4.3)."""
@@ -151,6 +157,7 @@ class Logit(Step):
         return (torch.sigmoid(y) - self.alpha) / self._slope
 
 
+@step("binarise")
 class Binarise(Step):
     """Intensities to bits.
 
@@ -196,6 +203,7 @@ class Binarise(Step):
         return mean / self._top
 
 
+@step("standardise", same_quantity=True)
 class Standardise(Learner):
     """(x - mean) / standard deviation, both of the training split: of each `coordinate`, each `channel` (first axis),
     or of `all` values. What never varies is only centred."""
@@ -247,6 +255,7 @@ class Standardise(Learner):
         return y * self._scale.to(y.device) + self._shift.to(y.device)
 
 
+@step("flip", same_quantity=True)
 class Flip(Step):
     """Mirrors each training image left to right with probability 1/2."""
 
@@ -265,8 +274,3 @@ class Flip(Step):
 
     def mean(self, mean: Tensor) -> Tensor:
         return mean  # train-only steps are no part of the data that a mean describes
-
-
-STEPS: dict[str, type[Step]] = {
-    s.name: s for s in (Flatten, ToUnit, ToRange, Dequantise, Logit, Binarise, Standardise, Flip)
-}

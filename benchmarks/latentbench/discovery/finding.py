@@ -17,13 +17,14 @@ from typing import Any
 
 from latentbench import __version__
 from latentbench.core import plugins
-from latentbench.core.errors import UserError
+from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.file_cache import Memory, State, state_of
 from latentbench.core.imports import load
 from latentbench.core.paths import shown, user_cache_dir
 from latentbench.discovery.reading import Declared, declarations
 
 PACKAGE = Path(__file__).resolve().parents[1]
+_SAID = {"of_arrays": "metric of arrays", "step": "preprocessing step"}
 
 
 @cache
@@ -34,6 +35,18 @@ def found(kind: str) -> dict[str, Declared]:
         UserError: a declaration cannot be read, or two have one name.
     """
     return {name: declared for (of, name), declared in _all().items() if of == kind}
+
+
+def find(kind: str, name: str) -> Declared:
+    """The declaration of `kind` with that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    table = found(kind)
+    if name not in table:
+        raise UserError(f"no {_SAID.get(kind, kind)} {name!r}", fix=did_you_mean(name, table))
+    return table[name]
 
 
 def forget() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import NotFiniteError
 from latentbench.metrics.likelihood import ImportanceBound
 
@@ -37,6 +38,7 @@ def temperatures(steps: int, sharpness: float = 4.0) -> list[float]:
     return ((curve - curve[0]) / (curve[-1] - curve[0])).tolist()
 
 
+@of_arrays("", "nats", "higher", "Neal 2001; Wu et al. 2017", from_file=False)
 def annealed_importance_sampling(
     log_prior: LogDensity,
     log_likelihood: LogDensity,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latentbench.declare import of_arrays
 from latentbench.metrics.codes.infomec import InfoMEC, infomec
 from latentbench.metrics.codes.information import mig, mig_gaussian, modularity, mutual_information_score
 from latentbench.metrics.codes.inputs import Values, split
@@ -51,6 +52,7 @@ class ModularityExplicitness:
     explicitness_train: float
 
 
+@of_arrays("codes factors codes_test? factors_test?", "0 … 1", "higher", "Ridgeway & Mozer 2018")
 def modularity_explicitness(
     codes: Values,
     factors: Values,

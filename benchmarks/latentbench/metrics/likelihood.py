@@ -14,6 +14,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import NotFiniteError, mean_and_se, same_rows, vector
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def bits_to_nats(bits: float) -> float:
     return bits * LN2
 
 
+@of_arrays("log_prob log_abs_det?", "nats", "higher")
 def log_likelihood(log_prob: Values, log_abs_det: Values | None = None) -> MetricValue:
     """Mean log-likelihood a sample, in nats; higher is better.
 
@@ -48,6 +50,7 @@ def log_likelihood(log_prob: Values, log_abs_det: Values | None = None) -> Metri
     return MetricValue(value, se, len(lp))
 
 
+@of_arrays("log_prob log_abs_det?", "bits/dim", "lower", "Theis et al. 2016")
 def bits_per_dim(log_prob: Values, dims: int, log_abs_det: Values | None = None) -> MetricValue:
     """Negative log-likelihood in bits a dimension, with the preprocessing's Jacobian; lower is better.
 
@@ -77,6 +80,7 @@ def _with_jacobian(log_prob: Values, log_abs_det: Values | None) -> np.ndarray:
     return lp + jacobian
 
 
+@of_arrays("rate distortion log_abs_det?", "nats", "higher", "Kingma & Welling 2014")
 def elbo(rate: Values, distortion: Values, log_abs_det: Values | None = None) -> MetricValue:
     """Mean evidence lower bound in nats a sample, -(rate + distortion) (Kingma & Welling 2014, eq. 3).
 
@@ -97,6 +101,7 @@ def elbo(rate: Values, distortion: Values, log_abs_det: Values | None = None) ->
     )
 
 
+@of_arrays("log_prob tokens", "1 …", "lower", "Jelinek et al. 1977")
 def perplexity(log_prob: Values, tokens: Values) -> MetricValue:
     """exp of the negative log-likelihood a token, over a whole corpus (not a mean of sentences' perplexities).
 
@@ -121,6 +126,7 @@ def _overflow(rate: float) -> float:
     raise NotFiniteError(f"a mean of {rate:.4g} nats a token overflows a perplexity", where="log_prob")
 
 
+@of_arrays("", "share", "higher", from_file=False)
 def attainable_share(value: MetricValue, floor: float, optimum: float) -> MetricValue:
     """Share of the attainable likelihood that a model reached: 0 at `floor`, 1 at `optimum` (both nats a sample).
 
@@ -238,6 +244,7 @@ class ImportanceBound:
         return MetricValue(value.value, value.se, value.n, details)
 
 
+@of_arrays("log_weights log_abs_det?", "nats", "higher", "Burda et al. 2016")
 def importance_bound(log_weights: Values, log_abs_det: Values | None = None) -> MetricValue:
     """The importance-weighted bound of weights that are at hand, nats; see `ImportanceBound`, which streams them.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import NotFiniteError, matrix, mean_and_se, vector
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ LOG_2PI = math.log(2 * math.pi)
 SATURATED = 0.1
 
 
+@of_arrays("means", "count", "higher", "Burda et al. 2016")
 def active_units(means: Values, threshold: float = 0.01) -> MetricValue:
     """Number of code dimensions whose posterior mean varies over the data: Var_x(E_q[u|x]) > threshold.
 
@@ -54,6 +56,7 @@ def gaussian_rate(means: Values, log_variances: Values) -> np.ndarray:
     return rate
 
 
+@of_arrays("means log_variances", "share", "lower", "Lucas et al. 2019")
 def posterior_collapse(means: Values, log_variances: Values, epsilon: float = 0.01, delta: float = 0.01) -> MetricValue:
     """Share of code dimensions that have collapsed onto the prior; lower is better, 0 … 1.
 
@@ -95,6 +98,7 @@ class AggregatePosterior:
     saturated: bool | None = None
 
 
+@of_arrays("means log_variances", "nats", "none", "Hoffman & Johnson 2016; Chen et al. 2018", version=2)
 def aggregate_posterior(
     means: Values,
     log_variances: Values,
@@ -164,6 +168,7 @@ def aggregate_posterior(
     )
 
 
+@of_arrays("codes", "nats", "lower", "Locatello et al. 2019")
 def gaussian_total_correlation(codes: Values) -> float:
     """Total correlation of codes under a Gaussian fit, nats: -½ log det of their correlation matrix; lower is better.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, integers, matrix, mean_and_se, same_rows, same_shape, vector
 
 Values = Any  # array, list or tensor
@@ -24,6 +25,7 @@ def _mean(values: Floats) -> MetricValue:
 # ---- classes
 
 
+@of_arrays("predicted labels", "0 … 1", "higher")
 def accuracy(predicted: Values, labels: Values) -> MetricValue:
     """Share of right predictions, 0 … 1, higher is better. (N,) int each."""
     p, y = integers(predicted, "predicted"), integers(labels, "labels")
@@ -47,6 +49,7 @@ def _probabilities(probabilities: Values, labels: Values) -> tuple[Floats, Ints]
     return p, y
 
 
+@of_arrays("probabilities labels", "0 … 2", "lower", "Brier 1950")
 def brier_score(probabilities: Values, labels: Values) -> MetricValue:
     """Mean squared error of the probability vector, 0 … 2, lower is better (Brier 1950: summed over classes).
 
@@ -56,6 +59,7 @@ def brier_score(probabilities: Values, labels: Values) -> MetricValue:
     return _mean(np.square(p - np.eye(p.shape[1])[y]).sum(axis=1))
 
 
+@of_arrays("probabilities labels", "0 … 1", "lower", "Guo et al. 2017")
 def expected_calibration_error(
     probabilities: Values, labels: Values, *, bins: int = 15, equal: Literal["width", "mass"] = "width"
 ) -> float:
@@ -93,6 +97,7 @@ def _detection(scores: Values, positive: Values) -> tuple[Floats, np.ndarray]:
     return s, y
 
 
+@of_arrays("scores positive", "0 … 1", "higher", "DeLong et al. 1988")
 def auroc(scores: Values, positive: Values) -> MetricValue:
     """Area under the ROC curve, 0 … 1, chance 0.5, higher is better (ties count half).
 
@@ -118,6 +123,7 @@ def auroc(scores: Values, positive: Values) -> MetricValue:
     return MetricValue(value, se if np.isfinite(se) else None, len(y))
 
 
+@of_arrays("scores positive", "0 … 1", "higher", "Davis & Goadrich 2006")
 def average_precision(scores: Values, positive: Values) -> float:
     """Area under the precision-recall curve as a step function, 0 … 1, higher is better; scikit-learn's.
 
@@ -129,6 +135,7 @@ def average_precision(scores: Values, positive: Values) -> float:
     return float(average_precision_score(y, s))
 
 
+@of_arrays("scores positive", "0 … 1", "lower", "Hendrycks & Gimpel 2017; Ren et al. 2019")
 def fpr_at_tpr(scores: Values, positive: Values, *, tpr: float = 0.95) -> float:
     """False-positive rate at the highest threshold with at least `tpr` of the positives, 0 … 1, lower is better.
 
@@ -151,6 +158,7 @@ def _numbers(predicted: Values, target: Values) -> tuple[Floats, Floats]:
     return p, t
 
 
+@of_arrays("predicted target", "target unit", "lower")
 def rmse(predicted: Values, target: Values) -> MetricValue:
     """Root mean squared error, in the target's unit, lower is better; standard error by the delta method. (N,) each."""
     p, t = _numbers(predicted, target)
@@ -159,12 +167,14 @@ def rmse(predicted: Values, target: Values) -> MetricValue:
     return MetricValue(root, None if se is None else (se / (2 * root) if root > 0 else 0.0), len(p))
 
 
+@of_arrays("predicted target", "target unit", "lower")
 def mae(predicted: Values, target: Values) -> MetricValue:
     """Mean absolute error, in the target's unit, lower is better. (N,) each."""
     p, t = _numbers(predicted, target)
     return _mean(np.abs(p - t))
 
 
+@of_arrays("predicted target", "target unit", "lower", "Koenker & Bassett 1978")
 def quantile_loss(predicted: Values, target: Values, *, quantile: float) -> MetricValue:
     """Pinball loss of a predicted quantile, in the target's unit, lower is better (Koenker & Bassett 1978).
 
@@ -176,6 +186,7 @@ def quantile_loss(predicted: Values, target: Values, *, quantile: float) -> Metr
     return _mean(np.maximum(quantile * (t - p), (quantile - 1) * (t - p)))
 
 
+@of_arrays("samples target", "target unit", "lower", "Gneiting & Raftery 2007")
 def crps_samples(samples: Values, target: Values, *, fair: bool = False) -> MetricValue:
     """Continuous ranked probability score of an ensemble, in the target's unit, lower is better.
 
@@ -196,6 +207,7 @@ def crps_samples(samples: Values, target: Values, *, fair: bool = False) -> Metr
     return _mean(np.abs(x - t[:, None]).mean(axis=1) - spread)
 
 
+@of_arrays("mean std target", "target unit", "lower", "Gneiting & Raftery 2007")
 def crps_gaussian(mean: Values, std: Values, target: Values) -> MetricValue:
     """Continuous ranked probability score of N(mean, std²), lower is better (Gneiting & Raftery 2007, section 4.2)."""
     from scipy.stats import norm
@@ -216,6 +228,7 @@ def _interval(lower: Values, upper: Values) -> tuple[Floats, Floats]:
     return low, high
 
 
+@of_arrays("lower upper target", "share", "none")
 def interval_coverage(lower: Values, upper: Values, target: Values) -> MetricValue:
     """Share of targets inside their closed intervals, 0 … 1; best at the nominal level. (N,) each."""
     low, high = _interval(lower, upper)
@@ -224,6 +237,7 @@ def interval_coverage(lower: Values, upper: Values, target: Values) -> MetricVal
     return _mean(((low <= t) & (t <= high)).astype(np.float64))
 
 
+@of_arrays("lower upper", "target unit", "lower")
 def interval_width(lower: Values, upper: Values) -> MetricValue:
     """Mean width of intervals, in the target's unit, lower is better at equal coverage. (N,) each."""
     low, high = _interval(lower, upper)

@@ -13,6 +13,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix, mean_and_se, same_shape, vector
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _squared_errors(x: Values, y: Values) -> Floats:
     return np.square(a - b).mean(axis=1)
 
 
+@of_arrays("original reconstruction", "squared data unit", "lower")
 def mse(original: Values, reconstruction: Values) -> MetricValue:
     """Mean squared error a coordinate, in squared units of the data, lower is better; standard error over samples.
 
@@ -49,6 +51,7 @@ def mse(original: Values, reconstruction: Values) -> MetricValue:
     return MetricValue(value, se, len(errors))
 
 
+@of_arrays("original reconstruction", "dB", "higher")
 def psnr(original: Values, reconstruction: Values, *, data_range: float, pooled: bool = False) -> MetricValue:
     """Peak signal-to-noise ratio 10 log10(range² / MSE) in dB, higher is better; infinite for a perfect copy.
 
@@ -72,6 +75,7 @@ def psnr(original: Values, reconstruction: Values, *, data_range: float, pooled:
     return MetricValue(value, se, len(ratios))
 
 
+@of_arrays("original reconstruction", "… 1", "higher", "Wang et al. 2004")
 def ssim(original: Values, reconstruction: Values, *, data_range: float) -> MetricValue:
     """Structural similarity (Wang et al. 2004, eq. 13), at most 1, higher is better; mean over images.
 
@@ -87,6 +91,7 @@ def ssim(original: Values, reconstruction: Values, *, data_range: float) -> Metr
     return MetricValue(value, se, len(similarity))
 
 
+@of_arrays("original reconstruction", "0 … 1", "higher", "Wang et al. 2003")
 def ms_ssim(original: Values, reconstruction: Values, *, data_range: float) -> MetricValue:
     """Multi-scale structural similarity over five scales (Wang et al. 2003, eq. 7), 0 … 1, higher is better.
 
@@ -144,6 +149,7 @@ def _similarity(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor
     return whole.mean((2, 3)), contrast.mean((2, 3))
 
 
+@of_arrays("bits", "bits/pixel", "lower")
 def bits_per_pixel(bits: Values, pixels: int) -> MetricValue:
     """Mean bits a pixel (not a channel) of compressed images, lower is better.
 
@@ -166,6 +172,7 @@ class RateDistortion:
     distortions: Floats
 
 
+@of_arrays("rates distortions", "as given", "none", "Alemi et al. 2018", from_file=False)
 def rate_distortion_curve(rates: Values, distortions: Values) -> RateDistortion:
     """Drop points for which another has neither more rate nor more distortion (Alemi et al. 2018).
 
@@ -184,6 +191,7 @@ def _points(rates: Values, values: Values, name: str, least: int) -> tuple[Float
     return r[order], v[order]
 
 
+@of_arrays("anchor_rates anchor_quality rates quality", "per cent", "lower", "Bjøntegaard 2001")
 def bd_rate(
     anchor_rates: Values, anchor_quality: Values, rates: Values, quality: Values, *, fit: Fit = "cubic"
 ) -> float:
@@ -200,6 +208,7 @@ def bd_rate(
     return float((np.exp(_mean_gap(q1, np.log(r1), q2, np.log(r2), fit)) - 1) * 100)
 
 
+@of_arrays("anchor_rates anchor_quality rates quality", "dB", "higher", "Bjøntegaard 2001")
 def bd_psnr(
     anchor_rates: Values, anchor_quality: Values, rates: Values, quality: Values, *, fit: Fit = "cubic"
 ) -> float:

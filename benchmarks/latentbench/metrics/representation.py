@@ -12,6 +12,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, integers, matrix, ranks_of_values, same_columns, same_rows
 from latentbench.metrics.correlation import centred_pair, orthonormal_basis
 
@@ -30,6 +31,7 @@ def _accuracy(correct: np.ndarray) -> MetricValue:
     return MetricValue(value, float(np.sqrt(value * (1 - value) / n)), n)
 
 
+@of_arrays("codes labels codes_test labels_test", "0 … 1", "higher", "Alain & Bengio 2016")
 def linear_probe(
     codes: Values, labels: Values, codes_test: Values, labels_test: Values, *, c: float = 1.0, steps: int = 1000
 ) -> MetricValue:
@@ -48,6 +50,7 @@ def linear_probe(
     return _accuracy(LogisticRegression(C=c, max_iter=steps).fit(train, y).predict(test) == y_test)
 
 
+@of_arrays("codes labels codes_test labels_test", "0 … 1", "higher", "Wu et al. 2018")
 def knn_probe(
     codes: Values, labels: Values, codes_test: Values, labels_test: Values, *, k: int = 5, standardise: bool = False
 ) -> MetricValue:
@@ -88,6 +91,7 @@ def _two_labellings(predicted: Values, labels: Values) -> tuple[Ints, Ints]:
     return p, y
 
 
+@of_arrays("predicted labels", "0 … 1", "higher", "Yang et al. 2010")
 def clustering_accuracy(predicted: Values, labels: Values) -> MetricValue:
     """Share of samples whose cluster is matched to their class, under the best one-to-one match, 0 … 1.
 
@@ -104,6 +108,7 @@ def clustering_accuracy(predicted: Values, labels: Values) -> MetricValue:
     return _accuracy(matched[p] == y)
 
 
+@of_arrays("predicted labels", "0 … 1", "higher", "Vinh et al. 2010")
 def nmi(predicted: Values, labels: Values) -> float:
     """Normalised mutual information (arithmetic mean of the entropies), 0 … 1, higher is better; scikit-learn's."""
     from sklearn.metrics import normalized_mutual_info_score
@@ -112,6 +117,7 @@ def nmi(predicted: Values, labels: Values) -> float:
     return float(normalized_mutual_info_score(y, p))
 
 
+@of_arrays("predicted labels", "… 1", "higher", "Hubert & Arabie 1985")
 def ari(predicted: Values, labels: Values) -> float:
     """Adjusted Rand index, at most 1, 0 expected by chance, higher is better; scikit-learn's (Hubert & Arabie 1985)."""
     from sklearn.metrics import adjusted_rand_score
@@ -120,6 +126,7 @@ def ari(predicted: Values, labels: Values) -> float:
     return float(adjusted_rand_score(y, p))
 
 
+@of_arrays("codes labels", "-1 … 1", "higher", "Rousseeuw 1987")
 def silhouette(codes: Values, labels: Values) -> float:
     """Mean silhouette coefficient, -1 … 1, higher is better; scikit-learn's (Rousseeuw 1987). O(N²) time."""
     from sklearn.metrics import silhouette_score
@@ -131,6 +138,7 @@ def silhouette(codes: Values, labels: Values) -> float:
     return float(silhouette_score(z, y))
 
 
+@of_arrays("first second", "0 … 1", "higher", "Kornblith et al. 2019")
 def cka(first: Values, second: Values, *, debiased: bool = False) -> float:
     """Linear centred kernel alignment of two representations of the same samples, higher is more alike.
 
@@ -159,6 +167,7 @@ def _hsic(x: Floats, y: Floats) -> float:
     return float(trace + sums_x.sum() * sums_y.sum() / ((n - 1) * (n - 2)) - 2 / (n - 2) * (sums_x @ sums_y))
 
 
+@of_arrays("first second", "0 … 1", "higher", "Raghu et al. 2017")
 def svcca(first: Values, second: Values, *, variance: float = 0.99) -> float:
     """Mean canonical correlation after keeping the leading directions with `variance` of each side, 0 … 1.
 
@@ -171,6 +180,7 @@ def svcca(first: Values, second: Values, *, variance: float = 0.99) -> float:
     return float(np.clip(correlations, 0, 1).mean())
 
 
+@of_arrays("first second", "0 … 1", "higher", "Hyvärinen & Morioka 2016")
 def mean_correlation(
     first: Values,
     second: Values,

@@ -11,6 +11,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, integers, matrix, mean_and_se, same_shape
 from latentbench.metrics.prediction import auroc, average_precision
 
@@ -33,6 +34,7 @@ def _graphs(predicted: Values, true: Values) -> tuple[Mask, Mask]:
     return p, t
 
 
+@of_arrays("predicted true", "edges", "lower", "Tsamardinos et al. 2006")
 def shd(predicted: Values, true: Values, *, reversal: int = 1) -> int:
     """Structural Hamming distance: pairs of nodes whose edges differ, lower is better (Tsamardinos et al. 2006).
 
@@ -54,6 +56,7 @@ class EdgeF1(NamedTuple):
     recall: float
 
 
+@of_arrays("predicted true", "0 … 1", "higher")
 def edge_f1(predicted: Values, true: Values, *, directed: bool = True) -> EdgeF1:
     """F1 of edges, higher is better; with `directed=False` of the skeletons. Two empty graphs agree: 1."""
     p, t = _graphs(predicted, true)
@@ -65,11 +68,13 @@ def edge_f1(predicted: Values, true: Values, *, directed: bool = True) -> EdgeF1
     return EdgeF1(2 * hits / (found + there), hits / found if found else 0.0, hits / there if there else 0.0)
 
 
+@of_arrays("scores true", "0 … 1", "higher")
 def edge_auroc(scores: Values, true: Values) -> MetricValue:
     """Area under the ROC curve of edge scores (D, D) against a graph, over all ordered pairs off the diagonal."""
     return auroc(*_edges(scores, true))
 
 
+@of_arrays("scores true", "0 … 1", "higher")
 def edge_average_precision(scores: Values, true: Values) -> float:
     """Average precision of edge scores (D, D) against a graph, over all ordered pairs off the diagonal."""
     return average_precision(*_edges(scores, true))
@@ -85,6 +90,7 @@ def _edges(scores: Values, true: Values) -> tuple[Floats, np.ndarray]:
 # ---- structural intervention distance
 
 
+@of_arrays("predicted true", "pairs", "lower", "Peters & Bühlmann 2015")
 def sid(predicted: Values, true: Values) -> int:
     """Structural intervention distance of two DAGs, 0 … D (D - 1), lower is better (Peters & Bühlmann 2015).
 
@@ -179,6 +185,7 @@ def _top(scores: Floats, relevance: Floats, k: int) -> Floats:
     return np.take_along_axis(relevance, order, axis=1)
 
 
+@of_arrays("scores relevance", "0 … 1", "higher", "Järvelin & Kekäläinen 2002")
 def ndcg(scores: Values, relevance: Values, *, k: int = 100) -> MetricValue:
     """Normalised discounted cumulative gain at k, 0 … 1, higher is better (Järvelin & Kekäläinen 2002; linear gain).
 
@@ -195,6 +202,7 @@ def ndcg(scores: Values, relevance: Values, *, k: int = 100) -> MetricValue:
     return MetricValue(value, se, len(s))
 
 
+@of_arrays("scores relevance", "0 … 1", "higher", "Liang et al. 2018")
 def recall_at_k(scores: Values, relevance: Values, *, k: int = 20) -> MetricValue:
     """Relevant items among the first k, over min(k, relevant items), 0 … 1, higher is better.
 
@@ -213,6 +221,7 @@ class LinkPrediction(NamedTuple):
     average_precision: float
 
 
+@of_arrays("positive_scores negative_scores", "0 … 1", "higher", "Kipf & Welling 2016")
 def link_prediction(positive_scores: Values, negative_scores: Values) -> LinkPrediction:
     """Held-out edges (P,) against sampled non-edges (M,), as Kipf & Welling 2016 evaluate graph auto-encoders."""
     scores = np.concatenate([np.ravel(positive_scores), np.ravel(negative_scores)])
@@ -227,6 +236,7 @@ class RankMetrics(NamedTuple):
     hits: float
 
 
+@of_arrays("ranks", "0 … 1", "higher", "Bordes et al. 2013")
 def rank_metrics(ranks: Values, *, k: int = 10) -> RankMetrics:
     """Mean reciprocal rank and hits@k of the true entity's rank, 1 for the best (Bordes et al. 2013). (N,) int."""
     r = integers(ranks, "ranks")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix, to_numpy, vector
 from latentbench.metrics.fidelity.frechet import FeatureMoments, frechet_distance_from_moments
 from latentbench.metrics.fidelity.inputs import check_features, squared_distances
@@ -18,6 +19,7 @@ from latentbench.metrics.fidelity.inputs import check_features, squared_distance
 Values = Any  # array, list or tensor
 
 
+@of_arrays("samples mean covariance", "per cent", "lower", "Korotin et al. 2021")
 def bw2_uvp(samples: Values, mean: Values, covariance: Values) -> float:
     """Bures-Wasserstein unexplained variance percentage, lower is better, 0 at equal first two moments.
 
@@ -34,6 +36,7 @@ def bw2_uvp(samples: Values, mean: Values, covariance: Values) -> float:
     return _uvp(frechet_distance_from_moments(moments.mean, moments.covariance, mean, target), np.trace(target))
 
 
+@of_arrays("samples means covariances", "per cent", "lower", "Gushchin et al. 2023")
 def conditional_bw2_uvp(samples: Values, means: Values, covariances: Values, variance: float) -> float:
     """Mean over conditions of the plans' BW₂²-UVP (cBW₂²-UVP of Gushchin et al. 2023), per cent, lower is better.
 
@@ -58,6 +61,7 @@ def _uvp(distance: float, variance: float) -> float:
     return float(100 * distance / variance)
 
 
+@of_arrays("mean1 cov1 mean2 cov2", "cost", "none", "Janati et al. 2020")
 def gaussian_entropic_cost(mean1: Values, cov1: Values, mean2: Values, cov2: Values, epsilon: float) -> float:
     """Entropic transport cost between two Gaussians in closed form (Janati et al. 2020, theorem 1, for c = ‖·‖²/2).
 
@@ -81,6 +85,7 @@ def gaussian_entropic_cost(mean1: Values, cov1: Values, mean2: Values, cov2: Val
     return float(0.5 * (shift @ shift + np.trace(a) + np.trace(b) + terms.sum()))
 
 
+@of_arrays("mean1 cov1 mean2 cov2", "cost", "lower", "Janati et al. 2020")
 def gaussian_sinkhorn_divergence(mean1: Values, cov1: Values, mean2: Values, cov2: Values, epsilon: float) -> float:
     """Debiased entropic cost between two Gaussians, at least 0, 0 for equal ones (Janati et al. 2020)."""
     cross = gaussian_entropic_cost(mean1, cov1, mean2, cov2, epsilon)
@@ -89,6 +94,7 @@ def gaussian_sinkhorn_divergence(mean1: Values, cov1: Values, mean2: Values, cov
     return max(cross - 0.5 * (own + other), 0.0)
 
 
+@of_arrays("real fake", "cost", "lower", "Feydy et al. 2019")
 def sinkhorn_divergence(
     real: Values, fake: Values, *, epsilon: float, steps: int = 10_000, tolerance: float = 1e-6
 ) -> float:

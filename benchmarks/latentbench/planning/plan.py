@@ -12,7 +12,8 @@ from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import safe_name
 from latentbench.core.seeds import Axis, Seeds
 from latentbench.core.yamlfile import Path_, explain, first_fault
-from latentbench.data.registry import Entry, load_entry
+from latentbench.data.registry import Entry, load_entry, target_of
+from latentbench.discovery import finding
 from latentbench.planning.fingerprint import canonical, code_hash, digest
 from latentbench.spec.claims import Tier
 from latentbench.spec.layers import merge
@@ -100,7 +101,10 @@ class RunSpec:
 
     @cached_property
     def code_hash(self) -> str:
+        steps = [s if isinstance(s, str) else next(iter(s), "") for s in self.data["preprocess"]]
+        known = finding.found("step")
         roots = {*ENGINE, _module(self.target), *(_module(m.target) for m in self.metrics)}
+        roots |= {_module(known[name].target) for name in steps if name in known}
         if self.oracle_module:
             roots.add(self.oracle_module)
         return code_hash(roots)
@@ -254,7 +258,7 @@ def _cell(
             training=settled,
             metrics=metrics,
             exact=m.exact,
-            oracle_module=_module(oracle) if oracle else None,
+            oracle_module=_module(target_of("oracle", oracle)) if oracle else None,
         )
         for seed in (seeds[:1] if m.exact else seeds)
     ]

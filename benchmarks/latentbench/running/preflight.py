@@ -63,7 +63,7 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
 
 def _measurable(loaded: LoadedSuite, run: RunSpec, support: str) -> Iterator[UserError]:
     """A density of values on a lattice can be made as high as one likes, so no likelihood is measured there."""
-    steps = {s["name"] for s in build(run.data["preprocess"]).identity["steps"]}
+    steps = {s.name for s in build(run.data["preprocess"]).steps}
     lattice = run.data["stored"].get("levels") is not None and not steps & {"dequantise", "binarise"}
     measured = [m.key for m in run.metrics if m.entry.likelihood]
     if lattice and support in ("real", "unit") and measured:

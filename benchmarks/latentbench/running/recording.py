@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from latentbench.running.experiment import Outcome
     from latentbench.running.settings import Settings
 
-#: Steps of preprocessing after which another random variable is measured; all others are bijections.
-CHANGE_THE_VARIABLE = ("binarise", "dequantise")
-
 
 def make_record(
     spec: RunSpec,
@@ -107,12 +104,11 @@ def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
     """Hash of all that decides what a metric's number means, 12 hexadecimal digits.
 
     Its implementation's version and settings, and the quantity it is measured on: the data's content and split, and
-    the steps of preprocessing that change the random variable (binarising, dequantising). Bijections do not enter:
-    their log-Jacobian is accounted for.
+    the steps of preprocessing, but for those that say that they leave it as it is (bijections, whose log-Jacobian is
+    accounted for).
     """
     from latentbench.data.preprocess import build
 
-    steps = build(spec.data["preprocess"]).identity["steps"]
     return digest(
         {
             "metric": metric.name,
@@ -122,7 +118,7 @@ def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
             "split": spec.data["split"].get("test"),
             "stored": spec.data["stored"],
             "rows": spec.data["limit"].get("test"),
-            "measure": [s for s in steps if s["name"] in CHANGE_THE_VARIABLE],
+            "measure": build(spec.data["preprocess"]).quantity,
         }
     )[:12]
 

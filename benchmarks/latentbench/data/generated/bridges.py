@@ -12,10 +12,12 @@ from functools import cached_property
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.declare import generator, oracle
 
 Made = dict[str, np.ndarray]
 
 
+@oracle("bridge")
 class EntropicPlan:
     """π(y | x) = Σ_k w_k(x) N(y; r_k + S_k x, ε S_k), w_k(x) ∝ exp((xᵀ S_k x + 2 r_kᵀ x) / (2 ε)): Korotin et al. 2024,
     proposition 3.3, with equal weights α_k. It is optimal between its own marginals by the form of its density.
@@ -116,6 +118,7 @@ class EntropicPlan:
         return mean, second - np.outer(mean, mean)
 
 
+@generator("bridge")
 def pairs(n: int, rng: np.random.Generator, dims: int, epsilon: float, **params: object) -> Made:
     """{"x": (n, 2, dims) float32}: x[:, 0] of the source and x[:, 1] of the target, drawn independently."""
     plan = EntropicPlan(dims=dims, epsilon=epsilon, **params)  # type: ignore[arg-type]

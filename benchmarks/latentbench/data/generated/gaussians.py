@@ -7,21 +7,25 @@ import math
 import numpy as np
 
 from latentbench.data.generated.oracles import Gaussian, PlanarMixture
+from latentbench.declare import generator, oracle
 
 Made = dict[str, np.ndarray]
 
 
+@oracle("correlated-gaussian")
 def correlated_oracle(dims: int, correlation: float) -> Gaussian:
     """N(0, C) with C[i, j] = correlation ** |i - j|: unit variances, neighbours correlated."""
     lag = np.abs(np.arange(dims)[:, None] - np.arange(dims))
     return Gaussian(np.zeros(dims), float(correlation) ** lag)
 
 
+@generator("correlated-gaussian")
 def correlated(n: int, rng: np.random.Generator, dims: int, correlation: float) -> Made:
     """{"x": (n, dims) float32}."""
     return {"x": correlated_oracle(dims, correlation).sample(n, rng).astype(np.float32)}
 
 
+@oracle("gaussian-mixture")
 def mixture_oracle(components: int, radius: float, long: float, short: float) -> PlanarMixture:
     """`components` Gaussians on a circle of `radius`, weights proportional to 1, 2, 3, …, each stretched along the
     circle: standard deviation `long` along it and `short` across."""
@@ -33,6 +37,7 @@ def mixture_oracle(components: int, radius: float, long: float, short: float) ->
     return PlanarMixture(weights / weights.sum(), radius * across, covariances)
 
 
+@generator("gaussian-mixture")
 def mixture(n: int, rng: np.random.Generator, components: int, radius: float, long: float, short: float) -> Made:
     """{"x": (n, 2) float32, "y": (n,) int64 component}."""
     oracle = mixture_oracle(components, radius, long, short)
@@ -42,6 +47,7 @@ def mixture(n: int, rng: np.random.Generator, components: int, radius: float, lo
     return {"x": x.astype(np.float32), "y": y.astype(np.int64)}
 
 
+@oracle("linear-gaussian")
 class LinearGaussian(Gaussian):
     """x = W z + b + noise * e, z ~ N(0, I): probabilistic PCA (Tipping & Bishop 1999), so x ~ N(b, W W' + noise² I).
 
@@ -72,6 +78,7 @@ class LinearGaussian(Gaussian):
         return x, z
 
 
+@generator("linear-gaussian")
 def linear(n: int, rng: np.random.Generator, dims: int, latent: int, noise: float, structure_seed: int) -> Made:
     """{"x": (n, dims) float32, "z": (n, latent) float32 the true codes}."""
     x, z = LinearGaussian(dims, latent, noise, structure_seed).sample_with_latents(n, rng)

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from latentbench.data.generated.oracles import Cells, PlanarMixture, along_curve
+from latentbench.declare import generator, oracle
 
 Made = dict[str, np.ndarray]
 
@@ -34,12 +35,14 @@ def _circle(k: int, radius: float) -> np.ndarray:
     return radius * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
+@generator("eight-gaussians")
 def eight_gaussians(n: int, rng: np.random.Generator, radius: float, noise: float) -> Made:
     """Eight equally weighted round Gaussians on a circle of `radius`, standard deviation `noise`."""
     centres = _circle(8, radius).astype(np.float32)
     return _noisy(centres[rng.integers(8, size=n, dtype=np.int8)], noise, rng)
 
 
+@oracle("eight-gaussians")
 def eight_gaussians_oracle(radius: float, noise: float) -> PlanarMixture:
     return PlanarMixture(np.full(8, 1 / 8), _circle(8, radius), noise**2 * np.eye(2))
 
@@ -51,12 +54,14 @@ def _moon(t: np.ndarray, second: np.ndarray | bool, scale: float) -> tuple[np.nd
     return sign * u, sign * v
 
 
+@generator("two-moons")
 def two_moons(n: int, rng: np.random.Generator, scale: float, noise: float) -> Made:
     """Two interleaved half circles with Gaussian noise; as scikit-learn's, centred and scaled."""
     t = rng.random(n, dtype=np.float32) * np.float32(np.pi)
     return _noisy(_column_stack(*_moon(t, rng.integers(2, size=n, dtype=np.int8) == 1, scale)), noise, rng)
 
 
+@oracle("two-moons")
 def two_moons_oracle(scale: float, noise: float) -> PlanarMixture:
     node, weight = np.polynomial.legendre.leggauss(32 + int(2 * math.pi * scale / noise))
     t = (node + 1) * np.pi / 2
@@ -71,6 +76,7 @@ def _corners(cells: int, side: float) -> np.ndarray:
     )
 
 
+@generator("checkerboard")
 def checkerboard(n: int, rng: np.random.Generator, cells: int, side: float) -> Made:
     """Uniform on the dark squares of a `cells` x `cells` board of squares of side `side`, centred on the origin."""
     corners = _corners(cells, side).astype(np.float32)
@@ -79,6 +85,7 @@ def checkerboard(n: int, rng: np.random.Generator, cells: int, side: float) -> M
     return {"x": x}
 
 
+@oracle("checkerboard")
 def checkerboard_oracle(cells: int, side: float) -> Cells:
     return Cells(_corners(cells, side), side)
 
@@ -90,12 +97,14 @@ def _spiral(t: np.ndarray, second: np.ndarray | bool, turns: float, radius: floa
     return r * np.cos(angle), r * np.sin(angle)
 
 
+@generator("two-spirals")
 def two_spirals(n: int, rng: np.random.Generator, turns: float, radius: float, noise: float) -> Made:
     """Two spiral arms, the place along an arm drawn as the root of a uniform, so nearly evenly in length."""
     t = np.sqrt(rng.random(n, dtype=np.float32))
     return _noisy(_column_stack(*_spiral(t, rng.integers(2, size=n, dtype=np.int8) == 1, turns, radius)), noise, rng)
 
 
+@oracle("two-spirals")
 def two_spirals_oracle(turns: float, radius: float, noise: float) -> PlanarMixture:
     node, weight = np.polynomial.legendre.leggauss(32 + int(2 * math.pi * turns * radius / noise))
     t = (node + 1) / 2
@@ -103,6 +112,7 @@ def two_spirals_oracle(turns: float, radius: float, noise: float) -> PlanarMixtu
     return along_curve(points, np.tile(weight * t, 2), noise)  # t = sqrt(u) has density 2 t
 
 
+@generator("rings")
 def rings(n: int, rng: np.random.Generator, radii: list[float], noise: float) -> Made:
     """Concentric circles, equally weighted, with Gaussian noise."""
     angle = rng.random(n, dtype=np.float32) * np.float32(2 * np.pi)
@@ -110,12 +120,14 @@ def rings(n: int, rng: np.random.Generator, radii: list[float], noise: float) ->
     return _noisy(_column_stack(r * np.cos(angle), r * np.sin(angle)), noise, rng)
 
 
+@oracle("rings")
 def rings_oracle(radii: list[float], noise: float) -> PlanarMixture:
     nodes = [32 + int(1.5 * 2 * math.pi * r / noise) for r in radii]  # periodic: 1.5 nodes a standard deviation do
     points = np.concatenate([_circle(k, r) for k, r in zip(nodes, radii)])
     return along_curve(points, np.concatenate([np.full(k, 1 / k) for k in nodes]), noise)
 
 
+@generator("pinwheel")
 def pinwheel(
     n: int, rng: np.random.Generator, arms: int, radial: float, tangential: float, rate: float, scale: float
 ) -> Made:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from latentbench.data.generated.grid import Grid, rendered_columns, stored_columns
+from latentbench.declare import generator
 
 SHAPES = ("cube", "cylinder", "sphere", "capsule")
 _FINE = 2  # rays a pixel and axis
@@ -201,11 +202,13 @@ def _box(rays: Rays, half: np.float32) -> Hit:
     return t, normal
 
 
+@generator("rooms")
 def rendered(rows: int, side: int, hues: int, scales: int, orientations: int) -> dict[str, Any]:
     """All images of the grid, made when they are asked for."""
     return rendered_columns(Rooms(side, hues, scales, orientations), rows)
 
 
+@generator("rooms-subset")
 def subset(
     rows: int, _rng: np.random.Generator, side: int, hues: int, scales: int, orientations: int, first: int
 ) -> dict[str, np.ndarray]:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from latentbench.declare import generator, oracle
+
 Made = dict[str, np.ndarray]
 
 
+@oracle("hidden-markov")
 class HiddenMarkov:
     """A chain on a ring of `states`: it stays with probability `stay`, else steps to either neighbour; in state k it
     emits a point of the plane around place k of a circle of `radius`, with standard deviation `noise`.
@@ -52,6 +55,7 @@ class HiddenMarkov:
         return total
 
 
+@generator("hidden-markov")
 def hidden_markov(
     n: int, rng: np.random.Generator, length: int, states: int, stay: float, radius: float, noise: float
 ) -> Made:
@@ -83,6 +87,7 @@ def _lorenz_slope(s: np.ndarray) -> np.ndarray:
     return np.column_stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
 
 
+@generator("lorenz")
 def lorenz(n: int, rng: np.random.Generator, length: int, dt: float, noise: float) -> Made:
     """{"x": (n, length, 3) float32 noisy, "clean": without noise}; starts lie on the attractor (10 time units in)."""
     start = np.array([0.0, 1.0, 25.0]) + rng.standard_normal((n, 3))
@@ -94,6 +99,7 @@ def lorenz(n: int, rng: np.random.Generator, length: int, dt: float, noise: floa
     }
 
 
+@generator("pendulum")
 def pendulum(n: int, rng: np.random.Generator, length: int, dt: float, damping: float, noise: float) -> Made:
     """A pendulum of unit frequency, started at up to 3/4 of a half turn with up to unit speed.
 
@@ -109,6 +115,7 @@ def pendulum(n: int, rng: np.random.Generator, length: int, dt: float, damping: 
     return {"x": (seen + noise * rng.standard_normal(seen.shape)).astype(np.float32), "state": state.astype(np.float32)}
 
 
+@generator("spikes")
 def spikes(
     n: int, rng: np.random.Generator, length: int, neurons: int, rate: float, depth: float, structure_seed: int
 ) -> Made:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from latentbench.declare import generator
+
 Made = dict[str, np.ndarray]
 
 
@@ -15,6 +17,7 @@ def _arms(points: int, turns: float, growth: float) -> np.ndarray:
     return np.stack([np.stack([r * np.cos(a) + shift, r * np.sin(a)], 1) for a, r, shift in arms])
 
 
+@generator("two-way-spirals")
 def two_way(
     n: int,
     rng: np.random.Generator,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from latentbench.data.generated.grid import Grid, rendered_columns, stored_columns
+from latentbench.declare import generator
 
 SHAPES = ("square", "ellipse", "heart")
 _FINE = 4  # samples a pixel and axis
@@ -91,11 +92,13 @@ def _inside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return c * c * c <= a * b * b * b
 
 
+@generator("sprites")
 def rendered(rows: int, side: int, scales: int, orientations: int, positions: int) -> dict[str, Any]:
     """All images of the grid, made when they are asked for."""
     return rendered_columns(Sprites(side, scales, orientations, positions), rows)
 
 
+@generator("sprites-subset")
 def subset(
     rows: int,
     _rng: np.random.Generator,

@@ -7,10 +7,12 @@ import math
 import numpy as np
 
 from latentbench.data.columns import Ragged
+from latentbench.declare import generator, oracle
 
 Made = dict[str, np.ndarray | Ragged]
 
 
+@oracle("causal-model")
 class CausalModel:
     """Additive-noise model on a random acyclic graph: x_j = f_j(parents) + noise_j * e_j, e ~ N(0, 1).
 
@@ -58,6 +60,7 @@ class CausalModel:
         return total
 
 
+@generator("causal-model")
 def causal(
     n: int,
     rng: np.random.Generator,
@@ -74,6 +77,7 @@ def causal(
     return {"x": model.sample(n, rng).astype(np.float32)}
 
 
+@generator("block-graphs")
 def block_graphs(n: int, rng: np.random.Generator, nodes: int, blocks: int, within: float, between: float) -> Made:
     """n graphs of `nodes` nodes in `blocks` communities (Holland et al. 1983): an edge within a block has probability
     `within`, one between blocks `between`.

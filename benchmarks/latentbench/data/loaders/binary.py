@@ -15,12 +15,14 @@ from latentbench.data.columns import Chunk
 from latentbench.data.loaders.common import bits, image, matlab, npy, npz, upright
 from latentbench.data.splits import partition
 from latentbench.data.unpickle import arrays
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 _SIDE = 105
 _CHUNK = 2000
 
 
+@loader("chardata")
 def load_chardata(files: Files, shuffle_seed: int) -> Iterator[Chunk]:
     """chardata.mat of Burda et al. (2016): grey 28x28 OMNIGLOT, intensities 0 .. 1, columns are images.
 
@@ -71,6 +73,7 @@ def _rows(packed: np.ndarray, index: np.ndarray, rows: np.ndarray, side: int) ->
         }
 
 
+@loader("omniglot")
 def load_omniglot(files: Files) -> Iterator[Chunk]:
     """All drawings at 105x105, in the official two sets: background and evaluation."""
     packed, index = _drawings(files)
@@ -79,6 +82,7 @@ def load_omniglot(files: Files) -> Iterator[Chunk]:
             yield Chunk(split, columns)
 
 
+@loader("omniglot28")
 def load_omniglot28(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """The drawings reduced to 28x28 grey by the mean ink of the area under each pixel, partitioned by hashed row."""
     packed, index = _drawings(files)
@@ -103,6 +107,7 @@ def shrink(bitmaps: np.ndarray, side: int) -> np.ndarray:
     return np.rint(area.astype(np.float64) * (255 / edges[1] ** 2)).astype(np.uint8)
 
 
+@loader("silhouettes")
 def load_silhouettes(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """Caltech-101 silhouettes (Marlin et al. 2010), the unsplit file, partitioned by hashed row; labels 0 .. 100."""
     path = files["caltech101_silhouettes_28.mat"]
@@ -113,6 +118,7 @@ def load_silhouettes(files: Files, sizes: Mapping[str, int], split_seed: int) ->
         yield Chunk(split, {"x": x[rows], "y": y[rows]})
 
 
+@loader("silhouettes-split")
 def load_silhouettes_split(files: Files) -> Iterator[Chunk]:
     """The official split file: {train,val,test}_data (N, 784) and _labels 1 .. 101."""
     path = files["caltech101_silhouettes_28_split1.mat"]
@@ -122,6 +128,7 @@ def load_silhouettes_split(files: Files) -> Iterator[Chunk]:
         yield Chunk(split, {"x": x, "y": content[f"{theirs}_labels"].reshape(-1).astype(np.int64) - 1})
 
 
+@loader("amat")
 def load_amat(files: Files) -> Iterator[Chunk]:
     """Static binarised MNIST (Larochelle & Murray 2011): text, one image of 784 bits a line, separated by spaces."""
     for split in ("train", "valid", "test"):
@@ -148,17 +155,20 @@ def _faces(frames: np.ndarray, sizes: Mapping[str, int], split_seed: int) -> Ite
         yield Chunk(split, {"x": np.ascontiguousarray(frames[rows]), "frame": rows})
 
 
+@loader("frey")
 def load_frey(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """Frey faces as a numpy archive: images (1965, 28, 20) uint8 in the order of the film."""
     return _faces(npz(files["freyfaces.npz"], "images")["images"], sizes, split_seed)
 
 
+@loader("frey-matlab")
 def load_frey_matlab(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """Roweis' frey_rawface.mat: ff (560, 1965) uint8, a column a frame, written row by row."""
     frames = matlab(files["frey_rawface.mat"], "ff")["ff"].T
     return _faces(frames.reshape(-1, 28, 20).astype(np.uint8), sizes, split_seed)
 
 
+@loader("frey-pickle")
 def load_frey_pickle(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """freyfaces.pkl, as the VAE papers pass it round: (1965, 560), read with the restricted unpickler.
 

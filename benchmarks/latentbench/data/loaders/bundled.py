@@ -9,8 +9,10 @@ import numpy as np
 
 from latentbench.data.columns import Chunk
 from latentbench.data.splits import partition
+from latentbench.declare import loader
 
 
+@loader("digits")
 def load_digits(_files: Mapping[str, Path], sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
     """scikit-learn's handwritten digits, x (N, 8, 8) uint8 in 0 .. 16, y (N,) int64, partitioned."""
     from sklearn.datasets import load_digits as bundled

@@ -9,8 +9,10 @@ import numpy as np
 
 from latentbench.data.columns import Chunk
 from latentbench.data.loaders.common import npy
+from latentbench.declare import loader
 
 
+@loader("days-between")
 def load_between(files: Mapping[str, Path], start: int, middle: int, end: int) -> Iterator[Chunk]:
     """CITE-seq cells (files ``…_day_<n>.npy``): train holds a cell of day `start` and one of day `end`, test a cell of
     day `start` and one of day `middle`, which belong together by chance alone (fixed seed).

@@ -17,11 +17,13 @@ from latentbench.data import archive
 from latentbench.data.columns import Chunk
 from latentbench.data.generated.grid import Grid
 from latentbench.data.loaders.common import image, tiles
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 _CHUNK = 8192
 
 
+@loader("cars3d")
 def load_cars3d(files: Files) -> Iterator[Chunk]:
     """Cars3D (Reed et al. 2015) as sheets of 64x64 tiles: a row a (car, elevation), a column an azimuth.
 
@@ -45,6 +47,7 @@ def _hdf5(path: Path) -> Any:
         raise UserError(f"truncated or damaged HDF5 file: {e}", where=path) from e
 
 
+@loader("dsprites")
 def load_dsprites(files: Files) -> Iterator[Chunk]:
     """dSprites (Matthey et al. 2017), the official HDF5 file: imgs (N, 64, 64) of 0 and 1, latents/classes (N, 6).
 
@@ -58,6 +61,7 @@ def load_dsprites(files: Files) -> Iterator[Chunk]:
             yield Chunk("train", {"x": images[rows].astype(np.uint8), "factors": classes[rows, 1:].astype(np.int64)})
 
 
+@loader("shapes3d")
 def load_shapes3d(files: Files, sizes: list[int]) -> Iterator[Chunk]:
     """3D Shapes (Burgess & Kim 2018), the official HDF5 file: images (480000, 64, 64, 3) on the full grid."""
     path = next(iter(files.values()))
@@ -77,6 +81,7 @@ def _dataset(file: Any, name: str, path: Path) -> Any:
     return file[name]
 
 
+@loader("mpi3d")
 def load_mpi3d(files: Files, sizes: list[int]) -> Iterator[Chunk]:
     """MPI3D (Gondal et al. 2019), the official numpy archive: images (N, 64, 64, 3) on the full grid."""
     import io
@@ -118,6 +123,7 @@ def read_norb(path: Path) -> np.ndarray:
     return np.frombuffer(raw, dtype, offset=start).reshape(shape)
 
 
+@loader("smallnorb")
 def load_smallnorb(files: Files) -> Iterator[Chunk]:
     """smallNORB: stereo pairs x (N, 96, 96, 2), factors (N, 5) = category 5, instance 10, elevation 9, azimuth 18,
     lighting 6 (azimuths are stored as twice their number)."""

@@ -13,6 +13,7 @@ from latentbench.core.errors import UserError
 from latentbench.data.columns import Chunk, Ragged
 from latentbench.data.loaders.common import matlab, npz, table
 from latentbench.data.unpickle import Sparse, arrays
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 
@@ -30,6 +31,7 @@ def _folds(train: np.ndarray, test: np.ndarray) -> Chunk:
     return Chunk("folds", {name: Ragged.of([np.sort(rows)], np.int32) for name, rows in parts.items()})
 
 
+@loader("planetoid")
 def load_planetoid(files: Files) -> Iterator[Chunk]:
     """Cora, Citeseer or PubMed (Sen et al. 2008) in the Planetoid split (Yang et al. 2016), as a numpy archive."""
     path = next(iter(files.values()))
@@ -45,6 +47,7 @@ def load_planetoid(files: Files) -> Iterator[Chunk]:
     yield _folds(found["train_index"], found["test_index"])
 
 
+@loader("planetoid-pickles")
 def load_planetoid_pickles(files: Files) -> Iterator[Chunk]:
     """The official files ind.<name>.{x,y,tx,ty,allx,ally,graph,test.index}, read with the restricted unpickler.
 
@@ -76,6 +79,7 @@ def _classes(one_hot: np.ndarray) -> np.ndarray:
     return np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), -1).astype(np.int64)
 
 
+@loader("blogcatalog")
 def load_blogcatalog(files: Files) -> Iterator[Chunk]:
     """BlogCatalog (Tang & Liu 2009): y (N, 39) uint8 marks the groups of a blogger."""
     content = matlab(files["blogcatalog.mat"], "network", "group")
@@ -84,6 +88,7 @@ def load_blogcatalog(files: Files) -> Iterator[Chunk]:
     yield Chunk("edges", {"edge": undirected(np.column_stack([network.row, network.col]))})
 
 
+@loader("tu")
 def load_tu(files: Files) -> Iterator[Chunk]:
     """A collection of the TU benchmark (Morris et al. 2020): edges, node labels and a class for each graph.
 

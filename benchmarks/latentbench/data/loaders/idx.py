@@ -12,6 +12,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.data.columns import Chunk
+from latentbench.declare import loader
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -34,6 +35,7 @@ def read_idx(path: Path) -> np.ndarray:
     return values.reshape(shape)
 
 
+@loader("idx")
 def load(files: Mapping[str, Path]) -> Iterator[Chunk]:
     """Splits train and test from the four files of MNIST and its kin: x (N, 28, 28) uint8, y (N,) int64."""
     for split, prefix in (("train", "train"), ("test", "t10k")):

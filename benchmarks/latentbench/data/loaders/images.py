@@ -13,6 +13,7 @@ from latentbench.data import archive
 from latentbench.data.columns import Chunk
 from latentbench.data.loaders.common import image, matlab, npy, tiles
 from latentbench.data.unpickle import arrays
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 _CHUNK = 1024
@@ -27,6 +28,7 @@ def _planes(rows: np.ndarray, side: int) -> np.ndarray:
     return rows.reshape(len(rows), 3, side, side).transpose(0, 2, 3, 1)
 
 
+@loader("cifar10")
 def load_cifar10(files: Files) -> Iterator[Chunk]:
     """The official archive of Python pickles (Krizhevsky 2009), read with the restricted unpickler."""
     path = files["cifar-10-python.tar.gz"]
@@ -42,6 +44,7 @@ def load_cifar10(files: Files) -> Iterator[Chunk]:
         yield found.pop(batch)
 
 
+@loader("cifar10-sheets")
 def load_cifar10_sheets(files: Files) -> Iterator[Chunk]:
     """Sheets of 32x32 tiles, 100 a row, in the official order, with labels as .npy."""
     labels = npy(files["train_labels.npy"]).astype(np.int64)
@@ -54,6 +57,7 @@ def load_cifar10_sheets(files: Files) -> Iterator[Chunk]:
     yield Chunk("test", {"x": tiles(image(path, path), 32, 32)[: len(labels)], "y": labels})
 
 
+@loader("svhn")
 def load_svhn(files: Files) -> Iterator[Chunk]:
     """Format 2 of SVHN (Netzer et al. 2011): MATLAB X (32, 32, 3, N), y (N, 1) where 10 stands for the digit 0."""
     for name, path in files.items():
@@ -62,6 +66,7 @@ def load_svhn(files: Files) -> Iterator[Chunk]:
         yield Chunk(name.split("_")[0], {"x": x, "y": content["y"].reshape(-1).astype(np.int64) % 10})
 
 
+@loader("celeba")
 def load_celeba(files: Files, crop: int, side: int) -> Iterator[Chunk]:
     """CelebA (Liu et al. 2015), aligned images 178x218: the central square of `crop` pixels, resized to `side`.
 
@@ -84,6 +89,7 @@ def load_celeba(files: Files, crop: int, side: int) -> Iterator[Chunk]:
         yield Chunk(splits[roles[file]], {"x": small[None], "attributes": marks[None]})
 
 
+@loader("imagenet")
 def load_imagenet(files: Files) -> Iterator[Chunk]:
     """Down-sampled ImageNet (van den Oord et al. 2016): tars of PNG images, without labels, in the archive's order."""
     for name, path in files.items():

@@ -17,6 +17,7 @@ from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk
 from latentbench.data.unpickle import Frame, Parts, arrays
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 _ARCHIVE = "data.tar.gz"
@@ -60,6 +61,7 @@ def _standardised(data: np.ndarray) -> Iterator[Chunk]:
     return _chunks(*((part - mean) / deviation for part in (train, valid, test)))
 
 
+@loader("power")
 def load_power(files: Files) -> Iterator[Chunk]:
     """Household power: shuffled, two columns dropped, uniform noise of the measuring step added to four others."""
     rng = np.random.RandomState(42)
@@ -71,11 +73,13 @@ def load_power(files: Files) -> Iterator[Chunk]:
     return _standardised(data + np.hstack([power, voltage, meters, np.zeros((n, 1))]))
 
 
+@loader("miniboone")
 def load_miniboone(files: Files) -> Iterator[Chunk]:
     """Particle identification; their file is already cleaned."""
     return _standardised(_array(_members(files, "miniboone/data.npy")["miniboone/data.npy"]))
 
 
+@loader("hepmass")
 def load_hepmass(files: Files) -> Iterator[Chunk]:
     """Signal events of the mass-1000 set, columns dropped whose least value comes more than five times."""
     import pandas as pd
@@ -93,6 +97,7 @@ def load_hepmass(files: Files) -> Iterator[Chunk]:
     return _chunks(train, valid, test[:, kept])
 
 
+@loader("gas")
 def load_gas(files: Files) -> Iterator[Chunk]:
     """Gas sensors: three columns dropped, then the first of each group correlated above 0.98; scaled by all rows.
 
@@ -112,6 +117,7 @@ def load_gas(files: Files) -> Iterator[Chunk]:
     return _chunks(train, valid, test)
 
 
+@loader("bsds300")
 def load_bsds300(files: Files) -> Iterator[Chunk]:
     """8x8 patches of natural images without their last pixel, as their HDF5 file has them."""
     import h5py  # type: ignore[import-untyped]

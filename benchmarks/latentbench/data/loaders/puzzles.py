@@ -12,8 +12,10 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk, Ragged
+from latentbench.declare import loader
 
 
+@loader("arc")
 def load_arc(files: Mapping[str, Path]) -> Iterator[Chunk]:
     """Splits training and evaluation, a row a pair: cells row by row (colours 0 .. 9), heights and widths, the number
     of its task, and whether it is a test pair. Splits <split>_tasks hold the tasks' names."""

@@ -10,10 +10,12 @@ import numpy as np
 
 from latentbench.data.columns import Chunk, Ragged
 from latentbench.data.loaders.text import END, _archived, _texts
+from latentbench.declare import loader
 
 UNKNOWN = "<unk>"
 
 
+@loader("sentences")
 def load_sentences(
     files: Mapping[str, Path], length: int, words: int, members: Mapping[str, str] | None = None
 ) -> Iterator[Chunk]:

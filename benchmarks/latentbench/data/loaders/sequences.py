@@ -13,10 +13,12 @@ from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk, Ragged
 from latentbench.data.loaders.common import bits, matlab, npy, npz
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 
 
+@loader("music")
 def load_music(files: Files) -> Iterator[Chunk]:
     """Polyphonic music (Boulanger-Lewandowski et al. 2012): a row a piece, x (frames, 88) of 0 and 1."""
     path = next(iter(files.values()))
@@ -26,6 +28,7 @@ def load_music(files: Files) -> Iterator[Chunk]:
         yield Chunk(split, {"x": Ragged.of(pieces, np.uint8, (88,))})
 
 
+@loader("mocap")
 def load_mocap(files: Files) -> Iterator[Chunk]:
     """CMU motion capture, subject 35: x (300, 50) float64 a sequence."""
     content = matlab(files["mocap35.mat"], "Xtr", "Xval", "Xtest")
@@ -33,6 +36,7 @@ def load_mocap(files: Files) -> Iterator[Chunk]:
         yield Chunk(split, {"x": np.ascontiguousarray(content[name], dtype=np.float64)})
 
 
+@loader("spoken-digits")
 def load_spoken_digits(files: Files) -> Iterator[Chunk]:
     """Free Spoken Digit Dataset: a row a recording, x (samples,) int16 at 8 kHz; recordings 0 .. 4 are the test set.
 

@@ -14,10 +14,12 @@ from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk, Ragged
 from latentbench.data.loaders.common import bits, find, npy, npz, table
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 
 
+@loader("debd")
 def load_debd(files: Files) -> Iterator[Chunk]:
     """Binary density-estimation sets (Lowd & Davis 2010; Van Haaren & Davis 2012): lines of 0 and 1 with commas."""
     for name, path in files.items():
@@ -30,6 +32,7 @@ def load_debd(files: Files) -> Iterator[Chunk]:
         yield Chunk(split, {"x": bits(digits, path).reshape(rows, -1)})
 
 
+@loader("uci")
 def load_uci(files: Files) -> Iterator[Chunk]:
     """UCI regression with the random splits of Hernández-Lobato & Adams (2015).
 
@@ -44,6 +47,7 @@ def load_uci(files: Files) -> Iterator[Chunk]:
     yield Chunk("folds", parts)
 
 
+@loader("movielens")
 def load_movielens(files: Files) -> Iterator[Chunk]:
     """MovieLens-100k (Harper & Konstan 2015): ratings, the first official fold, items and users; ids from 0."""
     for split, name in (("all", "u.data"), ("u1_train", "u1.base"), ("u1_test", "u1.test")):
@@ -80,6 +84,7 @@ def _records(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(archive.text(path))))
 
 
+@loader("sachs")
 def load_sachs(files: Files) -> Iterator[Chunk]:
     """Protein signalling (Sachs et al. 2005): measurements, variable names, and the consensus edges cause -> effect."""
     records = _records(find(files, "cyto_full_data.csv"))
@@ -90,6 +95,7 @@ def load_sachs(files: Files) -> Iterator[Chunk]:
     yield Chunk("edges", {"edge": np.array(edges, dtype=np.int32)})
 
 
+@loader("tuebingen")
 def load_tuebingen(files: Files) -> Iterator[Chunk]:
     """Cause-effect pairs (Mooij et al. 2016): a row a pair, x (samples, 2), forward 1 where the first is the cause."""
     csv.field_size_limit(1 << 24)
@@ -101,12 +107,14 @@ def load_tuebingen(files: Files) -> Iterator[Chunk]:
     yield Chunk("all", {"x": Ragged.of(rows, np.float64, (2,)), "forward": forward, "pair": number})
 
 
+@loader("cells")
 def load_cells(files: Files) -> Iterator[Chunk]:
     """CITE-seq as 50 principal components: a split a day."""
     for name, path in files.items():
         yield Chunk(f"day{name.removesuffix('.npy').rsplit('_', 1)[1]}", {"x": npy(path)})
 
 
+@loader("ett")
 def load_ett(files: Files) -> Iterator[Chunk]:
     """Electricity transformer temperature (Zhou et al. 2021): seven hourly series; time in seconds since 1970, UTC."""
     rows = [line.split(",") for line in archive.text(next(iter(files.values()))).splitlines()[1:] if line]

@@ -10,6 +10,7 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk, Ragged
+from latentbench.declare import loader
 
 Files = Mapping[str, Path]
 END = "<eos>"
@@ -22,6 +23,7 @@ def _numbered(lines: Iterable[list[str]], number: dict[str, int]) -> Ragged:
     )
 
 
+@loader("lines")
 def load_lines(files: Files, end: bool, members: Mapping[str, str] | None = None) -> Iterator[Chunk]:
     """A row a line: numbers of its words (split at blanks), closed by ``<eos>`` where `end` is set.
 
@@ -55,6 +57,7 @@ def _archived(files: Files, members: Mapping[str, str]) -> Iterator[tuple[str, s
         yield split, found[name].decode()
 
 
+@loader("characters")
 def load_characters(files: Files, alphabet: str | None = None) -> Iterator[Chunk]:
     """A row a character: x (N,) uint8, its number in the alphabet (sorted by code point where none is given)."""
     path = next(iter(files.values()))

@@ -9,8 +9,10 @@ import numpy as np
 
 from latentbench.data.columns import Chunk
 from latentbench.data.loaders.text import load_characters
+from latentbench.declare import loader
 
 
+@loader("character-windows")
 def load_character_windows(files: Mapping[str, Path], length: int) -> Iterator[Chunk]:
     """A row a window of `length` characters, side by side; characters after the last whole window are left out."""
     for chunk in load_characters(files):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, ranks_of_values
 from latentbench.metrics.codes.information import entropies, mutual_information
 from latentbench.metrics.codes.inputs import Values, check_pair
@@ -29,6 +30,7 @@ class InfoMEC:
     active: np.ndarray
 
 
+@of_arrays("codes factors", "… 1", "higher", "Hsu et al. 2023")
 def infomec(
     codes: Values,
     factors: Values,

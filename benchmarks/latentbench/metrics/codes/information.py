@@ -9,6 +9,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, compact
 from latentbench.metrics.codes.inputs import Values, check_codes, check_factors, check_pair, histogram_bins
 
@@ -73,6 +74,7 @@ def _gap(information: Floats, entropy: Floats) -> float:
     return float(np.mean((ordered[-1] - ordered[-2]) / entropy))
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Chen et al. 2018; Locatello et al. 2019")
 def mig(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | None = None) -> float:
     """Mutual information gap, 0 … 1, higher is better: disentanglement_lib's convention.
 
@@ -95,6 +97,7 @@ def mig(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | No
     return _gap(mutual_information(histogram_bins(z, bins), v), entropies(v))
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Ridgeway & Mozer 2018")
 def modularity(codes: Values, factors: Values, *, bins: int = 20, factor_bins: int | None = None) -> float:
     """Modularity of Ridgeway & Mozer 2018, averaged over codes, 0 … 1, higher is better.
 
@@ -111,6 +114,7 @@ def modularity(codes: Values, factors: Values, *, bins: int = 20, factor_bins: i
     return float(np.mean(np.where(best > 0, 1 - rest / (safe * (v.shape[1] - 1)), 0.0)))
 
 
+@of_arrays("codes", "nats", "lower", "Locatello et al. 2019")
 def mutual_information_score(codes: Values, *, bins: int = 20) -> float:
     """Mean mutual information between different codes, nats, lower is better (Locatello et al. 2019)."""
     z = check_codes(codes)
@@ -122,6 +126,7 @@ def mutual_information_score(codes: Values, *, bins: int = 20) -> float:
     return float((information.sum() - np.trace(information)) / (d * (d - 1)))
 
 
+@of_arrays("means log_variances factors", "0 … 1", "higher", "Chen et al. 2018")
 def mig_gaussian(
     means: Values,
     log_variances: Values,

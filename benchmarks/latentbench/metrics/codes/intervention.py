@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, ranks_of_values, same_rows
 from latentbench.metrics.codes.inputs import Values, check_codes, check_factors
 from latentbench.metrics.codes.sources import ArraySource, FactorSource
@@ -12,6 +13,7 @@ from latentbench.metrics.codes.sources import ArraySource, FactorSource
 CHUNK = 256  # batches drawn at once
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Kim & Mnih 2018")
 def factor_vae_score(
     codes: Values | None = None,
     factors: Values | None = None,
@@ -60,6 +62,7 @@ def majority_vote_accuracy(train: Ints, test: Ints) -> float:
     return float(test[train.argmax(axis=0), np.arange(train.shape[1])].sum() / test.sum())
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Higgins et al. 2017")
 def beta_vae_score(
     codes: Values | None = None,
     factors: Values | None = None,
@@ -107,6 +110,7 @@ def _chunks(n: int) -> list[int]:
     return [min(CHUNK, n - i) for i in range(0, n, CHUNK)]
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Suter et al. 2019")
 def irs(codes: Values, factors: Values, *, quantile: float = 0.99, bins: int = 20) -> float:
     """Interventional robustness score (Suter et al. 2019), 0 … 1, higher is better.
 

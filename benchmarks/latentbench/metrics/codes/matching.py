@@ -9,12 +9,14 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix, same_rows, vector
 from latentbench.metrics.codes.inputs import Values, check_codes
 
 Correlation = Literal["pearson", "spearman"]
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Hyvärinen & Morioka 2016")
 def mcc(codes: Values, factors: Values, *, correlation: Correlation = "pearson") -> float:
     """Mean correlation coefficient, 0 … 1, higher is better (Hyvärinen & Morioka 2016).
 
@@ -34,6 +36,7 @@ def mcc(codes: Values, factors: Values, *, correlation: Correlation = "pearson")
     return float(absolute[rows, columns].sum() / v.shape[1])
 
 
+@of_arrays("codes factors", "0 … 1", "higher", "Khemakhem et al. 2020")
 def mcc_affine(codes: Values, factors: Values) -> float:
     """Mean correlation after the best affine maps: mean canonical correlation over min(D, K), 0 … 1, higher is better.
 
@@ -67,6 +70,7 @@ def _standardised(x: Floats) -> Floats:
     return np.where(std > 1e-12, x / np.where(std > 1e-12, std, 1.0), 0.0)
 
 
+@of_arrays("codes rates?", "0 … 1", "higher", "Duan et al. 2020")
 def udr(
     codes: Sequence[Values],
     rates: Sequence[Values] | None = None,

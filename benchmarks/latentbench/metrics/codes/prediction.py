@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, matrix, same_rows
 from latentbench.metrics.codes.inputs import Split, Values, check_codes, split
 
@@ -32,6 +33,7 @@ class DCI:
     importance: Floats
 
 
+@of_arrays("codes factors codes_test? factors_test?", "0 … 1", "higher", "Eastwood & Williams 2018")
 def dci(
     codes: Values,
     factors: Values,
@@ -122,6 +124,7 @@ def _parallel(function: Callable[..., Any], tasks: list[tuple[Any, ...]], jobs: 
     return list(Parallel(n_jobs=jobs, prefer=prefer, batch_size=1)(delayed(function)(*task) for task in tasks))
 
 
+@of_arrays("codes factors codes_test? factors_test?", "0 … 1", "higher", "Kumar et al. 2018")
 def sap(
     codes: Values,
     factors: Values,

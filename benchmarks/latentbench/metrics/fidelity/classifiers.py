@@ -9,10 +9,12 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import matrix
 from latentbench.metrics.fidelity.inputs import Values, check_features
 
 
+@of_arrays("logits", "1 … classes", "higher", "Salimans et al. 2016")
 def inception_score(
     logits: Values, *, splits: int = 10, rng: np.random.Generator | np.random.RandomState | None = None
 ) -> MetricValue:
@@ -47,6 +49,7 @@ def _score(log_p: np.ndarray) -> float:
     return float(np.exp((p * (log_p - log_marginal)).sum(axis=1).mean()))
 
 
+@of_arrays("real fake", "0.5 … 1", "lower", "Lopez-Paz & Oquab 2017")
 def c2st(
     real: Values, fake: Values, *, classifier: Literal["mlp", "forest", "linear"] = "mlp", folds: int = 5, seed: int = 1
 ) -> MetricValue:

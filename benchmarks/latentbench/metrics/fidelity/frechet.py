@@ -6,6 +6,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix, vector
 from latentbench.metrics.fidelity.inputs import Values, check_features
 
@@ -105,6 +106,7 @@ def _distance(shift: Floats, traces: float, roots: float) -> float:
     return max(float(shift @ shift + traces - 2 * roots), 0.0)
 
 
+@of_arrays("real fake", "squared feature unit", "lower", "Heusel et al. 2017")
 def frechet_distance(real: Values, fake: Values) -> float:
     """Fréchet distance of Gaussians fitted to features (N, D), (M, D) (Heusel et al. 2017), lower is better, >= 0.
 
@@ -140,6 +142,7 @@ def _rows_as_factor(features: Floats) -> tuple[Floats, Floats]:
     return mean, (x - mean) / np.sqrt(len(x) - 1)
 
 
+@of_arrays("real fake", "squared feature unit", "lower", "Chong & Forsyth 2020")
 def frechet_distance_infinite(
     real: Values,
     fake: Values,

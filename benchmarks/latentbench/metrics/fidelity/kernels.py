@@ -8,10 +8,12 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix
 from latentbench.metrics.fidelity.inputs import Values, check_features, squared_distances
 
 
+@of_arrays("real fake", "squared MMD", "lower", "Bińkowski et al. 2018")
 def kid(
     real: Values,
     fake: Values,
@@ -67,6 +69,7 @@ def polynomial_mmd(x: Floats, y: Floats, *, degree: int = 3) -> float:
     return within(x) + within(y) - 2 * float(kernel(x, y).mean())
 
 
+@of_arrays("real fake", "squared MMD", "lower", "Gretton et al. 2012")
 def mmd(real: Values, fake: Values, *, bandwidth: float | None = None) -> MetricValue:
     """Unbiased squared MMD with the Gaussian kernel exp(-‖x-y‖² / (2 σ²)) (Gretton et al. 2012, eq. 3).
 
@@ -104,6 +107,7 @@ def _median_distance(points: Floats) -> float:
     return float(np.sqrt(np.median(np.concatenate(upper))))
 
 
+@of_arrays("real fake", "root feature unit", "lower", "Székely & Rizzo 2013")
 def energy_distance(real: Values, fake: Values) -> float:
     """Energy distance (2 E‖X-Y‖ - E‖X-X'‖ - E‖Y-Y'‖)^½ of the two samples (Székely & Rizzo 2013), >= 0, lower better.
 
@@ -119,6 +123,7 @@ def energy_distance(real: Values, fake: Values) -> float:
     return float(np.sqrt(max(2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y), 0.0)))
 
 
+@of_arrays("samples", "1 … N", "higher", "Friedman & Dieng 2023")
 def vendi_score(samples: Values, *, kernel: Literal["cosine", "linear"] = "cosine", order: float = 1.0) -> float:
     """Vendi score, the effective number of different samples, 1 … N (Friedman & Dieng 2023, definition 3.1).
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, matrix, same_columns
 from latentbench.metrics.fidelity.inputs import Values, check_features, squared_distances
 
@@ -28,6 +29,7 @@ class DensityCoverage:
     coverage: float
 
 
+@of_arrays("real fake", "0 … 1", "higher", "Kynkäänniemi et al. 2019")
 def precision_recall(real: Values, fake: Values, *, k: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1-2).
 
@@ -47,6 +49,7 @@ def precision_recall(real: Values, fake: Values, *, k: int = 3) -> PrecisionReca
     return PrecisionRecall(float(inside_real.mean()), float(inside_fake.mean()))
 
 
+@of_arrays("real fake", "0 …", "higher", "Naeem et al. 2020")
 def density_coverage(real: Values, fake: Values, *, k: int = 5) -> DensityCoverage:
     """Density and coverage (Naeem et al. 2020).
 
@@ -95,6 +98,7 @@ def nearest(queries: Values, points: Values, *, exclude_self: bool = False) -> t
     return np.linalg.norm(x.astype(np.float64) - y[index], axis=1), index
 
 
+@of_arrays("fake train test", "share", "none")
 def nearest_training_ratio(fake: Values, train: Values, test: Values) -> MetricValue:
     """Share of generated samples nearer to the training set than the median test sample is, 0 … 1.
 
@@ -115,6 +119,7 @@ def nearest_training_ratio(fake: Values, train: Values, test: Values) -> MetricV
     return MetricValue(share, float(np.sqrt(share * (1 - share) / len(x))), len(x), details)
 
 
+@of_arrays("fake train", "share", "higher", "Alaa et al. 2022")
 def authenticity(fake: Values, train: Values) -> MetricValue:
     """Share of generated samples that are not copies, 0 … 1, higher is better (Alaa et al. 2022).
 
@@ -127,6 +132,7 @@ def authenticity(fake: Values, train: Values) -> MetricValue:
     return MetricValue(value, float(np.sqrt(value * (1 - value) / len(x))), len(x))
 
 
+@of_arrays("fake train test", "Z score", "none", "Meehan et al. 2020")
 def copying_statistic(
     fake: Values, train: Values, test: Values, *, cells: int = 3, smallest: int = 20, seed: int = 0
 ) -> MetricValue:

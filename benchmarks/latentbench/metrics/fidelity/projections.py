@@ -6,12 +6,14 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
+from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix
 from latentbench.metrics.fidelity.inputs import Values, check_features
 
 CELLS = 8_000_000  # projected values held at once
 
 
+@of_arrays("real fake directions?", "feature unit", "lower", "Bonneel et al. 2015")
 def sliced_wasserstein(
     real: Values,
     fake: Values,
