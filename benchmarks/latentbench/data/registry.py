@@ -231,8 +231,8 @@ class Entry(_Strict):
             for name, split in self.splits.items()
         }
         if self.kind != "real":
-            made_by = ("generator", self.generate) if self.generate else ("loader", self.forms[0].loader)
-            declared["source"] = _source_of(target_of(*made_by))
+            kind: Kind = "generator" if self.generate else "loader"
+            declared["source"] = _source_of(target_of(kind, self.generate or self.forms[0].loader))
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
