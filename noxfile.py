@@ -1,4 +1,4 @@
-"""Developer tasks: `nox -s tests lint bench docs gpu`."""
+"""Developer tasks: `nox -s tests lint bench docs gpu`, and `everything` for the tests of all suites."""
 
 import nox
 
@@ -26,9 +26,16 @@ def install(session: nox.Session, *extras: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole test suite."""
+    """The harness's tests, and those of suites that changed and of a tenth of the others in turn."""
     install(session, "dev")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def everything(session: nox.Session) -> None:
+    """The tests of the harness and of all suites."""
+    install(session, "dev")
+    session.run("pytest", "--suites", "all", *session.posargs)
 
 
 @nox.session

@@ -248,3 +248,9 @@ def write_made_up(
     path = (folder or results_dir() / "runs" / spec.suite) / run_id / "record.json"
     write_record(path, record)
     return path
+
+
+def every_suite() -> list[Any]:
+    """The id of each shipped suite as a parameter of a test that belongs to it (`tests.selection`)."""
+    names = sorted(path.parent.name for path in (REPOSITORY / "suites").glob("*/suite.yaml"))
+    return [pytest.param(name, marks=pytest.mark.suite(name), id=name) for name in names]

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 
 import pytest
-
-from tests.project import REPOSITORY
 
 
 def test_a_suite_from_its_file_to_its_verdicts(project):
@@ -281,19 +278,6 @@ def test_a_second_request_on_the_way_out_ends_it_at_once_and_without_a_word(proj
             os.killpg(process.pid, signal.SIGKILL)
     assert said.startswith("interrupted: ")
     assert (process.returncode, err) == (130, "")
-
-
-def test_the_quickstart_runs_at_smoke(project, monkeypatch):
-    """The suite that the README starts with, as shipped, on data of its own."""
-    monkeypatch.setenv("LATENTBENCH_ROOT", str(REPOSITORY))
-    monkeypatch.setenv("LATENTBENCH_DATA", str(project.root / "data"))
-    shutil.copytree(REPOSITORY / "data/registry", project.root / "data/registry")
-    answer = project.run("quickstart", "--tier", "smoke", "--quiet")
-    assert answer.code == 0, answer.err
-    records = project.records("quickstart")
-    assert records
-    assert {r.status for r in records.values()} == {"finished"}
-    assert all(m.value is not None for r in records.values() for m in r.metrics)
 
 
 def test_a_worker_that_dies_costs_its_own_run_alone(project):

@@ -35,7 +35,7 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
     for name in ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, root / name)
-    (root / "benchmarks").mkdir()
+    (root / "benchmarks/latentbench").mkdir(parents=True)
     (root / "benchmarks/latentbench/code.txt").write_text("a dependency; the code itself is on the path")
     parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     parameters |= {"datasets": ["line"], "suites": ["small"], "jobs": 1}

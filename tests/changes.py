@@ -1,0 +1,87 @@
+"""Which suites differ from an earlier revision: by a file in their folder, or by the fingerprint of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+#: What planning reads, and so what of an earlier revision is needed.
+PLANNED = ("benchmarks", "suites", "data/registry")
+#: Names of the revision to compare with, beside those of the main branch.
+VARIABLE = "LATENTBENCH_BASE"
+
+
+def git(folder: Path, *args: str) -> bytes | None:
+    """What git answers; None where it refuses, or is not there."""
+    try:
+        done = subprocess.run(("git", *args), cwd=folder, capture_output=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def base_revision(folder: Path) -> str | None:
+    """The revision that `LATENTBENCH_BASE` names, else where this branch left main, else, on main, the one before.
+
+    None where there is no such history: in a shallow clone, or without git.
+    """
+    if named := os.environ.get(VARIABLE):
+        return _commit(folder, named)
+    head = _commit(folder, "HEAD")
+    for main in ("origin/HEAD", "origin/main", "main"):
+        found = git(folder, "merge-base", "HEAD", main)
+        if found and (base := found.decode().strip()) != head:
+            return base
+    return _commit(folder, "HEAD^")
+
+
+def _commit(folder: Path, name: str) -> str | None:
+    found = git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return found.decode().strip() if found else None
+
+
+def changed_suites(folder: Path, base: str) -> dict[str, str] | None:
+    """Suites that differ from `base` in the working tree, with what says so; None where that cannot be told."""
+    packed = git(folder, "archive", "--format=tar", base, "--", *PLANNED)
+    if packed is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="latentbench-base-") as scratch:
+        tree = Path(scratch, "tree")
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(tree, filter="data")
+        before, now = fingerprints(tree, Path(scratch, "before")), fingerprints(folder, Path(scratch, "now"))
+    if not before or not now:
+        return None
+    found = {name: "fingerprint" for name in now if now[name] != before.get(name)}
+    return found | {name: "files" for name in _touched(folder, base) if name in now}
+
+
+def fingerprints(tree: Path, scratch: Path) -> dict[str, bytes]:
+    """What the smoke runs of each suite depend on, as the code of `tree` says; empty where it says nothing."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("LATENTBENCH_")}
+    own = {"LATENTBENCH_ROOT": tree, "LATENTBENCH_DATA": scratch / "data", "LATENTBENCH_RESULTS": scratch / "results"}
+    environment = outside | {name: str(place) for name, place in own.items()} | {"PYTHONPATH": str(tree / "benchmarks")}
+    if not (scratch / "data").is_dir():
+        (scratch / "data").mkdir(parents=True)
+        (scratch / "data/registry").symlink_to(tree / "data/registry")  # for code that looks for it there alone
+    command = (sys.executable, "-m", "latentbench", "fingerprints", "--tier", "smoke", "--write", str(scratch / "of"))
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, check=False)
+    if done.returncode != 0:
+        return {}
+    return {path.stem: json.dumps(json.loads(path.read_bytes())).encode() for path in (scratch / "of").glob("*.json")}
+
+
+def _touched(folder: Path, base: str) -> Iterator[str]:
+    """Names of the folders under ``suites/`` in which a file differs from `base`."""
+    changed = git(folder, "diff", "--name-only", "-z", "--relative", base, "--", "suites") or b""
+    new = git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "suites") or b""
+    for name in (changed + new).decode().split("\0"):
+        if len(parts := Path(name).parts) > 2:
+            yield parts[1]

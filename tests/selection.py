@@ -1,0 +1,141 @@
+"""Which suites' tests run: of those that changed, and of a tenth of the others, whose turn has come.
+
+The harness's own tests always run. Tests that belong to a suite (those in its folder, and those that bear the mark
+``suite(id)``: its smoke tier, the contract of its models) grow with every paper, so a run of everything takes hours one
+day. `pytest` without paths takes the suites that differ from an earlier revision (`tests.changes`), at most `MOST`, and
+a tenth of the rest, another one with each revision; ten revisions see them all. Paths, `-k` or ``--suites all`` take
+what they name.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.changes import base_revision, changed_suites, git
+from tests.project import REPOSITORY
+
+#: Changed suites that are taken at most: an edit to what all share changes all.
+MOST = 40
+#: Revisions after which every suite has been taken.
+ROUND = 10
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Suites whose tests run, and why, for people to read."""
+
+    suites: list[str]
+    why: list[str]
+
+
+def slot(name: str, of: int = ROUND) -> int:
+    """When a suite's turn comes."""
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % of
+
+
+def select(known: Collection[str], changed: Mapping[str, str] | None, turn: int, since: str = "") -> Selection:
+    """Choose among the suites that there are.
+
+    Args:
+        known: their ids.
+        changed: those that changed, with what says so; None where nothing can be compared with.
+        turn: counts revisions or days.
+        since: what was compared with.
+    """
+    asked = dict.fromkeys(known, "unknown") if changed is None else dict(changed)
+    order = sorted(asked, key=lambda name: (asked[name] != "files", (slot(name) - turn) % ROUND, slot(name, 1 << 32)))
+    taken = order[:MOST]
+    rest = sorted(name for name in known if name not in asked and slot(name) == turn % ROUND)
+    many = f", the first {MOST} of them" if len(order) > MOST else ""
+    if changed is None:
+        why = [f"no earlier revision to compare with: all {len(order)} suites count as changed{many}"]
+    else:
+        why = [f"{len(order)} suites changed since {since}{many}"]
+        why += [f"  {name}: {asked[name]}" for name in taken]
+    why += [
+        f"{len(rest)} of the other {len(known) - len(asked)}, turn {turn % ROUND + 1} of {ROUND}: {', '.join(rest)}"
+    ]
+    return Selection([*taken, *rest], [*why, "`nox -s everything` takes all"])
+
+
+def here(root: Path = REPOSITORY) -> Selection:
+    """The selection for the repository as it stands."""
+    known = {path.parent.name for path in root.glob("suites/*/suite.yaml")}
+    base = base_revision(root)
+    count = git(root, "rev-list", "--count", "HEAD") if base else None
+    turn = int(count) if count else datetime.date.today().toordinal()
+    return select(known, changed_suites(root, base) if base else None, turn, (base or "")[:10])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "Suites whose own tests run: all, changed, or ids with commas. Default: changed; with paths or -k, all."
+    parser.addoption("--suites", help=text)
+
+
+def _wanted(config: pytest.Config) -> Selection | None:
+    """None where all are wanted."""
+    given = config.getoption("suites")
+    named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+    given = given or ("all" if named else "changed")
+    if given == "all":
+        return None
+    return here() if given == "changed" else Selection(given.split(","), [f"suites: {given}"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "suite(id): belongs to a suite; runs where that is selected (--suites)")
+    if hasattr(config, "workerinput"):
+        sent = json.loads(config.workerinput["suites"])
+        selection = Selection(**sent) if sent else None
+    else:
+        selection = _wanted(config)
+    config.stash[SELECTION] = selection
+
+
+SELECTION = pytest.StashKey[Selection | None]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's workers take what was selected once."""
+    selection = node.config.stash[SELECTION]
+    node.workerinput["suites"] = json.dumps(selection and asdict(selection))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    selection, reporter = session.config.stash[SELECTION], session.config.pluginmanager.get_plugin("terminalreporter")
+    if selection is not None and reporter is not None:
+        reporter.write_line("\n".join(selection.why))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A folder of a suite that is not selected is not even imported."""
+    selection, parts = config.stash[SELECTION], _below(collection_path)
+    return True if selection is not None and parts and parts[0] not in selection.suites else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    selection = config.stash[SELECTION]
+    if selection is None:
+        return
+    left = [
+        item for item in items if (mark := item.get_closest_marker("suite")) and mark.args[0] not in selection.suites
+    ]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        gone = set(left)
+        items[:] = [item for item in items if item not in gone]
+
+
+def _below(path: Path) -> tuple[str, ...]:
+    """Parts of a path below ``suites/``."""
+    suites = REPOSITORY / "suites"
+    return path.relative_to(suites).parts if path.is_relative_to(suites) else ()
