@@ -19,7 +19,7 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.running.experiment import build_model, load_data
 from latentbench.spec.loading import load_suite
 from latentbench.spec.protocol import Training
-from latentbench.training.loop import total_steps
+from latentbench.training.order import total_steps
 from torch.utils.flop_counter import FlopCounterMode
 
 #: name -> (dense operations a second, bytes a second), from the makers' data sheets.

@@ -12,7 +12,9 @@ from latentbench.core.errors import Diverged
 from latentbench.data.preprocess import build
 from latentbench.data.registry import Column
 from latentbench.spec.protocol import Training
-from latentbench.training.loop import total_steps, train, validation_loss
+from latentbench.training.loop import train
+from latentbench.training.order import total_steps
+from latentbench.training.validation import validation_loss
 from latentbench.training.source import Source
 from latentbench.training.state import Trained
 from lightning.fabric import Fabric

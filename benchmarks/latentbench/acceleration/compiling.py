@@ -102,7 +102,7 @@ def fastest(timed: Mapping[Way, Timed], steps: int) -> Choice:
 def _steps(spec: RunSpec) -> int:
     from latentbench.data.dataset import open_dataset
     from latentbench.spec.protocol import Training
-    from latentbench.training.loop import total_steps
+    from latentbench.training.order import total_steps
 
     rows = len(open_dataset(spec.data["source"]).split(spec.data["split"]["train"])["x"])
     return total_steps(Training.model_validate(spec.training), min(rows, spec.data["limit"].get("train") or rows))

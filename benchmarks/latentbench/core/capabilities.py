@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from latentbench.core.types import Elbo as Elbo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, nn
 
     from latentbench.core.types import Batch
 
@@ -27,6 +27,92 @@ class Trainable(Protocol):
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Scalars averaged over the batch; key ``loss`` is minimised, the others are logged."""
+        ...
+
+
+@runtime_checkable
+class Players(Protocol):
+    """Trained by gradient descent of several players, each of which lowers a loss of its own (GANs, minimax games)."""
+
+    def players(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Name -> what the player moves, in the order in which they move where the protocol says nothing else."""
+        ...
+
+    def player_loss(self, player: str, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+        """As `Trainable.loss`, of one player; the parameters of the others want no gradient while it moves."""
+        ...
+
+
+@runtime_checkable
+class Updates(Protocol):
+    """Has steps that are no gradient steps (EM steps, moving averages of a codebook, moves of an agent)."""
+
+    def update(self, name: str, batch: Batch, generator: Generator) -> Mapping[str, Tensor | float]:
+        """Do the update that the protocol's phases call `name`, without gradients; numbers to log."""
+        ...
+
+
+@runtime_checkable
+class Iterative(Protocol):
+    """Trained by iterations of its own on the whole training set: EM, MCMC, coordinate ascent, boosting.
+
+    All that changes lies in `state_dict` (or `OwnState`), so that a training goes on from a checkpoint.
+    """
+
+    def start(self, data: Batch, generator: Generator) -> None:
+        """Called once, before the first iteration; `data` is the whole training set, the same in every call."""
+        ...
+
+    def advance(self, data: Batch, generator: Generator) -> Mapping[str, Tensor | float]:
+        """One iteration; numbers to log, of which ``loss``, if there is one, must stay finite."""
+        ...
+
+    def done(self) -> bool:
+        """Whether further iterations would change nothing that matters."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """Made of parts that train one after the other."""
+
+    def stages(self) -> Mapping[str, Any]:
+        """Stage -> what is trained in it: a `Trainable`, `Players`, `Iterative` or `Fittable` part of this model.
+
+        A stage that takes over another model's weights names the part that has them.
+        """
+        ...
+
+
+@runtime_checkable
+class StageRows(Protocol):
+    """Makes what a later stage is trained on, where these are not the codes of an `Encoder`."""
+
+    def stage_rows(self, on: str, batch: Batch, generator: Generator) -> Tensor | Mapping[str, Tensor]:
+        """(N, ...) rows, or named parts of which ``x`` is the main one; called block by block, without gradients."""
+        ...
+
+
+@runtime_checkable
+class OwnState(Protocol):
+    """Keeps more from step to step than its `state_dict` holds: a replay buffer, generated rows, persistent chains."""
+
+    def own_state(self) -> Any:
+        """A nest of dicts, lists, tuples, numbers, strings and tensors; it goes into every checkpoint."""
+        ...
+
+    def load_own_state(self, state: Any) -> None: ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """Says itself what early stopping and the choice of weights look at, in place of its training loss."""
+
+    def validation_loss(self, batch: Batch, generator: Generator) -> Tensor:
+        """Scalar, lower is better; means over batches are weighted by rows."""
         ...
 
 
@@ -235,6 +321,13 @@ CAPABILITIES: dict[str, type] = {
     c.__name__: c
     for c in (
         Trainable,
+        Players,
+        Updates,
+        Iterative,
+        Staged,
+        StageRows,
+        OwnState,
+        Validated,
         Preparable,
         Fittable,
         ExactLikelihood,

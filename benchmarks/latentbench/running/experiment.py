@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from latentbench.core.capabilities import Fittable, Preparable, Trainable
+from latentbench.core.capabilities import Fittable, Iterative, Players, Preparable, Staged, Trainable, Updates
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.imports import load
 from latentbench.core.interrupts import deferred
@@ -21,8 +21,11 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.data.dataset import open_dataset
 from latentbench.data.preprocess import Pipeline, build
 from latentbench.evaluation.view import View, make_view
-from latentbench.spec.protocol import Training
-from latentbench.training.loop import Progress, total_steps, train
+from latentbench.planning.stages import stage_run
+from latentbench.spec.protocol import Training, TrainingStage
+from latentbench.training.in_stages import Weights, train_in_stages
+from latentbench.training.loop import Progress, train
+from latentbench.training.order import NoLength
 from latentbench.training.source import Source
 from latentbench.training.state import Checkpointer, Trained
 
@@ -45,6 +48,7 @@ class Outcome:
         seconds: wall time by phase (data, training, evaluation).
         model: the trained model, for whoever stores its weights.
         outcomes: words for what happened besides numbers, e.g. ``posterior-collapse``.
+        elsewhere: seconds of the training in which stages were trained, or waited for, that are runs of their own.
     """
 
     values: dict[str, MetricValue] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     model: Any = None
     outcomes: list[str] = field(default_factory=list)
+    elsewhere: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,16 @@ class Data:
     info: DataInfo
     entry: Any
     oracle: Any
+
+
+class SharedStages(Protocol):
+    """Where the weights of stages that are runs of their own are kept, for all runs that name them."""
+
+    def take(
+        self, stage: RunSpec, train: Callable[[Checkpointer | None], tuple[Weights, Trained]]
+    ) -> tuple[Weights, Trained, str]:
+        """The stage's weights, trained by `train` unless they are there; how they were trained; their fingerprint."""
+        ...
 
 
 class RunKeeper(Checkpointer, Protocol):
@@ -130,6 +145,7 @@ def run_experiment(
     on_phase: Callable[[str], None] = lambda _: None,
     checkpoints: RunKeeper | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
+    stages: SharedStages | None = None,
 ) -> Outcome:
     """Train (or fit) and evaluate.
 
@@ -139,6 +155,7 @@ def run_experiment(
         on_progress, on_log, on_phase: told of training's progress, each row of its curve, and what is done now.
         checkpoints: where state is kept, so that an interrupted run goes on and ends in the same bits.
         weights: evaluate these instead of training.
+        stages: where stages that are runs of their own are kept; without it they are trained here and forgotten.
 
     Raises:
         UserError: the specification cannot be met.
@@ -156,19 +173,17 @@ def run_experiment(
         clock = _lap(out.seconds, "data", clock)
 
         on_phase("training")
-        if isinstance(model, Preparable):
-            draws = generator(spec.seeds, "init", "prepare")
-            x, _ = data.pipeline.forward(data.splits["train"][:], draws)
-            model.prepare(x, draws)
+        _prepare(model, data, spec)
         if weights is not None:
             _take_weights(model, weights, spec)
         else:
-            _train(model, data, spec, training, fabric, out, on_progress, on_log, checkpoints)
+            _train(model, data, spec, training, fabric, out, on_progress, on_log, checkpoints, stages)
         out.parameters = (
             sum(p.numel() for p in model.parameters() if p.requires_grad) if hasattr(model, "parameters") else 0
         )
         clock = _lap(out.seconds, "training", clock)
-        out.seconds["training"] = max(out.trained.seconds, out.seconds["training"])  # those before an interruption, too
+        own = out.seconds["training"] - out.elsewhere
+        out.seconds["training"] = max(out.trained.seconds, own)  # those before an interruption, too
 
         on_phase("evaluation")
         _evaluate(model, data, spec, fabric.device, out, on_phase, checkpoints)
@@ -188,6 +203,13 @@ def _take_weights(model: Any, weights: Mapping[str, torch.Tensor], spec: RunSpec
         ) from None
 
 
+def _prepare(model: Any, data: Data, spec: RunSpec) -> None:
+    if isinstance(model, Preparable):
+        draws = generator(spec.seeds, "init", "prepare")
+        x, _ = data.pipeline.forward(data.splits["train"][:], draws)
+        model.prepare(x, draws)
+
+
 def _train(
     model: Any,
     data: Data,
@@ -198,32 +220,39 @@ def _train(
     on_progress: Callable[[Progress], None],
     on_log: Callable[[dict[str, float]], None],
     checkpoints: Checkpointer | None,
+    stages: SharedStages | None,
 ) -> None:
-    if isinstance(model, Trainable) and isinstance(model, torch.nn.Module):
+    module = isinstance(model, torch.nn.Module)
+    if isinstance(model, Iterative) or (module and isinstance(model, Trainable | Players | Updates | Staged)):
+        if isinstance(model, Staged) and not training.in_stages:
+            raise _unmet(spec, "the model trains in stages", "name them under `training.in_stages`")
         valid = _source(data, "valid", fabric.device) if "valid" in data.splits else None
-        if valid is None and (training.early_stopping or training.select == "best"):
-            raise UserError(
-                "early stopping and `select: best` need a validation split",
-                where=f"suite {spec.suite}, dataset {spec.dataset}",
-                fix="choose a protocol with one, or give `split: {valid: ...}`",
-            )
-        try:
-            total_steps(training, len(data.splits["train"]))
-        except ValueError as e:
-            raise UserError(str(e), where=f"suite {spec.suite}, method {spec.method}", fix="give `epochs`") from None
+        for part in training.in_stages or [training]:
+            if valid is None and (part.early_stopping or part.select == "best"):
+                raise _unmet(
+                    spec,
+                    "early stopping and `select: best` need a validation split",
+                    "choose a protocol with one, or give `split: {valid: ...}`",
+                )
         source = _source(data, "train", fabric.device)
-        with deferred():  # the loop stops between two steps, where its state is whole
-            out.trained = train(
-                model,
-                source,
-                valid,
-                training,
-                fabric,
-                spec.seeds,
-                on_progress=on_progress,
-                on_log=on_log,
-                checkpoints=checkpoints,
-            )
+
+        def take(stage: TrainingStage) -> tuple[Weights, Trained]:
+            since = time.monotonic()
+            found = _taken(stage, data, spec, fabric, on_progress, stages)
+            out.elsewhere += time.monotonic() - since
+            return found
+
+        told = {"on_progress": on_progress, "on_log": on_log, "checkpoints": checkpoints}
+        try:
+            with deferred():  # the loop stops between two steps, where its state is whole
+                if training.in_stages:
+                    out.trained = train_in_stages(
+                        model, source, valid, training, fabric, spec.seeds, take, **told
+                    )
+                else:
+                    out.trained = train(model, source, valid, training, fabric, spec.seeds, **told)
+        except NoLength as e:
+            raise _unmet(spec, str(e), "give `epochs`") from None
     elif isinstance(model, Fittable):
         noise = generator(spec.seeds, "noise")
         x, _ = data.pipeline.forward(data.splits["train"][:], noise)
@@ -233,6 +262,33 @@ def _train(
         raise UserError(
             f"model {spec.model!r} has neither `loss` nor `fit`", where=f"suite {spec.suite}", fix="add one"
         )
+
+
+def _unmet(spec: RunSpec, what: str, fix: str) -> UserError:
+    return UserError(what, where=f"suite {spec.suite}, method {spec.method}, dataset {spec.dataset}", fix=fix)
+
+
+def _taken(
+    stage: TrainingStage,
+    data: Data,
+    spec: RunSpec,
+    fabric: Fabric,
+    on_progress: Callable[[Progress], None],
+    stages: SharedStages | None,
+) -> tuple[Weights, Trained]:
+    """The weights of a stage that is a run of its own, and an account of it in which nothing counts for this run."""
+    run = stage_run(spec, stage)
+
+    def train_it(checkpoints: Checkpointer | None) -> tuple[Weights, Trained]:
+        model, out = build_model(run, data.info), Outcome()
+        _prepare(model, data, run)
+        training = Training.model_validate(run.training)
+        _train(model, data, run, training, fabric, out, on_progress, lambda _: None, checkpoints, None)
+        return {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}, out.trained
+
+    weights, trained, name = (*train_it(None), "") if stages is None else stages.take(run, train_it)
+    told = {"name": stage.name, "fingerprint": name, "steps": trained.steps, "seconds": trained.seconds}
+    return weights, Trained(curve=trained.curve, taken=[told])
 
 
 def _evaluate(

@@ -1,25 +1,31 @@
 """The training loop, on Lightning Fabric: device, precision and strategy are Fabric's; the rest is a plain loop.
 
 The whole training set lies on the device, and a batch is an index selection. Random numbers come from two streams of
-the run's seed: `order` shuffles, `noise` feeds the model and the stochastic preprocessing.
+the run's seed: `order` shuffles, `noise` feeds the model and the stochastic preprocessing. What a step does is said
+elsewhere: `latentbench.training.descent` for gradients, `latentbench.training.iterations` for algorithms of their own.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from latentbench.core.capabilities import Iterative, Trainable, Validated
 from latentbench.core.errors import Diverged
 from latentbench.core.seeds import Seeds, derive, generator
-from latentbench.spec.protocol import Training
-from latentbench.training.optim import build_optimizer, learning_rate_factor
+from latentbench.core.types import Batch
+from latentbench.spec.protocol import TrainingProtocol
+from latentbench.training.descent import Descent
+from latentbench.training.iterations import Iterations
+from latentbench.training.order import Order
 from latentbench.training.state import Average, Best, Checkpointer, Standing, Trained
+from latentbench.training.validation import validation_loss
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -32,7 +38,7 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands, for whoever shows it."""
+    """Where a training stands, for whoever shows it; `steps` is 0 where it ends when the model says so."""
 
     step: int
     steps: int
@@ -40,38 +46,43 @@ class Progress:
     samples_per_second: float
 
 
-def total_steps(spec: Training, rows: int) -> int:
-    """Optimiser steps of a protocol on `rows` training rows.
+@dataclass(frozen=True)
+class Frame:
+    """The larger training that one training is a stage of.
 
-    Raises:
-        ValueError: the protocol has no length.
+    Attributes:
+        stage: its name, for the seeds; empty where there is but one training.
+        whole: what a checkpoint holds the weights of, where that is more than the model that is trained.
+        still: parts of it that stand still, so that they are never in training mode.
     """
-    per_epoch = math.ceil(rows / spec.batch_size)
-    if spec.steps is not None:
-        return spec.steps
-    if spec.epochs is not None:
-        return spec.epochs * per_epoch
-    if spec.schedule.stages:
-        return sum(s.epochs for s in spec.schedule.stages) * per_epoch
-    raise ValueError("training has neither `epochs`, `steps` nor a schedule of stages")
+
+    stage: tuple[str, ...] = ()
+    whole: Any = None
+    still: Sequence[nn.Module] = ()
+
+
+#: One training that is no stage of another.
+ALONE = Frame()
 
 
 def train(
-    model: nn.Module,
+    model: Any,
     train_set: Source,
     valid_set: Source | None,
-    spec: Training,
+    spec: TrainingProtocol,
     fabric: Fabric,
     seed: int | Seeds,
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_log: Callable[[dict[str, float]], None] = lambda _: None,
     checkpoints: Checkpointer | None = None,
+    frame: Frame = ALONE,
 ) -> Trained:
     """Train `model` in place; at the end it holds the weights that are to be evaluated.
 
     Args:
-        model: a `Trainable` module on any device; Fabric moves it.
+        model: a module that is `Trainable` or has `Players` or `Updates`, on any device, which Fabric moves; or an
+            `Iterative`.
         train_set, valid_set: preprocessed rows on the device; early stopping and best weights need `valid_set`.
         spec: the protocol.
         fabric: launched.
@@ -79,141 +90,167 @@ def train(
         on_progress: called about five times a second.
         on_log: called with each row of the curve.
         checkpoints: where the state is kept and taken up from; an interrupted training ends in the same bits.
+        frame: the larger training that this one is a stage of.
 
     Raises:
-        Diverged: the loss is not finite.
+        Diverged: a loss is not finite.
+        UserError: the model cannot be trained by this protocol.
         KeyboardInterrupt: the process was asked to stop, and the state has been saved.
     """
     # a model's own layers may draw from torch's global generator, as dropout does
     with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, "noise", "global"))
-        return _train(model, train_set, valid_set, spec, fabric, seed, on_progress, on_log, checkpoints)
+        torch.manual_seed(derive(seed, "noise", "global", *frame.stage))
+        loop = _Loop(model, train_set, valid_set, spec, fabric, seed, checkpoints, frame)
+        return loop.run(on_progress, on_log)
 
 
-def _train(
-    model: nn.Module,
-    train_set: Source,
-    valid_set: Source | None,
-    spec: Training,
-    fabric: Fabric,
-    seed: int | Seeds,
-    on_progress: Callable[[Progress], None],
-    on_log: Callable[[dict[str, float]], None],
-    checkpoints: Checkpointer | None,
-) -> Trained:
-    per_epoch = math.ceil(len(train_set) / spec.batch_size)
-    last = total_steps(spec, len(train_set))
-    plain = build_optimizer(model.parameters(), spec.optimizer)
-    module, optimizer = fabric.setup(model, plain)
-    module.mark_forward_method("loss")
-    factor = learning_rate_factor(spec.schedule, per_epoch, last)
-    average = Average(model, spec.ema) if spec.ema is not None else None
-    best = Best(spec) if (spec.early_stopping or spec.select == "best") and valid_set is not None else None
-    noise = generator(seed, "noise", device=str(fabric.device))
-    at = Standing(model, plain, fabric, noise, average, best)
-    if checkpoints is not None and (kept := checkpoints.latest()) is not None:
-        at.load(kept)
-    if at.finished:
-        return at.out
-    out, resumed_at, spent = at.out, at.out.samples, at.out.seconds
-    log_every = max(1, last // CURVE_POINTS)
-    lr = spec.optimizer.lr
-    current: float | None = None
-    started = shown = time.monotonic()
+class _Loop:
+    """The loop over steps, and what is done between two of them."""
 
-    module.train()
-    for index in _batches(len(train_set), spec.batch_size, out.steps, last, seed, fabric.device):
-        step = out.steps
-        if (wanted := lr * factor(step)) != current:
-            current = wanted
-            for group in optimizer.param_groups:
-                group["lr"] = wanted
-        batch = train_set.batch(index, noise, step, step / last)
-        with fabric.autocast():  # Fabric itself enters it for `forward` alone
-            terms = module.loss(batch, noise)
-        loss = terms["loss"]
-        optimizer.zero_grad()
-        fabric.backward(loss)
-        if spec.gradient_clip_norm is not None:
-            fabric.clip_gradients(module, optimizer, max_norm=spec.gradient_clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        if average is not None:
-            average.update(model)
-        at.running += loss.detach()
-        out.steps, out.samples = step + 1, out.samples + len(index)
+    def __init__(
+        self,
+        model: Any,
+        train_set: Source,
+        valid_set: Source | None,
+        spec: TrainingProtocol,
+        fabric: Fabric,
+        seed: int | Seeds,
+        checkpoints: Checkpointer | None,
+        frame: Frame,
+    ) -> None:
+        self._model, self._train, self._valid, self._spec, self._seed = model, train_set, valid_set, spec, seed
+        self._device, self._checkpoints, self._frame = fabric.device, checkpoints, frame
+        iterative = isinstance(model, Iterative)
+        self._order = Order.of(spec, len(train_set), iterative=iterative)
+        context = ("stage", *frame.stage) if frame.stage else ()
+        self._noise = generator(seed, "noise", *context, device=str(fabric.device))
+        self._steps: Descent | Iterations
+        if iterative:
+            fixed = generator(seed, "noise", "data", *frame.stage, device=str(fabric.device))
+            self._steps = Iterations(model, train_set.whole(fixed), self._noise, fabric)
+        else:
+            self._steps = Descent(model, spec, self._order, fabric, self._noise)
+        average = Average(model, spec.ema) if spec.ema is not None and not iterative else None
+        wanted = (spec.early_stopping or spec.select == "best") and valid_set is not None
+        best = Best(spec) if wanted and isinstance(model, Trainable | Validated) else None
+        running = None if self._steps.names == ("",) else torch.zeros(len(self._steps.names), device=fabric.device)
+        whole = model if frame.whole is None else frame.whole
+        self._at = Standing(whole, self._steps.optimizers, fabric, self._noise, average, best, running)
+        if checkpoints is not None and (kept := checkpoints.latest()) is not None:
+            self._at.load(kept)
+        else:
+            self._steps.begin()
 
-        end_of_epoch = out.steps % per_epoch == 0
-        now = time.monotonic()
-        out.seconds = spent + now - started
-        if out.steps % log_every == 0 or out.steps == last:
-            at.loss = float(at.running) / (out.steps - at.logged_at)
-            if not math.isfinite(at.loss):
-                raise Diverged(f"the loss is {at.loss} at step {out.steps} of {last}")
-            row = {"step": float(out.steps), "epoch": out.steps / per_epoch, "seconds": out.seconds}
-            row |= {k: float(v.detach()) for k, v in terms.items()} | {"loss": at.loss, "lr": wanted}
-            at.running.zero_()
-            at.logged_at = out.steps
-            out.curve.append(row)
-            on_log(row)
-        if now - shown > 0.2:
-            shown = now
-            on_progress(Progress(out.steps, last, at.loss, (out.samples - resumed_at) / (now - started)))
-        if (
-            best is not None
-            and valid_set is not None
-            and ((end_of_epoch and (out.steps // per_epoch) % spec.validate_every == 0) or out.steps == last)
-        ):
-            weights = average.model if average is not None else model
-            valid_loss = validation_loss(weights, valid_set, spec.batch_size, seed)
-            row = {"step": float(out.steps), "epoch": out.steps / per_epoch, "valid_loss": valid_loss}
-            out.curve.append(row)
-            on_log(row)
-            module.train()
-            if best.stop(valid_loss, out.steps, weights):
-                out.stopped_early = out.steps < last
-                break
-        if checkpoints is not None and out.steps < last and checkpoints.due():
-            checkpoints.save(out.steps, at.state())
-            if checkpoints.stopping:
-                raise KeyboardInterrupt
+    def run(self, on_progress: Callable[[Progress], None], on_log: Callable[[dict[str, float]], None]) -> Trained:
+        at, out, last, checkpoints = self._at, self._at.out, self._order.last, self._checkpoints
+        if at.finished:
+            return out
+        resumed_at, spent, started = out.samples, out.seconds, time.monotonic()
+        shown = started
+        indices = self._order.batches(out.steps, self._seed, self._device, self._frame.stage)
 
-    out.epochs = out.steps / per_epoch
-    out.seconds = spent + time.monotonic() - started
-    if average is not None:
-        model.load_state_dict(average.model.state_dict())
-    if best is not None and spec.select == "best" and best.weights is not None:
-        model.load_state_dict(best.weights)
-        out.best_step = best.step
-    at.finished = True
-    if checkpoints is not None and checkpoints.due(final=True):
-        checkpoints.save(out.steps, at.state())
-    on_progress(Progress(out.steps, last, at.loss, out.samples / max(out.seconds, 1e-9)))
-    return out
+        def draw() -> Batch:
+            index = next(indices)
+            out.samples += len(index)
+            return self._train.batch(index, self._noise, out.steps, out.steps / last if last else 0.0)
 
+        self._training_mode()
+        ended = out.steps == last or self._steps.done()
+        while not ended:
+            terms, losses = self._steps.step(out.steps, draw)
+            if at.average is not None:
+                at.average.update(self._model)
+            if losses is not None:
+                at.running += losses
+            out.steps += 1
+            if isinstance(self._steps, Iterations):
+                out.samples += self._order.rows
+            ended = out.steps == last or self._steps.done()
+            now = time.monotonic()
+            out.seconds = spent + now - started
+            if ended or self._to_log():
+                on_log(self._row(terms, logged=losses is not None))
+            if now - shown > 0.2:
+                shown = now
+                rate = (out.samples - resumed_at) / (now - started)
+                on_progress(Progress(out.steps, last or 0, at.loss, rate))
+            if self._to_validate(ended=ended):
+                row, stop = self._validate()
+                on_log(row)
+                if stop:
+                    out.stopped_early = not ended
+                    break
+            if checkpoints is not None and not ended and checkpoints.due():
+                checkpoints.save(out.steps, at.state())
+                if checkpoints.stopping:
+                    raise KeyboardInterrupt
 
-@torch.no_grad()
-def validation_loss(model: nn.Module, valid_set: Source, batch_size: int, seed: int | Seeds) -> float:
-    """Mean loss over the validation rows, with the same noise each time it is asked."""
-    model.eval()
-    device = next(model.parameters()).device
-    noise = generator(seed, "evaluation", "validation", device=str(device))
-    total, rows = 0.0, len(valid_set)
-    size = max(batch_size, 256)
-    for start in range(0, rows, size):
-        index = torch.arange(start, min(start + size, rows), device=device)
-        batch = valid_set.batch(index, noise, 0, 1.0)
-        total += float(model.loss(batch, noise)["loss"]) * len(index)  # type: ignore[operator]
-    return total / rows
+        out.seconds = spent + time.monotonic() - started
+        self._finish()
+        on_progress(Progress(out.steps, last or out.steps, at.loss, out.samples / max(out.seconds, 1e-9)))
+        return out
 
+    def _training_mode(self) -> None:
+        if isinstance(self._model, nn.Module):
+            self._model.train()
+        for part in self._frame.still:
+            part.eval()
 
-def _batches(rows: int, size: int, done: int, steps: int, seed: int | Seeds, device: torch.device) -> Iterator[Tensor]:
-    """Index batches of fresh permutations, from step `done` to `steps`; an epoch's order depends on seed and epoch."""
-    per_epoch = math.ceil(rows / size)
-    while done < steps:
-        epoch, first = divmod(done, per_epoch)
-        order = torch.randperm(rows, generator=generator(seed, "order", epoch)).to(device)
-        for start in range(first * size, rows, size):
-            if done == steps:
-                return
-            yield order[start : start + size]
-            done += 1
+    def _to_log(self) -> bool:
+        step, last = self._at.out.steps, self._order.last
+        # of a training without a known end: each step, then every second, fourth, ... as it grows
+        every = 2 ** max(0, step.bit_length() - 8) if last is None else max(1, last // CURVE_POINTS)
+        return step % every == 0
+
+    def _begin_row(self) -> dict[str, float]:
+        steps = self._at.out.steps
+        return {"step": float(steps), "epoch": self._order.epochs(steps)}
+
+    def _row(self, terms: Mapping[str, Tensor | float], *, logged: bool) -> dict[str, float]:
+        """A row of the curve: the last step's terms, and the mean losses since the row before."""
+        at, names = self._at, self._steps.names
+        row = self._begin_row() | {"seconds": at.out.seconds}
+        row |= {k: float(v.detach()) if isinstance(v, Tensor) else float(v) for k, v in terms.items()}
+        if logged:
+            sums = at.running.reshape(-1).tolist()
+            means = {n: total / (at.out.steps - at.logged_at) for n, total in zip(names, sums, strict=True)}
+            for name, mean in means.items():
+                if not math.isfinite(mean):
+                    whose = f" of {name}" if name else ""
+                    raise Diverged(f"the loss{whose} is {mean} at step {at.out.steps} of {self._order.last or 'many'}")
+            at.loss = means.get("")
+            row |= {f"{name}.loss" if name else "loss": mean for name, mean in means.items()}
+        row |= self._steps.rates()
+        at.running.zero_()
+        at.logged_at = at.out.steps
+        at.out.curve.append(row)
+        return row
+
+    def _to_validate(self, *, ended: bool) -> bool:
+        steps, order = self._at.out.steps, self._order
+        due = order.ends_epoch(steps) and order.epochs_done(steps) % self._spec.validate_every == 0
+        return self._at.best is not None and (due or ended)
+
+    def _validate(self) -> tuple[dict[str, float], bool]:
+        """A row of the curve, and whether to stop here."""
+        at = self._at
+        assert at.best is not None
+        assert self._valid is not None
+        weights = at.average.model if at.average is not None else self._model
+        loss = validation_loss(weights, self._valid, self._spec.batch_size, self._seed, self._frame.stage)
+        row = self._begin_row() | {"valid_loss": loss}
+        at.out.curve.append(row)
+        self._training_mode()
+        return row, at.best.stop(loss, at.out.steps, weights)
+
+    def _finish(self) -> None:
+        at, out = self._at, self._at.out
+        out.epochs = self._order.epochs(out.steps)
+        if at.average is not None:
+            self._model.load_state_dict(at.average.model.state_dict())
+        if at.best is not None and self._spec.select == "best" and at.best.weights is not None:
+            self._model.load_state_dict(at.best.weights)
+            out.best_step = at.best.step
+        at.finished = True
+        if self._checkpoints is not None and self._checkpoints.due(final=True):
+            self._checkpoints.save(out.steps, at.state())

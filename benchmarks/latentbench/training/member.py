@@ -13,8 +13,9 @@ from torch import nn
 from latentbench.core.errors import Diverged
 from latentbench.core.seeds import Seeds, derive, generator
 from latentbench.spec.protocol import Training
-from latentbench.training.loop import Progress, _batches, total_steps
+from latentbench.training.loop import Progress
 from latentbench.training.optim import build_optimizer
+from latentbench.training.order import Order
 from latentbench.training.state import Average, Best, Checkpointer, Standing
 
 if TYPE_CHECKING:
@@ -57,14 +58,13 @@ class Place:
         best = Best(spec) if (spec.early_stopping or spec.select == "best") and valid_set is not None else None
         average = Average(self.model, spec.ema) if spec.ema is not None else None
         self.noise = generator(self.seed, "noise", device=str(fabric.device))
-        self.standing = Standing(self.model, self.optimizer, fabric, self.noise, average, best)
+        self.standing = Standing(self.model, [self.optimizer], fabric, self.noise, average, best)
         if member.kept is not None:
             self.standing.load(member.kept)
-        self.last = total_steps(spec, len(train_set))
+        self.order = Order.of(spec, len(train_set))
+        self.last = self.order.last or 0
         self.resumed_at = self.standing.out.samples
-        self.orders = _batches(
-            len(train_set), spec.batch_size, self.standing.out.steps, self.last, self.seed, fabric.device
-        )
+        self.orders = self.order.batches(self.standing.out.steps, self.seed, fabric.device)
         self.diverged: Diverged | None = None
 
     @contextmanager

@@ -31,7 +31,7 @@ def build_optimizer(params: Iterable[torch.nn.Parameter], spec: Optimizer) -> to
         UserError: a setting that this optimiser does not have.
     """
     params = list(params)
-    given = spec.model_dump(exclude={"name"}, exclude_none=True)
+    given = spec.model_dump(exclude={"name", "schedule", "gradient_clip_norm"}, exclude_none=True)
     fused = spec.name in _FUSED and all(p.is_floating_point() for p in params)
     if spec.name == "adagrad" and any(p.device.type != "cpu" for p in params):
         fused = False  # torch has no fused Adagrad off the CPU

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Generator, Tensor
 
 from latentbench.core.types import Batch
 
 if TYPE_CHECKING:
-    import torch
-
     from latentbench.data.preprocess import Pipeline
 
 #: Deterministic preprocessing of the whole split is done once if the result takes no more than this.
@@ -48,6 +47,13 @@ class Source:
             self._rows = pipeline.values(self._rows)
             self._pipeline = None
 
+    @classmethod
+    def ready(cls, x: Tensor, columns: Mapping[str, Tensor]) -> Source:
+        """Rows (N, ...) that need no preprocessing, with further columns of N rows, where they lie."""
+        made = cls.__new__(cls)
+        made._augment, made._rows, made._columns, made._pipeline = False, x, dict(columns), None
+        return made
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -57,3 +63,7 @@ class Source:
         x = rows if self._pipeline is None else self._pipeline.values(rows, noise, train=self._augment)
         columns = {k: v.index_select(0, index) for k, v in self._columns.items()}
         return Batch(x, len(self), step, progress, columns)
+
+    def whole(self, noise: Generator) -> Batch:
+        """All rows, in their own order."""
+        return self.batch(torch.arange(len(self), device=self._rows.device), noise, 0, 0.0)

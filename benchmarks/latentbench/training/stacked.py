@@ -19,12 +19,13 @@ from torch import Generator, Tensor, nn
 from latentbench.core.errors import Diverged
 from latentbench.core.types import Batch
 from latentbench.training.draws_by_member import CannotStack, MemberNoise, by_rows
-from latentbench.training.loop import CURVE_POINTS, Progress, validation_loss
+from latentbench.training.loop import CURVE_POINTS, Progress
 from latentbench.training.member import Member, Place
 from latentbench.training.optim import learning_rate_factor
 from latentbench.training.stack import Stack
 from latentbench.training.stacked_optim import StackedOptimizer
 from latentbench.training.state import Trained
+from latentbench.training.validation import validation_loss
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -71,7 +72,7 @@ class _Trainings:
     ) -> None:
         self._places, self._train, self._valid, self._fabric, self._draws = places, train_set, valid_set, fabric, draws
         spec = places[0].spec
-        self._per_epoch = math.ceil(len(train_set) / spec.batch_size)
+        self._per_epoch = places[0].order.per_epoch
         self._factor = learning_rate_factor(spec.schedule, self._per_epoch, places[0].last)
         self._began = self._ticked = self._shown = time.monotonic()
         self._checked: set[tuple[int, ...]] = set()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
+from latentbench.core.capabilities import OwnState
 from latentbench.core.errors import Diverged
-from latentbench.spec.protocol import Training
+from latentbench.spec.protocol import TrainingProtocol
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -22,7 +24,8 @@ class Trained:
     """What a training leaves behind, besides the weights.
 
     `curve` has one row a logged step: step, epoch, seconds, loss and the model's other terms (means over the batch),
-    and ``valid_loss`` where validation ran. `seconds` adds up over interruptions.
+    and ``valid_loss`` where validation ran. `seconds` adds up over interruptions. `taken` has one entry for each stage
+    whose weights were trained elsewhere: its name, fingerprint, steps and seconds, which count nowhere else.
     """
 
     steps: int = 0
@@ -32,6 +35,7 @@ class Trained:
     best_step: int | None = None
     stopped_early: bool = False
     curve: list[dict[str, float]] = field(default_factory=list)
+    taken: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Checkpointer(Protocol):
@@ -80,7 +84,7 @@ class Average:
 class Best:
     """Remembers the best weights and says when to stop."""
 
-    def __init__(self, spec: Training) -> None:
+    def __init__(self, spec: TrainingProtocol) -> None:
         self._keep = spec.select == "best"
         self._patience = spec.early_stopping.patience if spec.early_stopping else None
         self._delta = spec.early_stopping.min_delta if spec.early_stopping else 0.0
@@ -122,26 +126,27 @@ class Standing:
     Attributes:
         average, best: the moving average of the weights and the best ones, where the protocol has them.
         out: counts and curve.
-        running: sum of the losses since step `logged_at`.
-        loss: their mean when it was last logged.
+        running: sums of the losses since step `logged_at`: a scalar, or one of each player.
+        loss: mean of the only loss when it was last logged.
         finished: the model holds the weights that are to be evaluated.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        model: Any,
+        optimizers: Sequence[torch.optim.Optimizer],
         fabric: Fabric,
         noise: Generator,
         average: Average | None,
         best: Best | None,
+        running: Tensor | None = None,
     ) -> None:
-        self._model, self._optimizer, self._noise = model, optimizer, noise
+        self._model, self._optimizers, self._noise = model, optimizers, noise
         self.average, self.best = average, best
         self._precision: Any = fabric.strategy.precision
         self._device = fabric.device
         self.out = Trained()
-        self.running: Tensor = torch.zeros((), device=fabric.device)
+        self.running = torch.zeros((), device=fabric.device) if running is None else running
         self.logged_at = 0
         self.loss: float | None = None
         self.finished = False
@@ -156,7 +161,8 @@ class Standing:
             "loss": self.loss,
             "finished": self.finished,
             "model": dict(self._model.state_dict()),
-            "optimizer": self._optimizer.state_dict(),
+            "own": self._model.own_state() if isinstance(self._model, OwnState) else None,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "precision": self._precision.state_dict(),
             "noise": self._noise.get_state(),
             "global": {"cpu": torch.get_rng_state(), "cuda": cuda},
@@ -170,7 +176,10 @@ class Standing:
         self.running = state["running"].to(self._device)
         self.logged_at, self.loss, self.finished = state["logged_at"], state["loss"], state["finished"]
         self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        if isinstance(self._model, OwnState):
+            self._model.load_own_state(state["own"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self._precision.load_state_dict(state["precision"])
         self._noise.set_state(state["noise"])
         torch.set_rng_state(state["global"]["cpu"])
