@@ -14,9 +14,9 @@ from latentbench.data.registry import Column
 from latentbench.spec.protocol import Training
 from latentbench.training.loop import train
 from latentbench.training.order import total_steps
-from latentbench.training.validation import validation_loss
 from latentbench.training.source import Source
 from latentbench.training.state import Trained
+from latentbench.training.validation import validation_loss
 from lightning.fabric import Fabric
 from torch import nn
 

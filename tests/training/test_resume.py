@@ -85,7 +85,10 @@ class Task:
         model = self._model()
         torch.manual_seed(init + 99)  # what the global generator holds outside must not matter
         valid = self._valid() if self._valid else None
-        return model, train(model, self._data(), valid, self.spec, fabric, 4, checkpoints=checkpoints)
+        return model, self.train(model, self._data(), valid, fabric, checkpoints)
+
+    def train(self, model: Any, data: Source, valid: Source | None, fabric: Fabric, checkpoints: Any) -> Trained:
+        return train(model, data, valid, self.spec, fabric, 4, checkpoints=checkpoints)
 
     @cached_property
     def alone(self) -> tuple[nn.Module, Trained]:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentbench.acceleration.alone import why_alone
 from latentbench.acceleration.processes import without_interrupts
 from latentbench.core.interrupts import check
 from latentbench.core.paths import data_dir
@@ -25,7 +26,6 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.record import write_atomically
 from latentbench.running.conductor import arrange
 from latentbench.running.settings import Settings
-from latentbench.spec.registry import find_model
 
 if TYPE_CHECKING:
     from latentbench.training.compiled import Way
@@ -79,7 +79,7 @@ def choose(spec: RunSpec, settings: Settings, began: Way | None = None) -> Choic
         KeyboardInterrupt: the process was asked to stop.
     """
     asked = settings.compile != "off" or began is not None
-    if not asked or settings.devices > 1 or "Trainable" not in find_model(spec.model).can:
+    if not asked or settings.devices > 1 or why_alone(spec) is not None:
         return Choice()
     if began is not None:
         return Choice("inductor" if began == "graphs" and settings.device == "cpu" else began)

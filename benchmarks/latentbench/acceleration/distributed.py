@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentbench.acceleration.alone import why_alone
 from latentbench.acceleration.helpers import Helper, first_lost
 from latentbench.core.interrupts import check, stopping
 from latentbench.core.types import MetricValue
@@ -46,10 +47,9 @@ def devices_for(spec: RunSpec, settings: Settings) -> int:
 
 def why_on_one(spec: RunSpec) -> str | None:
     """Why a run stays on one device, if it does."""
-    entry = find_model(spec.model)
-    if "Trainable" not in entry.can:
-        return "it is fitted, not trained by gradients"
-    if entry.whole_batch:
+    if (why := why_alone(spec)) is not None:
+        return why
+    if find_model(spec.model).whole_batch:
         return "its loss takes something from the batch as a whole"
     if _normalises_batches({**_defaults(spec), **spec.params}):
         return "it normalises batches"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from latentbench.acceleration.alone import why_alone
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
 from latentbench.spec.registry import find_model
@@ -58,7 +59,7 @@ def _by_draws(group: Sequence[RunSpec]) -> Iterator[list[RunSpec]]:
 def _kind(spec: RunSpec, draws: bool) -> str | None:
     """What the runs of a stack have in common; None where a run is for no stack."""
     entry = find_model(spec.model)
-    if "Trainable" not in entry.can or entry.can & {"Preparable", "Fittable"} or spec.exact:
+    if why_alone(spec) is not None or entry.can & {"Preparable", "Fittable"} or spec.exact:
         return None
     if spec.training["precision"] == "16-mixed":  # one factor scales all losses
         return None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from latentbench.acceleration.alone import why_alone
 from latentbench.acceleration.conductor import Accelerated
 from latentbench.acceleration.stackable import MOST_STACKED, draws_of, split_evenly, stackable
 from latentbench.core.console import note
@@ -84,6 +85,9 @@ def run_stacks(
         done.add(id(spec))
         on_done(spec, record, cached)
 
+    for spec in runs if most > 1 else ():
+        if (why := why_alone(spec)) is not None and "Fittable" not in find_model(spec.model).can:
+            once(f"{spec.suite} {spec.method}: runs are not stacked: {why}")
     for group in stackable(runs, most, draws=draws):
         check()
         perform_stack(group, settings, report, finished, once, observe)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,10 +15,11 @@ from latentbench.core.yamlfile import Path_, explain, first_fault
 from latentbench.data.registry import Entry, load_entry, target_of
 from latentbench.discovery import finding
 from latentbench.planning.fingerprint import canonical, code_hash, digest
+from latentbench.planning.settled_stages import changed_stages, settled_stages
 from latentbench.spec.claims import Tier
 from latentbench.spec.layers import merge
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.protocol import Training
+from latentbench.spec.protocol import Training, TrainingProtocol, TrainingStage
 from latentbench.spec.registry import MetricEntry, find_metric, find_model
 from latentbench.spec.suite import Limit, Override, Suite, TierSpec
 
@@ -105,6 +106,8 @@ class RunSpec:
         known = finding.found("step")
         roots = {*ENGINE, _module(self.target), *(_module(m.target) for m in self.metrics)}
         roots |= {_module(known[name].target) for name in steps if name in known}
+        taken = [stage["model"] for stage in self.training.get("in_stages", ()) if stage["model"] is not None]
+        roots |= {_module(find_model(name).target) for name in taken}
         if self.oracle_module:
             roots.add(self.oracle_module)
         return code_hash(roots)
@@ -112,6 +115,31 @@ class RunSpec:
     def fingerprint(self, data_hash: str) -> str:
         """The run's identity, once the content hash of its dataset is known."""
         return digest([self.spec_hash, data_hash, self.code_hash])
+
+    def of_stage(self, stage: TrainingStage) -> RunSpec:
+        """The run that a stage with a `model` of its own is: it measures nothing, and knows nothing of what follows it.
+
+        Its fingerprint is made of the stage's model, parameters, training and seed, of code, and of this run's data but
+        for the test split: whatever else runs differ in, they share it.
+        """
+        assert stage.model is not None
+        protocol = stage.model_dump(mode="json", include=set(TrainingProtocol.model_fields))
+        around = {key: self.training[key] for key in ("precision", "tf32", "deterministic")}
+        seen = {key: {k: v for k, v in self.data[key].items() if k != "test"} for key in ("split", "limit")}
+        return replace(
+            self,
+            method=f"{self.method}/{stage.name}",
+            seed=self.seed if stage.seed is None else stage.seed,
+            axes=self.axes if stage.seed is None else {},
+            model=stage.model,
+            target=find_model(stage.model).target,
+            params=dict(stage.params),
+            data={**self.data, **seen},
+            training=Training.model_validate({**protocol, **around}).model_dump(mode="json"),
+            metrics=(),
+            exact=False,
+            oracle_module=None,
+        )
 
     @cached_property
     def cell(self) -> str:
@@ -201,18 +229,11 @@ def _select(table: Iterable[str], patterns: Iterable[str], what: str, loaded: Lo
     return found
 
 
-def _cell(
-    loaded: LoadedSuite,
-    tier: Tier,
-    spec: TierSpec,
-    method: str,
-    dataset: str,
-    oracle: str | None,
-    seeds: Sequence[int],
-) -> list[RunSpec]:
-    """The runs of one method on one dataset: everything but the seed is settled once."""
+def _layered(
+    loaded: LoadedSuite, spec: TierSpec, method: str, dataset: str
+) -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str, Any], dict[str, dict[str, Any]]]:
+    """A method's params, changes to training, preprocessing, limits and settings of metrics on a dataset at a tier."""
     suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
-    model = find_model(m.model)
     params, training, preprocess = dict(m.params), merge({}, m.training), d.preprocess
     limit: dict[str, Any] = {}
     metric_settings: dict[str, dict[str, Any]] = {}
@@ -229,7 +250,56 @@ def _cell(
         limit = merge(limit, (layer.limit or Limit()).model_dump(exclude_none=True))
         for key, settings in layer.metrics.items():
             metric_settings[key] = merge(metric_settings.get(key, {}), settings)
-    settled = settle_training(loaded, training, method, tier)
+    return params, training, preprocess, limit, metric_settings
+
+
+def _as_stage(
+    loaded: LoadedSuite, tier: Tier, spec: TierSpec, method: str, dataset: str, same: list[Any]
+) -> dict[str, Any]:
+    """What a stage takes over that names `method`, whose preprocessing and limits must be the `same`.
+
+    Raises:
+        UserError: it cannot be a stage.
+    """
+    methods = loaded.suite.methods
+    if method not in methods:
+        raise UserError(f"no method {method!r} in this suite", fix=did_you_mean(method, methods))
+    params, training, preprocess, limit, _ = _layered(loaded, spec, method, dataset)
+    if [preprocess, limit.get("train"), limit.get("valid")] != same:
+        raise UserError(f"method {method!r} sees other rows, so it is no stage here", fix="give both the same ones")
+
+    def too_deep(name: str) -> dict[str, Any]:
+        raise UserError(f"method {method!r} has stages of its own ({name!r})", fix="name the models of its stages")
+
+    settled = settle_training(loaded, training, method, tier, too_deep)
+    if settled["in_stages"]:
+        too_deep(settled["in_stages"][0]["name"])
+    return {"model": methods[method].model, "params": params, "training": settled}
+
+
+def _cell(
+    loaded: LoadedSuite,
+    tier: Tier,
+    spec: TierSpec,
+    method: str,
+    dataset: str,
+    oracle: str | None,
+    seeds: Sequence[int],
+) -> list[RunSpec]:
+    """The runs of one method on one dataset: everything but the seed is settled once."""
+    suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
+    model = find_model(m.model)
+    params, training, preprocess, limit, metric_settings = _layered(loaded, spec, method, dataset)
+
+    def find(name: str) -> dict[str, Any]:
+        return _as_stage(loaded, tier, spec, name, dataset, [preprocess, limit.get("train"), limit.get("valid")])
+
+    try:
+        settled = settle_training(loaded, training, method, tier, find)
+    except UserError as e:
+        if e.where:
+            raise
+        raise loaded.file.error(e.what, ("methods", method, "training", "in_stages"), e.fix) from None
     entry = load_entry(d.source or dataset)
     data = {
         "source": d.source or dataset,
@@ -276,11 +346,17 @@ def _metric(suite: Suite, key: str, changes: dict[str, Any]) -> MetricSpec:
     return MetricSpec(key, suite.metric_name(key), entry.version, entry.target, settings)
 
 
-def settle_training(loaded: LoadedSuite, changes: dict[str, Any], method: str, tier: Tier) -> dict[str, Any]:
-    """The suite's protocol with a method's and a tier's changes, checked as a whole."""
+def settle_training(
+    loaded: LoadedSuite, changes: dict[str, Any], method: str, tier: Tier, find: Callable[[str], dict[str, Any]]
+) -> dict[str, Any]:
+    """The suite's protocol with a method's and a tier's changes, checked as a whole.
+
+    Args:
+        find: gives the settled model, params and training of a method that a stage names.
+    """
     from pydantic import ValidationError
 
-    merged = lay(loaded.suite.training.model_dump(exclude_unset=True), changes)
+    merged = settled_stages(lay(loaded.suite.training.model_dump(exclude_unset=True), changes), lay, find)
     try:
         return Training.model_validate(merged).model_dump(mode="json")
     except ValidationError as e:
@@ -306,8 +382,11 @@ def _layers(loaded: LoadedSuite, method: str, tier: Tier) -> Iterator[Path_]:
 
 
 def lay(training: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`merge` for training: a length given in `changes` replaces one that is counted the other way."""
+    """`merge` for training: a length given in `changes` replaces one that is counted the other way, and stages can be
+    changed by name."""
     kept = dict(training)
+    if "in_stages" in changes:
+        changes = {**changes, "in_stages": changed_stages(kept.get("in_stages"), changes["in_stages"], lay)}
     for one, other in (("epochs", "steps"), ("steps", "epochs")):
         if one in changes and other not in changes:
             kept.pop(other, None)

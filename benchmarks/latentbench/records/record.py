@@ -85,6 +85,15 @@ class Cost(_Strict):
     peak_memory_bytes: int | None = None
 
 
+class TakenStage(_Strict):
+    """A stage of a training whose weights several runs share; its seconds and steps are not among the run's own."""
+
+    name: str
+    fingerprint: str
+    steps: int
+    seconds: float
+
+
 class Provenance(_Strict):
     """Where a number comes from."""
 
@@ -106,12 +115,13 @@ class Provenance(_Strict):
     )
     step_seconds: dict[str, float] = Field({}, description="of each way that was timed to choose among them")
     resumed_from: int | None = Field(None, description="step of the checkpoint that it went on from, if it did")
+    stages: list[TakenStage] = Field([], description="whose weights were trained once, for all runs that name them")
     faults: list[str] = Field([], description="what went wrong on the way and was survived")
 
     @model_serializer(mode="wrap")
     def _as_sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later than seals is written where it says something, so that older records keep theirs."""
-        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}}
+        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}, "stages": []}
         return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}
 
 

@@ -22,6 +22,7 @@ from latentbench.running.conductor import Conductor, Notes
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.recording import keep_results, make_record
 from latentbench.running.settings import Settings
+from latentbench.running.shared_stages import StageStore
 from latentbench.running.watch import DataWatch
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Attempt:
             error,
             outcome,
             self._started,
-            monotonic() - clock + checkpoints.spent + notes.other_seconds,
+            monotonic() - clock + checkpoints.spent + notes.other_seconds - (outcome.elsewhere if outcome else 0.0),
             notes,
             files=files,
             checkpoints=checkpoints,
@@ -164,6 +165,13 @@ class Attempt:
                     on_log=self.observer.log,
                     on_phase=phase,
                     checkpoints=context.checkpoints,
+                    stages=StageStore(
+                        self._settings.results,
+                        self._data_hash,
+                        self._settings.checkpoint_seconds,
+                        stopping,
+                        self.checkpoints.faults.append,
+                    ),
                 )
         except Diverged as e:
             step = self.checkpoints.last_step()

@@ -21,7 +21,6 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.data.dataset import open_dataset
 from latentbench.data.preprocess import Pipeline, build
 from latentbench.evaluation.view import View, make_view
-from latentbench.planning.stages import stage_run
 from latentbench.spec.protocol import Training, TrainingStage
 from latentbench.training.in_stages import Weights, train_in_stages
 from latentbench.training.loop import Progress, train
@@ -246,9 +245,7 @@ def _train(
         try:
             with deferred():  # the loop stops between two steps, where its state is whole
                 if training.in_stages:
-                    out.trained = train_in_stages(
-                        model, source, valid, training, fabric, spec.seeds, take, **told
-                    )
+                    out.trained = train_in_stages(model, source, valid, training, fabric, spec.seeds, take, **told)
                 else:
                     out.trained = train(model, source, valid, training, fabric, spec.seeds, **told)
         except NoLength as e:
@@ -277,7 +274,7 @@ def _taken(
     stages: SharedStages | None,
 ) -> tuple[Weights, Trained]:
     """The weights of a stage that is a run of its own, and an account of it in which nothing counts for this run."""
-    run = stage_run(spec, stage)
+    run = spec.of_stage(stage)
 
     def train_it(checkpoints: Checkpointer | None) -> tuple[Weights, Trained]:
         model, out = build_model(run, data.info), Outcome()

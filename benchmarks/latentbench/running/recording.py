@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from latentbench.core.secrets import without_secrets
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
-from latentbench.records.record import Cost, Measured, Provenance, Record, Status, plain, seal, write_atomically
+from latentbench.records.record import (
+    Cost,
+    Measured,
+    Provenance,
+    Record,
+    Status,
+    TakenStage,
+    plain,
+    seal,
+    write_atomically,
+)
 from latentbench.running import provenance
 
 if TYPE_CHECKING:
@@ -92,6 +102,7 @@ def make_record(
             stacked=notes.stacked,
             compiled=notes.compiled,
             step_seconds=dict(notes.step_seconds),
+            stages=[TakenStage(**stage) for stage in trained.taken] if trained else [],
             resumed_from=checkpoints.resumed_from if checkpoints else None,
             faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
         ),

@@ -152,14 +152,17 @@ class TrainingStage(TrainingProtocol):
     on: str = Field("rows", description="what it sees: the data's rows, or what the model makes of them: codes, ...")
     trains: list[str] = Field([], description="parts of the model, by attribute, that it moves; empty: all it can")
     model: str | None = None
+    method: str | None = Field(None, description="of the suite, in place of `model`, `params` and a training")
     params: dict[str, Any] = {}
     seed: int | None = Field(None, ge=0, description="of a stage with `model`, where it is the same for all runs")
 
     @model_validator(mode="after")
     def _own_or_taken(self) -> Self:
-        if self.model is None and (self.params or self.seed is not None):
+        if self.model is not None and self.method is not None:
+            raise ValueError("`model` and `method` are both given; keep one")
+        if self.model is None and (self.params or (self.seed is not None and self.method is None)):
             raise ValueError("`params` and `seed` go with `model`")
-        if self.model is not None and (self.trains or self.on != "rows"):
+        if (self.model or self.method) is not None and (self.trains or self.on != "rows"):
             raise ValueError("a stage with a `model` of its own trains all of it on the data's rows")
         return self
 
@@ -177,6 +180,6 @@ class Training(TrainingProtocol):
         names = [s.name for s in self.in_stages]
         if len(set(names)) < len(names):
             raise ValueError("two stages of one name")
-        if self.in_stages and self.in_stages[-1].model is not None:
+        if self.in_stages and (self.in_stages[-1].model or self.in_stages[-1].method) is not None:
             raise ValueError("the last stage is the method's own training, so it has no `model`")
         return self

@@ -140,7 +140,9 @@ def parts_of(model: nn.Module, stages: Sequence[TrainingStage]) -> dict[str, Any
     for stage in stages:
         if stage.name not in known:
             raise UserError(
-                f"the model has no stage {stage.name!r}", where="training.in_stages", fix=did_you_mean(stage.name, known)
+                f"the model has no stage {stage.name!r}",
+                where="training.in_stages",
+                fix=did_you_mean(stage.name, known),
             )
     own = {id(p) for p in model.parameters()}
     for name, part in known.items():
@@ -202,9 +204,7 @@ def only(model: nn.Module, part: Any, stage: TrainingStage) -> Iterator[list[nn.
     for parameter in wanting:
         parameter.requires_grad_(id(parameter) in moving)
     moving = {id(p) for p in wanting if p.requires_grad}
-    still = [
-        m for m in model.modules() if any(True for _ in m.parameters()) and not any(id(p) in moving for p in m.parameters())
-    ]  # fmt: skip
+    still = [m for m in model.modules() if (own := {id(p) for p in m.parameters()}) and not own & moving]
     try:
         yield still if not isinstance(part, Iterative) else []
     finally:

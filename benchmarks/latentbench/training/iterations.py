@@ -14,6 +14,7 @@ from latentbench.core.types import Batch
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+
 class Iterations:
     """Iterations of an `Iterative` model on its whole training set.
 
@@ -39,8 +40,8 @@ class Iterations:
 
     def step(
         self,
-        step: int,  # noqa: ARG002 - what a step of gradients is given
-        draw: Callable[[], Batch],  # noqa: ARG002
+        step: int,
+        draw: Callable[[], Batch],
     ) -> tuple[dict[str, Tensor | float], Tensor | None]:
         """One iteration; its terms, and the one called ``loss`` if it has one."""
         terms = dict(self._model.advance(self._data, self._noise))
