@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 import pytest
@@ -135,7 +135,7 @@ def test_em_reaches_the_optimum_that_is_known():
     best.loading.copy_(vectors[:, -1:] * (values[-1] - best.noise).sqrt())
     assert float(model.nll(x)) == pytest.approx(float(best.nll(x)), abs=1e-4)
     losses = [row["loss"] for row in out.curve]
-    assert all(b <= a + 1e-5 for a, b in zip(losses, losses[1:], strict=False)), "EM never loses"
+    assert all(b <= a + 1e-5 for a, b in pairwise(losses)), "EM never loses"
     assert out.steps < 5000
     assert out.samples == out.steps * 400
 

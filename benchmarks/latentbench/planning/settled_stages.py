@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.errors import UserError
 from latentbench.spec.protocol import TrainingProtocol
 
 #: What a stage does not take from the training around it: which players there are is its own part's affair.
@@ -51,15 +51,8 @@ def settled_stages(
 def changed_stages(stages: Any, changes: Any, lay: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]) -> Any:
     """Stages with changes that are given by name, ``{autoencoder: {epochs: 2}}``; a list of stages replaces them.
 
-    Raises:
-        UserError: there is no stage of that name.
+    A change is for all methods that have a stage of its name, so that a tier can shorten it in each.
     """
     if not isinstance(changes, dict):
         return changes
-    names = [stage.get("name") for stage in stages or []]
-    for name in changes:
-        if name not in names:
-            raise UserError(
-                f"there is no stage {name!r} to change", where="training.in_stages", fix=did_you_mean(name, names)
-            )
-    return [lay(stage, changes.get(stage["name"]) or {}) for stage in stages]
+    return [lay(stage, changes.get(stage.get("name")) or {}) for stage in stages or []]
