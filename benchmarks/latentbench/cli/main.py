@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "What there is: papers, suites, models, datasets, metrics."),
     "show": ("show", "A paper's card: methods, data, metrics, claims, cost per tier."),
     "validate": ("validate", "Check suites without running them."),
+    "fmt": ("fmt", "Lay out suite files one way: no line over 120 columns."),
     "plan": ("plan", "What suites will cost, before anything is spent; what a budget buys."),
     "run": ("run", "Run suites; what has a record is not run again."),
     "status": ("status", "Runs done, failed, stale and to do."),

@@ -69,6 +69,15 @@ def read_yaml(path: Path) -> YamlFile:
         raise UserError("no such file", where=shown(path), fix="`latentbench list suites` shows the suites") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"cannot be read: {e}", where=shown(path), fix="the file must be readable UTF-8 text") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path) -> YamlFile:
+    """Parse what stands in the file `path`.
+
+    Raises:
+        UserError: it is not YAML, or uses tags, aliases or duplicate keys.
+    """
     out = YamlFile(path, None)
     try:
         _look_over(text, path)
