@@ -25,6 +25,7 @@ class _Item:
 
     node: yaml.Node
     key: yaml.Node | None = None
+    parent: _Item | None = None
     before: list[str] = field(default_factory=list)
     beside: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
@@ -81,18 +82,21 @@ class _Layout:
         self._gather(root, order, spans)
         self._attach(order, spans)
 
-    def _gather(self, node: yaml.Node, order: list[_Item], spans: list[tuple[int, int]]) -> None:
+    def _gather(
+        self, node: yaml.Node, order: list[_Item], spans: list[tuple[int, int]], parent: _Item | None = None
+    ) -> None:
         if not isinstance(node, yaml.CollectionNode):
             spans.append((node.start_mark.index, node.start_mark.index + len(self.raw(node))))
             return
         mapping = isinstance(node, yaml.MappingNode)
-        items = [_Item(value, key) for key, value in node.value] if mapping else [_Item(v) for v in node.value]
+        pairs = node.value if mapping else [(None, value) for value in node.value]
+        items = [_Item(value, key, parent) for key, value in pairs]
         self.items[id(node)] = items
         for item in items:
             order.append(item)
             if item.key is not None:
                 self._gather(item.key, order, spans)
-            self._gather(item.node, order, spans)
+            self._gather(item.node, order, spans, item)
 
     def _attach(self, order: list[_Item], spans: list[tuple[int, int]]) -> None:
         """Give every comment and blank line to the item that it stands beside, before, or at the end of."""
@@ -115,10 +119,16 @@ class _Layout:
                 owner = at - 1
                 while owner > 0 and order[owner].start.index >= start + column:
                     owner -= 1
-                order[owner].beside.append(line[column:])
+                self._whole(order[owner], start + column).beside.append(line[column:])
             elif column >= 0 or (not line.strip() and not _within(start, starts, spans)):
                 waiting.append((line[column:] if column >= 0 else "", column))
         self._settle(waiting, order, len(order))
+
+    def _whole(self, item: _Item, index: int) -> _Item:
+        """The outermost item around `item` whose braces are closed before the character at `index`."""
+        while (outer := item.parent) is not None and outer.node.flow_style and outer.node.end_mark.index <= index:
+            item = outer
+        return item
 
     def _settle(self, waiting: list[tuple[str, int]], order: list[_Item], at: int) -> None:
         """Lines between items: what is indented more than the next one belongs to the end of one before."""
@@ -178,25 +188,16 @@ class _Layout:
         node = item.node
         if not isinstance(node, yaml.CollectionNode) or not node.value:
             return False
-        if not node.flow_style or self.comments(node)[1] or self.breaks(node):
+        if not node.flow_style or self.commented(node) or self.breaks(node):
             return True
-        beside = "".join(f"  {c}" for c in (*item.beside, *self.comments(node)[0]))
-        if column + len(self.one_line(node)) + len(beside) <= WIDTH:
+        if column + len(self.one_line(node)) + sum(2 + len(comment) for comment in item.beside) <= WIDTH:
             return False
         return isinstance(node, yaml.MappingNode) or any(isinstance(v, yaml.CollectionNode) for v in node.value)
 
-    def comments(self, node: yaml.Node) -> tuple[list[str], bool]:
-        """The comments at the end of a collection, which can go beside it, and whether there are others within."""
+    def commented(self, node: yaml.Node) -> bool:
+        """Whether there are comments within a collection."""
         items = self.items.get(id(node), [])
-        ends, others = [], False
-        for i, item in enumerate(items):
-            inner, deeper = self.comments(item.node)
-            others |= deeper or any(item.before) or bool(item.after)
-            if i + 1 < len(items):
-                others |= bool(inner or item.beside)
-            else:
-                ends = [*item.beside, *inner]
-        return ends, others
+        return any(any(i.before) or i.beside or i.after or self.commented(i.node) for i in items)
 
     def breaks(self, node: yaml.Node) -> bool:
         """Whether a text within has line breaks of its own."""
@@ -211,7 +212,6 @@ class _Layout:
         if isinstance(node, yaml.CollectionNode):
             if self.is_block(item, len(lead) + 1):
                 return [lead + beside, *self.block(node, indent + 2)]
-            beside += "".join(f"  {c}" for c in self.comments(node)[0])
             return _wrapped(lead, self.one_line(node), beside, indent + 2, ", ")
         raw = self.raw(node)
         if node.style in ("|", ">"):

@@ -69,12 +69,13 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
     """A claim, written out; or those of a group, for each of which what stands beside `claims` goes, too."""
     inner = part.data.get("claims") if isinstance(part.data, dict) else None
     if not isinstance(inner, list):
-        found = writer.entries(part, at, _ids([part.data]))
+        ids = [str(part.data["id"])] if isinstance(part.data, dict) and "id" in part.data else []
+        found = writer.entries(part, at, ids)
         for entry, names in found:
             unfilled(writer.file, entry.data, names, at)
         return [entry for entry, _ in found]
     out: list[Part] = []
-    for group, _ in writer.entries(part, at, _ids(inner)):
+    for group, _ in writer.entries(part, at, []):
         rest = {k: v for k, v in group.data.items() if k != "claims"}
         shared = {path: line for path, line in group.lines.items() if path[:1] != ("claims",)}
         writer.charge(len(inner) * (1 + len(rest) + len(shared)), at, "claims")
@@ -84,10 +85,6 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
             claim = Part(merge(rest, one.data), {**shared, **one.lines})
             out += _claims(writer, claim, (*at, "claims", i))
     return out
-
-
-def _ids(claims: Iterable[Any]) -> list[str]:
-    return [str(c["id"]) for c in claims if isinstance(c, dict) and "id" in c]
 
 
 def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:

@@ -101,7 +101,9 @@ class Writer:
         sizes = {i: _size(v.says.data, largest) for i, v in values.items()}
         each = _size(body.data, largest) + sum(_size(name, largest) for name in names)
         self.charge(len(combos) * each + sum(sizes[id(v)] for c in combos for v in c.values()), (*at, what), what)
-        return [self._written(body, c, at, asked.union(*(asks[id(v)] for v in c.values())), names) for c in combos]
+        needed = [asked.union(*(asks[id(v)] for v in combo.values())) for combo in combos]
+        asked = asked.union(*asks.values())
+        return [self._written(body, c, at, asked, need, names) for c, need in zip(combos, needed, strict=True)]
 
     def charge(self, size: int, at: Path_, what: str) -> None:
         """Count what is about to be written."""
@@ -110,7 +112,7 @@ class Writer:
             raise self.file.error(f"{what} writes out more than a suite may hold", at, "shorten it")
 
     def _written(
-        self, body: Part, combo: dict[str, Value], at: Path_, asked: set[str], names: Sequence[str]
+        self, body: Part, combo: dict[str, Value], at: Path_, asked: set[str], needed: set[str], names: Sequence[str]
     ) -> tuple[Part, list[str]]:
         data: dict[str, Any] = body.data
         lines = dict(body.lines)
@@ -119,7 +121,7 @@ class Writer:
             says = value.says.data
             fillings[axis] = value.value
             fillings |= {f"{axis}.{key}": said for key, said in says.items()}
-            if lacks := sorted(hole for hole in asked if hole.startswith(f"{axis}.") and hole not in fillings):
+            if lacks := sorted(hole for hole in needed if hole.startswith(f"{axis}.") and hole not in fillings):
                 what = f"{str(value.value)!r} of {axis!r} has no {lacks[0].partition('.')[2]!r}"
                 raise self.file.error(what, value.at or at, f"{{{lacks[0]}}} asks for it")
             data = merge(data, {key: said for key, said in says.items() if f"{axis}.{key}" not in asked})
