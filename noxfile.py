@@ -40,12 +40,13 @@ def everything(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff, mypy, and the layers of the architecture (import-linter)."""
+    """ruff, mypy, the layers of the architecture (import-linter), and how suites are laid out."""
     install(session, "dev")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
     session.run("lint-imports")
+    session.run("latentbench", "fmt", "--check")
 
 
 @nox.session

@@ -25,11 +25,12 @@ def command(ctx: click.Context, paths: tuple[str, ...], check: bool) -> None:
 
     Comments, the order of keys, quotes and every value stay: a file whose data would differ afterwards is not touched.
     """
+    from latentbench.core.paths import shown
     from latentbench.spec.files import find_suite, suite_files
 
     changed = [path for path in (map(find_suite, paths) if paths else suite_files().values()) if _differs(path, check)]
     for path in changed:
-        click.echo(printable(f"{'would change' if check else 'changed'}: {path}"))
+        click.echo(printable(f"{'would change' if check else 'changed'}: {shown(path)}"))
     if not changed:
         note("nothing to change")
     ctx.exit(1 if check and changed else 0)
