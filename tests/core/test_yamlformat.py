@@ -11,7 +11,8 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from latentbench.core.yamlfile import parse_yaml
-from latentbench.core.yamlformat import WIDTH, comments, formatted
+from latentbench.core.yamlformat import WIDTH, formatted
+from latentbench.core.yamlsource import Source
 
 PLACE = Path("some.yaml")
 
@@ -56,7 +57,7 @@ def test_the_data_and_the_comments_stay(what, flow, width, rng):
     assume(parse_yaml(text, PLACE).data is not None)
     found = formatted(text)
     assert parse_yaml(found, PLACE).data == parse_yaml(text, PLACE).data
-    assert sorted(comments(found)) == sorted(comments(text))
+    assert sorted(Source(found).comments) == sorted(Source(text).comments)
     assert formatted(found) == found, "a second time changes nothing"
     assert not any(line != line.rstrip() for line in found.splitlines() if "'" not in line and '"' not in line)
 

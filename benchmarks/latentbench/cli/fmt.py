@@ -43,14 +43,15 @@ def _differs(path: Path, check: bool) -> bool:
         UserError: it is no YAML that a suite may be, or cannot be laid out without changing what it says.
     """
     from latentbench.core.yamlfile import parse_yaml, read_yaml
-    from latentbench.core.yamlformat import comments, formatted
+    from latentbench.core.yamlformat import formatted
+    from latentbench.core.yamlsource import Source
     from latentbench.records.record import write_atomically
 
     file = read_yaml(path)
     text = path.read_text(encoding="utf-8")
     new = formatted(text)
     if new != text:
-        if parse_yaml(new, path).data != file.data or sorted(comments(new)) != sorted(comments(text)):
+        if parse_yaml(new, path).data != file.data or sorted(Source(new).comments) != sorted(Source(text).comments):
             raise file.error("cannot be laid out without changing what it says", fix="write its long texts otherwise")
         if not check:
             write_atomically(path, new)

@@ -8,156 +8,30 @@ anew, so quotes and the spelling of numbers stay.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import yaml
 
+from latentbench.core.yamlsource import Item, Source
+
 WIDTH = 120
-#: Marks of PyYAML's own scanner, of which libyaml's differ at the ends of scalars.
-_Loader = yaml.SafeLoader
-
-
-@dataclass
-class _Item:
-    """A pair of a mapping, or an element of a list, with the comments that go with it."""
-
-    node: yaml.Node
-    key: yaml.Node | None = None
-    parent: _Item | None = None
-    before: list[str] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)
-    after: list[str] = field(default_factory=list)
-
-    @property
-    def start(self) -> yaml.Mark:
-        return (self.key or self.node).start_mark
-
-    @property
-    def column(self) -> int:
-        return int(self.start.column) - (0 if self.key else 2)
 
 
 def formatted(text: str) -> str:
     """`text`, which must be a YAML document without aliases, laid out."""
-    node = _root(text)
-    if node is None:
+    source = Source(text)
+    if source.root is None:
         return text
-    layout = _Layout(text, node)
-    return "\n".join(line.rstrip() for line in (*layout.block(node, 0), *layout.end)).rstrip("\n") + "\n"
-
-
-def comments(text: str) -> list[str]:
-    """Every comment of a document, in its order."""
-    node = _root(text)
-    return [] if node is None else [text[a:b].rstrip() for a, b in _Layout(text, node).found]
-
-
-def _root(text: str) -> yaml.CollectionNode | None:
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-    finally:
-        loader.dispose()
-    return node if isinstance(node, yaml.CollectionNode) and node.value else None
+    lines = [*_Layout(source).block(source.root, 0), *source.end]
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
 class _Layout:
-    """Where everything of a document goes.
+    """The lines of a document's parts."""
 
-    Attributes:
-        items: of each collection, by its node's id.
-        end: the lines after the last item.
-        found: where each comment stands in the source.
-    """
+    def __init__(self, source: Source) -> None:
+        self.items, self.raw = source.items, source.raw
 
-    def __init__(self, text: str, root: yaml.CollectionNode) -> None:
-        self.text = text
-        self.items: dict[int, list[_Item]] = {}
-        self.end: list[str] = []
-        self.found: list[tuple[int, int]] = []
-        order: list[_Item] = []
-        spans: list[tuple[int, int]] = []
-        self._gather(root, order, spans)
-        self._attach(order, spans)
-
-    def _gather(
-        self, node: yaml.Node, order: list[_Item], spans: list[tuple[int, int]], parent: _Item | None = None
-    ) -> None:
-        if not isinstance(node, yaml.CollectionNode):
-            spans.append((node.start_mark.index, node.start_mark.index + len(self.raw(node))))
-            return
-        mapping = isinstance(node, yaml.MappingNode)
-        pairs = node.value if mapping else [(None, value) for value in node.value]
-        items = [_Item(value, key, parent) for key, value in pairs]
-        self.items[id(node)] = items
-        for item in items:
-            order.append(item)
-            if item.key is not None:
-                self._gather(item.key, order, spans)
-            self._gather(item.node, order, spans, item)
-
-    def _attach(self, order: list[_Item], spans: list[tuple[int, int]]) -> None:
-        """Give every comment and blank line to the item that it stands beside, before, or at the end of."""
-        starts = [a for a, _ in spans]
-        waiting: list[tuple[str, int]] = []
-        at = 0
-        for start, line in self._lines():
-            first = at
-            while at < len(order) and order[at].start.index <= start + len(line):
-                at += 1
-            if first < at and waiting:
-                self._settle(waiting, order, first)
-                waiting = []
-            column = next(
-                (m.start() for m in _HASH.finditer(line) if not _within(start + m.start(), starts, spans)), -1
-            )
-            if column >= 0:
-                self.found.append((start + column, start + len(line)))
-            if column >= 0 and line[:column].strip():
-                owner = at - 1
-                while owner > 0 and order[owner].start.index >= start + column:
-                    owner -= 1
-                self._whole(order[owner], start + column).beside.append(line[column:])
-            elif column >= 0 or (not line.strip() and not _within(start, starts, spans)):
-                waiting.append((line[column:] if column >= 0 else "", column))
-        self._settle(waiting, order, len(order))
-
-    def _whole(self, item: _Item, index: int) -> _Item:
-        """The outermost item around `item` whose braces are closed before the character at `index`."""
-        while (outer := item.parent) is not None and outer.node.flow_style and outer.node.end_mark.index <= index:
-            item = outer
-        return item
-
-    def _settle(self, waiting: list[tuple[str, int]], order: list[_Item], at: int) -> None:
-        """Lines between items: what is indented more than the next one belongs to the end of one before."""
-        following = order[at].column if at < len(order) else 0
-        n = 0
-        while n < len(waiting) and at and waiting[n][1] > following:
-            text, column = waiting[n]
-            owner = next((item for item in reversed(order[:at]) if item.column <= column), order[at - 1])
-            owner.after.append(text if owner.column >= column else "  " + text)
-            n += 1
-        rest = [text for text, _ in waiting[n:]]
-        lines = [text for i, text in enumerate(rest) if text or (i and rest[i - 1]) or (not i and at)]
-        if at < len(order):
-            order[at].before += lines
-        else:
-            self.end += lines
-
-    def _lines(self) -> Iterator[tuple[int, str]]:
-        start = 0
-        for line in self.text.split("\n"):
-            if not line.startswith(("---", "...", "%")):
-                yield start, line
-            start += len(line) + 1
-
-    def raw(self, node: yaml.Node) -> str:
-        """A scalar as the source has it."""
-        return str(self.text[node.start_mark.index : node.end_mark.index].rstrip())
-
-    def block(self, node: yaml.CollectionNode, indent: int) -> list[str]:
+    def block(self, node: yaml.Node, indent: int) -> list[str]:
         """The lines of a collection, one item after the other."""
         pad = " " * indent
         out: list[str] = []
@@ -175,7 +49,7 @@ class _Layout:
             out += [pad + line for line in item.after]
         return out
 
-    def fitting(self, lead: str, item: _Item, indent: int) -> list[str]:
+    def fitting(self, lead: str, item: Item, indent: int) -> list[str]:
         """The lines of ``key: value`` or ``- value``, with its comment before it where there is no room beside it."""
         lines = self.value(lead, item, indent)
         if len(lines[-1]) > WIDTH and item.beside:
@@ -183,7 +57,7 @@ class _Layout:
             return before + self.value(lead, item, indent)
         return lines
 
-    def is_block(self, item: _Item, column: int) -> bool:
+    def is_block(self, item: Item, column: int) -> bool:
         """Whether an item's value is written as a block, for it was one or does not fit on a line from `column` on."""
         node = item.node
         if not isinstance(node, yaml.CollectionNode) or not node.value:
@@ -206,7 +80,7 @@ class _Layout:
         rows = self.raw(node).split("\n")
         return len(rows) > 1 and (not all(row.strip() for row in rows) or any(row.endswith("\\") for row in rows))
 
-    def value(self, lead: str, item: _Item, indent: int) -> list[str]:
+    def value(self, lead: str, item: Item, indent: int) -> list[str]:
         """The lines of a value and of `lead`, which is what stands before it."""
         node, beside = item.node, "".join(f"  {c}" for c in item.beside)
         if isinstance(node, yaml.CollectionNode):
@@ -214,7 +88,7 @@ class _Layout:
                 return [lead + beside, *self.block(node, indent + 2)]
             return _wrapped(lead, self.one_line(node), beside, indent + 2, ", ")
         raw = self.raw(node)
-        if node.style in ("|", ">"):
+        if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
             return [lead + " " + raw.split("\n")[0].strip() + beside, *_indented(raw, node.style, indent + 2)]
         if not raw:
             return [lead + beside]
@@ -235,13 +109,6 @@ class _Layout:
 
 #: Where a text may be continued on the next line, which a reader takes for one space.
 _GAP = re.compile(r"(?<=[^\s\\]) (?=[^\s#])")
-_HASH = re.compile(r"(?:^|(?<=\s))#")
-
-
-def _within(index: int, starts: list[int], spans: list[tuple[int, int]]) -> bool:
-    """Whether the character at `index` is part of a scalar."""
-    i = bisect_right(starts, index) - 1
-    return i >= 0 and index < spans[i][1]
 
 
 def _wrapped(lead: str, text: str, beside: str, indent: int, gap: str) -> list[str]:
