@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,15 +61,6 @@ def built(name: str, forms: Sequence[DataInfo] = FORMS) -> tuple[Any, DataInfo]:
 @pytest.mark.parametrize("name", models())
 def test_what_a_model_can_is_what_its_line_says(name):
     assert capabilities_of(built(name)[0]) == models()[name].can
-
-
-@pytest.mark.parametrize("name", models())
-def test_a_models_parameters_are_those_of_its_constructor(name):
-    found = inspect.signature(load(models()[name].target)).parameters.values()
-    keywords = {p.name for p in found if p.kind is p.KEYWORD_ONLY}
-    first = next(iter(found))
-    assert first.name == "info"
-    assert set(parameters(models()[name].target)) == keywords, "read without importing, and the same"
 
 
 class Reads(Mapping[str, Any]):

@@ -58,7 +58,7 @@ def why_on_one(spec: RunSpec) -> str | None:
 
 def _defaults(spec: RunSpec) -> dict[str, bool]:
     """A model's own setting of batch normalisation, where it has one."""
-    return {k: v == "True" for k, v in parameters(spec.target).items() if k == "batch_norm"}
+    return {k: v.default == "True" for k, v in parameters(spec.target).items() if k == "batch_norm"}
 
 
 def _normalises_batches(params: Any) -> bool:

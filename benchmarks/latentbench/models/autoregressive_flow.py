@@ -8,6 +8,7 @@ sampled coordinate by coordinate.
 from __future__ import annotations
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -23,7 +24,7 @@ class AutoregressiveFlow(nn.Module):
         hidden: widths of the masked networks (zuko's).
     """
 
-    def __init__(self, dim: int, *, layers: int = 2, hidden: tuple[int, ...] = (64,)) -> None:
+    def __init__(self, dim: int, *, layers: PositiveInt = 2, hidden: tuple[int, ...] = (64,)) -> None:
         from zuko.nn import MaskedMLP
 
         super().__init__()

@@ -7,6 +7,7 @@ any model's.
 from __future__ import annotations
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -71,7 +72,9 @@ class Factorised(Fitted):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, info: DataInfo, *, smoothing: float = 1.0, min_variance: float = 1e-6) -> None:
+    def __init__(
+        self, info: DataInfo, *, smoothing: NonNegativeFloat = 1.0, min_variance: PositiveFloat = 1e-6
+    ) -> None:
         checks.support("Factorised", info, "binary", "unit", "real", "discrete")
         super().__init__(info)
         self.smoothing = checks.number("smoothing", smoothing)
@@ -130,7 +133,7 @@ class Gaussian(Fitted):
     mean: Tensor
     root: Tensor
 
-    def __init__(self, info: DataInfo, *, shrinkage: float | str = 0.0, jitter: float = 1e-6) -> None:
+    def __init__(self, info: DataInfo, *, shrinkage: float | str = 0.0, jitter: NonNegativeFloat = 1e-6) -> None:
         checks.support("Gaussian", info, "real", "unit")
         super().__init__(info)
         if isinstance(shrinkage, str):
@@ -192,7 +195,7 @@ class PPCA(Fitted):
     variances: Tensor
     noise: Tensor
 
-    def __init__(self, info: DataInfo, *, latent_dim: int = 10, min_variance: float = 1e-9) -> None:
+    def __init__(self, info: DataInfo, *, latent_dim: PositiveInt = 10, min_variance: PositiveFloat = 1e-9) -> None:
         checks.support("PPCA", info, "real", "unit")
         super().__init__(info)
         self.latent_dim = checks.whole("latent_dim", latent_dim)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -51,8 +52,8 @@ class CouplingFlow(nn.Module):
         self,
         info: DataInfo,
         *,
-        couplings: int = 8,
-        hidden: Sequence[int] = (64, 64),
+        couplings: PositiveInt = 8,
+        hidden: Sequence[PositiveInt] = (64, 64),
         activation: str = "relu",
         additive: bool = False,
     ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pydantic import PositiveFloat
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -127,7 +128,7 @@ class GON(_Decoding):
         hidden: Sequence[int] = (),
         activation: str = "elu",
         network: checks.Choice = "mlp",
-        step: float = STEP,
+        step: PositiveFloat = STEP,
         detach: bool = False,
         init: str = "default",
     ) -> None:
@@ -209,7 +210,7 @@ class VariationalGON(VAE):
         activation: str = "elu",
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
-        step: float = STEP,
+        step: PositiveFloat = STEP,
         init: str = "default",
     ) -> None:
         super().__init__(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from annotated_types import Gt, Le
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from latentbench.models import checks
@@ -26,10 +29,10 @@ class HMC:
     def __init__(
         self,
         *,
-        leapfrog: int = 10,
-        acceptance: float = 0.9,
-        step: float = 0.1,
-        drift: float = 0.05,
+        leapfrog: PositiveInt = 10,
+        acceptance: Annotated[float, Gt(0), Le(0.999)] = 0.9,
+        step: PositiveFloat = 0.1,
+        drift: NonNegativeFloat = 0.05,
     ) -> None:
         self.leapfrog = checks.whole("leapfrog", leapfrog)
         self.acceptance = checks.number("acceptance", acceptance, above=True, most=0.999)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import DataInfo
@@ -43,11 +45,11 @@ class GaussianMixture(Fitted):
         self,
         info: DataInfo,
         *,
-        components: int = 10,
-        covariance: str = "full",
-        restarts: int = 1,
-        iterations: int = 200,
-        regularisation: float = 1e-6,
+        components: PositiveInt = 10,
+        covariance: Literal["full", "diag", "tied"] = "full",
+        restarts: PositiveInt = 1,
+        iterations: PositiveInt = 200,
+        regularisation: NonNegativeFloat = 1e-6,
     ) -> None:
         checks.support("GaussianMixture", info, "real", "unit")
         super().__init__(info)
@@ -125,10 +127,10 @@ class BernoulliMixture(Fitted):
         self,
         info: DataInfo,
         *,
-        components: int = 50,
-        iterations: int = 200,
-        tolerance: float = 1e-4,
-        smoothing: float = 1.0,
+        components: PositiveInt = 50,
+        iterations: PositiveInt = 200,
+        tolerance: NonNegativeFloat = 1e-4,
+        smoothing: PositiveFloat = 1.0,
     ) -> None:
         checks.support("BernoulliMixture", info, "binary")
         super().__init__(info)

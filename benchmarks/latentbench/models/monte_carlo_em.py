@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import Diverged, UserError
@@ -52,19 +53,19 @@ class MonteCarloEM(nn.Module):
         self,
         info: DataInfo,
         *,
-        latent_dim: int = 3,
-        hidden: Sequence[int] = (100,),
+        latent_dim: PositiveInt = 3,
+        hidden: Sequence[PositiveInt] = (100,),
         activation: str = "tanh",
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
         init: str = "glorot",
-        epochs: int = 300,
-        batch_size: int = 100,
+        epochs: PositiveInt = 300,
+        batch_size: PositiveInt = 100,
         leapfrog: int = 10,
         acceptance: float = 0.9,
-        updates: int = 5,
-        lr: float = 0.02,
-        weight_decay: float = 0.0,
+        updates: PositiveInt = 5,
+        lr: PositiveFloat = 0.02,
+        weight_decay: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
         self.shape = tuple(info.shape)

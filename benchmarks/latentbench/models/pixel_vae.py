@@ -12,8 +12,11 @@ alpha = 0, lambda = 1 is the ELBO; lambda = 1 - alpha = beta weighs the KL by be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -69,24 +72,24 @@ class PixelVAE(nn.Module):
         self,
         info: DataInfo,
         *,
-        latent_dim: int = 32,
-        hidden: Sequence[int] = (200, 200),
+        latent_dim: PositiveInt = 32,
+        hidden: Sequence[PositiveInt] = (200, 200),
         decoder_hidden: Sequence[int] | None = None,
         activation: str = "relu",
         decoder_activation: str | None = None,
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
-        window: int = 0,
+        window: NonNegativeInt = 0,
         kernel: int = 1,
         channels: int = 32,
         layers: int = 2,
-        condition: int = 4,
+        condition: PositiveInt = 4,
         prior_flow: int = 0,
         posterior_flow: int = 0,
         flow_hidden: Sequence[int] = (64,),
-        alpha: float = 0.0,
-        strength: float = 1.0,
-        free_bits: float = 0.0,
+        alpha: Annotated[float, Ge(0), Le(1)] = 0.0,
+        strength: NonNegativeFloat = 1.0,
+        free_bits: NonNegativeFloat = 0.0,
         init: str = "glorot",
     ) -> None:
         super().__init__()

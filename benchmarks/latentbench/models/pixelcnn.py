@@ -6,7 +6,11 @@ The channels of one pixel are taken as independent given the pixels before it an
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -45,7 +49,15 @@ class CausalDecoder(nn.Module):
     """
 
     def __init__(
-        self, info: DataInfo, *, outputs: int, condition: int, window: int, kernel: int, channels: int, layers: int
+        self,
+        info: DataInfo,
+        *,
+        outputs: int,
+        condition: int,
+        window: Annotated[int, Ge(3)],
+        kernel: PositiveInt,
+        channels: PositiveInt,
+        layers: PositiveInt,
     ) -> None:
         super().__init__()
         depth, _, _ = checks.image_shape("CausalDecoder", info)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -101,11 +102,11 @@ class RealNVP(nn.Module):
         info: DataInfo,
         *,
         scales: int | None = None,
-        maps: int = 32,
-        blocks: int = 4,
+        maps: PositiveInt = 32,
+        blocks: NonNegativeInt = 4,
         batch_norm: bool = True,
         additive: bool = False,
-        l2: float = 5e-5,
+        l2: NonNegativeFloat = 5e-5,
     ) -> None:
         checks.support("RealNVP", info, "real", "unit")
         super().__init__()

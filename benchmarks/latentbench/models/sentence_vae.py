@@ -10,7 +10,11 @@ m = 0 is the VAE. The bounds that are reported never carry m.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge, Le
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -58,12 +62,12 @@ class SentenceVAE(nn.Module):
         self,
         info: DataInfo,
         *,
-        latent_dim: int = 32,
-        embedding: int = 128,
-        width: int = 256,
-        m: float = 0.0,
-        warmup: float = 0.0,
-        word_dropout: float = 0.0,
+        latent_dim: PositiveInt = 32,
+        embedding: PositiveInt = 128,
+        width: PositiveInt = 256,
+        m: NonNegativeFloat = 0.0,
+        warmup: Annotated[float, Ge(0), Le(1)] = 0.0,
+        word_dropout: Annotated[float, Ge(0), Le(1)] = 0.0,
     ) -> None:
         checks.support("SentenceVAE", info, "discrete")
         super().__init__()

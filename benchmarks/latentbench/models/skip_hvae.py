@@ -13,9 +13,11 @@ high where the upper, semantic layers alone do not explain x, however well low-l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -78,24 +80,24 @@ class SkipHVAE(nn.Module):
         self,
         info: DataInfo,
         *,
-        latents: Sequence[int] = (8, 16, 8),
-        maps: int = 1,
-        patch: int = 1,
-        channels: int = 64,
-        kernels: Sequence[int] = (5, 3, 3),
-        strides: Sequence[int] = (2, 2, 1),
-        blocks: int = 3,
+        latents: Sequence[PositiveInt] = (8, 16, 8),
+        maps: NonNegativeInt = 1,
+        patch: PositiveInt = 1,
+        channels: PositiveInt = 64,
+        kernels: Sequence[PositiveInt] = (5, 3, 3),
+        strides: Sequence[PositiveInt] = (2, 2, 1),
+        blocks: PositiveInt = 3,
         activation: str = "relu",
         weight_norm: bool = True,
         likelihood: checks.Choice | None = None,
-        warmup: float = 0.0,
-        free_nats: float = 0.0,
-        free_share: float = 0.4,
+        warmup: Annotated[float, Ge(0), Le(1)] = 0.0,
+        free_nats: NonNegativeFloat = 0.0,
+        free_share: Annotated[float, Ge(0), Le(1)] = 0.4,
         score: str = "llr",
-        skip: int = 1,
-        samples: int = 1,
-        samples_above: int = 1,
-        below: str = "mode",
+        skip: NonNegativeInt = 1,
+        samples: PositiveInt = 1,
+        samples_above: PositiveInt = 1,
+        below: Literal["mode", "sample"] = "mode",
     ) -> None:
         super().__init__()
         self.shape = checks.image_shape("SkipHVAE", info)

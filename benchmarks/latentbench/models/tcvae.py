@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
@@ -116,10 +118,10 @@ class BetaTCVAE(VAE):
         decoder_activation: str | None = "tanh",
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
-        alpha: float = 1.0,
+        alpha: NonNegativeFloat = 1.0,
         beta: float = 6.0,
-        gamma: float = 1.0,
-        estimator: str = "mws",
+        gamma: NonNegativeFloat = 1.0,
+        estimator: Literal["mws", "mss"] = "mws",
         init: str = "default",
         bias_from_mean: bool = False,
     ) -> None:

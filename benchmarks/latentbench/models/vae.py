@@ -11,8 +11,10 @@ p(h_L) standard normal and every other conditional a diagonal Gaussian predicted
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -68,16 +70,16 @@ class HierarchicalVAE(nn.Module):
         self,
         info: DataInfo,
         *,
-        latent_dims: Sequence[int] = (100, 50),
+        latent_dims: Sequence[PositiveInt] = (100, 50),
         hidden: Sequence[Sequence[int]] = ((200, 200), (100, 100)),
         decoder_hidden: Sequence[Sequence[int]] | None = None,
         activation: str = "tanh",
         decoder_activation: str | None = None,
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
-        objective: str = "elbo",
-        k: int = 1,
-        beta: float = 1.0,
+        objective: Literal["elbo", "iwae"] = "elbo",
+        k: PositiveInt = 1,
+        beta: NonNegativeFloat = 1.0,
         init: str = "glorot",
         bias_from_mean: bool = False,
     ) -> None:
@@ -260,17 +262,17 @@ class VAE(HierarchicalVAE):
         self,
         info: DataInfo,
         *,
-        latent_dim: int = 50,
-        hidden: Sequence[int] = (200, 200),
+        latent_dim: PositiveInt = 50,
+        hidden: Sequence[PositiveInt] = (200, 200),
         decoder_hidden: Sequence[int] | None = None,
         activation: str = "tanh",
         decoder_activation: str | None = None,
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
-        objective: str = "elbo",
-        k: int = 1,
-        beta: float = 1.0,
-        kl: str = "sample",
+        objective: Literal["elbo", "iwae"] = "elbo",
+        k: PositiveInt = 1,
+        beta: NonNegativeFloat = 1.0,
+        kl: Literal["sample", "analytic"] = "sample",
         init: str = "glorot",
         bias_from_mean: bool = False,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,10 +11,11 @@ from latentbench.core.paths import safe_name
 from latentbench.core.yamlfile import Path_
 from latentbench.data.registry import load_entry, names
 from latentbench.data.splits import parse
+from latentbench.discovery.ranges import fault
 from latentbench.spec.cells import claims, reported
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
-from latentbench.spec.suite import Override
+from latentbench.spec.suite import Override, Suite, selects
 
 
 def problems(loaded: LoadedSuite) -> list[UserError]:
@@ -55,14 +56,30 @@ def _models(loaded: LoadedSuite) -> Iterator[UserError]:
                 f"unknown model {method.model!r}", (*at, "model"), did_you_mean(method.model, models())
             )
             continue
-        known = parameters(models()[method.model].target)
-        for param in method.params:
-            if param not in known:
-                yield loaded.file.error(
-                    f"model {method.model!r} has no parameter {param!r}",
-                    (*at, "params", param),
-                    did_you_mean(param, known) if known else "it has none",
-                )
+        yield from _params(loaded, method.model, method.params, (*at, "params"))
+    for place, override in _overrides(loaded.suite):
+        reached = [m.model for name, m in loaded.suite.methods.items() if selects(override.methods, name)]
+        for model in dict.fromkeys(m for m in reached if m in models()):
+            yield from _params(loaded, model, override.params, (*place, "params"))
+
+
+def _overrides(suite: Suite) -> list[tuple[Path_, Override]]:
+    """Every override with its place in the file."""
+    places: list[tuple[Path_, Override]] = [(("overrides", i), o) for i, o in enumerate(suite.overrides)]
+    return places + [
+        (("tiers", t, "overrides", i), o) for t, s in suite.tiers.items() for i, o in enumerate(s.overrides)
+    ]
+
+
+def _params(loaded: LoadedSuite, model: str, params: Mapping[str, Any], at: Path_) -> Iterator[UserError]:
+    """Parameters that the model's constructor does not take, or not with that value."""
+    known = parameters(models()[model].target)
+    for name, value in params.items():
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "it has none"
+            yield loaded.file.error(f"model {model!r} has no parameter {name!r}", (*at, name), hint)
+        elif wrong := fault(known[name], value):
+            yield loaded.file.error(f"{name} of model {model!r} is {value!r}", (*at, name), f"it should be {wrong}")
 
 
 def _datasets(loaded: LoadedSuite) -> Iterator[UserError]:
@@ -204,9 +221,7 @@ def _selectors(loaded: LoadedSuite) -> Iterator[UserError]:
     for tier, spec in suite.tiers.items():
         yield from _globs(loaded, spec.methods, suite.methods, ("tiers", tier, "methods"))
         yield from _globs(loaded, spec.datasets, suite.datasets, ("tiers", tier, "datasets"))
-    places: list[tuple[Path_, Override]] = [(("overrides", i), o) for i, o in enumerate(suite.overrides)]
-    places += [(("tiers", t, "overrides", i), o) for t, s in suite.tiers.items() for i, o in enumerate(s.overrides)]
-    for at, override in places:
+    for at, override in _overrides(suite):
         yield from _globs(loaded, override.methods, suite.methods, (*at, "methods"))
         yield from _globs(loaded, override.datasets, suite.datasets, (*at, "datasets"))
 

@@ -8,8 +8,11 @@ so that a marginal takes one pass in place of one a variable.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn.functional import logsigmoid
 
@@ -61,9 +64,9 @@ class AnyOrderARM(nn.Module):
         self,
         info: DataInfo,
         *,
-        hidden: Sequence[int] = (512, 512),
+        hidden: Sequence[PositiveInt] = (512, 512),
         activation: str = "relu",
-        orders: int = 1,
+        orders: PositiveInt = 1,
     ) -> None:
         super().__init__()
         checks.support("any-order model", info, "binary")
@@ -162,7 +165,7 @@ class MarginalizationModel(AnyOrderARM):
         hidden: Sequence[int] = (512, 512),
         activation: str = "relu",
         orders: int = 1,
-        first_stage: float = 0.5,
+        first_stage: Annotated[float, Ge(0), Le(1)] = 0.5,
     ) -> None:
         super().__init__(info, hidden=hidden, activation=activation, orders=orders)
         self.marginals = SubsetNet(self.dims, hidden, activation)

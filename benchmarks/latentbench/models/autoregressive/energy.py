@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -149,9 +150,9 @@ class LatticeMaM(Lattice):
         field: float = 0.2,
         hidden: Sequence[int] = (256, 256),
         activation: str = "relu",
-        weight: float = 4.0,
-        gibbs: int = 4,
-        chains: int = 512,
+        weight: NonNegativeFloat = 4.0,
+        gibbs: PositiveInt = 4,
+        chains: PositiveInt = 512,
     ) -> None:
         super().__init__(side, coupling, field)
         self.model = MarginalizationModel(DataInfo((self.spins,), "binary", 1), hidden=hidden, activation=activation)

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
@@ -43,12 +46,12 @@ class DSBM(nn.Module):
         self,
         info: DataInfo,
         *,
-        epsilon: float = 1.0,
-        hidden: Sequence[int] = (128, 128),
+        epsilon: PositiveFloat = 1.0,
+        hidden: Sequence[PositiveInt] = (128, 128),
         activation: str = "silu",
-        frequencies: int = 8,
-        steps: int = 20,
-        pretrain: float = 0.4,
+        frequencies: PositiveInt = 8,
+        steps: PositiveInt = 20,
+        pretrain: Annotated[float, Ge(0), Le(1)] = 0.4,
     ) -> None:
         super().__init__()
         self.dims = dimensions("DSBM", info)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
@@ -48,11 +50,11 @@ class LightSB(nn.Module):
         self,
         info: DataInfo,
         *,
-        epsilon: float = 1.0,
-        components: int = 50,
-        covariance: str = "diag",
-        scale: float = 1.0,
-        init: str = "data",
+        epsilon: PositiveFloat = 1.0,
+        components: PositiveInt = 50,
+        covariance: Literal["diag", "full"] = "diag",
+        scale: PositiveFloat = 1.0,
+        init: Literal["data", "normal"] = "data",
     ) -> None:
         super().__init__()
         self.dims = dimensions("LightSB", info)

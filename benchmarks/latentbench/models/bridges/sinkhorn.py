@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError
@@ -42,11 +46,11 @@ class Sinkhorn(Fitted):
         self,
         info: DataInfo,
         *,
-        epsilon: float = 1.0,
-        lookup: str = "conditional",
-        rows: int = 2000,
-        iterations: int = 2000,
-        tolerance: float = 1e-6,
+        epsilon: PositiveFloat = 1.0,
+        lookup: Literal["conditional", "barycentric"] = "conditional",
+        rows: Annotated[int, Ge(2)] = 2000,
+        iterations: PositiveInt = 2000,
+        tolerance: PositiveFloat = 1e-6,
     ) -> None:
         super().__init__(info)
         self.points = dimensions("Sinkhorn", info)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
+from pydantic import PositiveFloat
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import DataInfo
@@ -32,7 +34,7 @@ class ChowLiuTree(Fitted):
     structure: Tensor
     log_p: Tensor
 
-    def __init__(self, info: DataInfo, *, smoothing: float = 0.01) -> None:
+    def __init__(self, info: DataInfo, *, smoothing: PositiveFloat = 0.01) -> None:
         checks.support("ChowLiuTree", info, "binary", "discrete")
         super().__init__(info)
         self.smoothing = checks.number("smoothing", smoothing, above=True)
@@ -96,7 +98,12 @@ class LearnSPN(Fitted):
     scopes: Tensor
 
     def __init__(
-        self, info: DataInfo, *, significance: float = 0.001, min_rows: int = 100, smoothing: float = 0.1
+        self,
+        info: DataInfo,
+        *,
+        significance: Annotated[float, Gt(0), Le(0.5)] = 0.001,
+        min_rows: Annotated[int, Ge(2)] = 100,
+        smoothing: PositiveFloat = 0.1,
     ) -> None:
         checks.support("LearnSPN", info, "binary")
         super().__init__(info)

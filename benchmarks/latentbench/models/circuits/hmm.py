@@ -6,7 +6,11 @@ labels stand in for the chain's states, the tables are estimated from the labell
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -39,7 +43,9 @@ class SequenceTransformer(nn.Module):
         width, layers, heads: of the encoder stack (pre-norm, feed-forward of four times the width, no dropout).
     """
 
-    def __init__(self, info: DataInfo, *, width: int = 64, layers: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, info: DataInfo, *, width: Annotated[int, Ge(2)] = 64, layers: PositiveInt = 2, heads: PositiveInt = 4
+    ) -> None:
         super().__init__()
         self.length, self.levels = _sequence("SequenceTransformer", info)
         width, heads = checks.whole("width", width, 2), checks.whole("heads", heads)
@@ -105,13 +111,13 @@ class HMM(nn.Module):
         self,
         info: DataInfo,
         *,
-        states: int = 64,
+        states: Annotated[int, Ge(2)] = 64,
         start: str = "random",
-        teacher_steps: int = 500,
+        teacher_steps: PositiveInt = 500,
         width: int = 64,
         layers: int = 2,
         heads: int = 4,
-        pseudocount: float = 0.1,
+        pseudocount: PositiveFloat = 0.1,
     ) -> None:
         super().__init__()
         self.length, self.levels = _sequence("HMM", info)

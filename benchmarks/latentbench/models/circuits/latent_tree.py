@@ -4,7 +4,11 @@ and the hidden ones form the Chow-Liu tree of the data. The sum over all states 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -28,7 +32,7 @@ class LatentTree(nn.Module):
 
     structure: Tensor
 
-    def __init__(self, info: DataInfo, *, states: int, smoothing: float) -> None:
+    def __init__(self, info: DataInfo, *, states: Annotated[int, Ge(2)], smoothing: NonNegativeFloat) -> None:
         super().__init__()
         checks.support(type(self).__name__, info, "binary", "discrete")
         self.shape, self.dims = tuple(info.shape), info.dims
@@ -116,7 +120,13 @@ class HCLT(LatentTree):
     """
 
     def __init__(
-        self, info: DataInfo, *, states: int = 16, em: bool = False, pseudocount: float = 1e-4, smoothing: float = 0.01
+        self,
+        info: DataInfo,
+        *,
+        states: int = 16,
+        em: bool = False,
+        pseudocount: PositiveFloat = 1e-4,
+        smoothing: float = 0.01,
     ) -> None:
         super().__init__(info, states=states, smoothing=smoothing)
         self.em = checks.flag("em", em)

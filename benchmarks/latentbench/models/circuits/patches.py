@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Le
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -82,18 +85,18 @@ class PatchCircuit(nn.Module):
         self,
         info: DataInfo,
         *,
-        patch: int = 4,
-        clusters: int = 16,
-        states: int = 4,
+        patch: Annotated[int, Ge(2)] = 4,
+        clusters: Annotated[int, Ge(2)] = 16,
+        states: Annotated[int, Ge(2)] = 4,
         start: str = "random",
-        steps: int = 300,
-        step_size: float = 0.5,
-        batch_size: int = 2048,
-        channels: Sequence[int] = (16, 32),
+        steps: PositiveInt = 300,
+        step_size: Annotated[float, Gt(0), Le(1)] = 0.5,
+        batch_size: PositiveInt = 2048,
+        channels: Sequence[PositiveInt] = (16, 32),
         latent_dim: int = 32,
         hidden: Sequence[int] = (128,),
-        teacher_steps: int = 500,
-        pseudocount: float = 0.1,
+        teacher_steps: PositiveInt = 500,
+        pseudocount: PositiveFloat = 0.1,
     ) -> None:
         super().__init__()
         checks.support("PatchCircuit", info, "binary", "discrete")

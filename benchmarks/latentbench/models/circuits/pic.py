@@ -12,9 +12,12 @@ trained and evaluated, and its likelihood is exact.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -97,10 +100,10 @@ class PIC(LatentTree):
         self,
         info: DataInfo,
         *,
-        points: int = 64,
+        points: Annotated[int, Ge(2)] = 64,
         rule: str = "trapezoidal",
-        units: int = 64,
-        sigma: float = 1.0,
+        units: Annotated[int, Ge(2)] = 64,
+        sigma: PositiveFloat = 1.0,
         smoothing: float = 0.01,
     ) -> None:
         super().__init__(info, states=checks.whole("points", points, 2), smoothing=smoothing)

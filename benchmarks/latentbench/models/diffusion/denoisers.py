@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from annotated_types import Ge
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -70,9 +72,9 @@ class MLP(nn.Module):
         outputs: int,
         context: int,
         *,
-        width: int = 128,
-        layers: int = 3,
-        time_width: int = 32,
+        width: PositiveInt = 128,
+        layers: PositiveInt = 3,
+        time_width: Annotated[int, Ge(2)] = 32,
         fastest: float = 30.0,
     ) -> None:
         super().__init__()
@@ -144,10 +146,10 @@ class UNet(nn.Module):
         outputs: int,
         context: int,
         *,
-        width: int = 32,
+        width: Annotated[int, Ge(2)] = 32,
         multipliers: tuple[int, ...] | list[int] = (1, 2),
-        blocks: int = 1,
-        patch: int = 1,
+        blocks: PositiveInt = 1,
+        patch: PositiveInt = 1,
         attention: bool = False,
         fastest: float = 30.0,
         fourier: tuple[int, ...] | list[int] = (6, 7),

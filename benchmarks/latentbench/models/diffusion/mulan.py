@@ -6,7 +6,11 @@ perturb-and-choose; the polynomial schedule's coefficients are a network of c, a
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -58,9 +62,9 @@ class MuLAN(Diffusion):
         *,
         network: checks.Choice = "mlp",
         encoder: checks.Choice = "mlp",
-        latents: int = 50,
-        chosen: int = 15,
-        schedule_width: int = 64,
+        latents: Annotated[int, Ge(2)] = 50,
+        chosen: PositiveInt = 15,
+        schedule_width: PositiveInt = 64,
         gamma: tuple[float, float] | list[float] = (-13.3, 5.0),
         sampling_steps: int = 100,
     ) -> None:

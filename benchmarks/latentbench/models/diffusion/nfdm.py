@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Gt, Le
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
@@ -91,9 +93,9 @@ class NFDM(nn.Module):
         *,
         network: checks.Choice = "mlp",
         forward_network: checks.Choice = "mlp",
-        delta: float = 0.01,
-        curvature: float = 0.0,
-        sampling_steps: int = 100,
+        delta: Annotated[float, Gt(0), Le(0.5)] = 0.01,
+        curvature: NonNegativeFloat = 0.0,
+        sampling_steps: PositiveInt = 100,
     ) -> None:
         super().__init__()
         self.log_delta = math.log(checks.number("delta", delta, above=True, most=0.5))

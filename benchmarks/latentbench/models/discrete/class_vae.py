@@ -10,8 +10,11 @@ estimator takes one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -55,9 +58,9 @@ class ClassVAE(nn.Module):
         self,
         info: DataInfo,
         *,
-        classes: int = 10,
-        latent_dim: int = 32,
-        hidden: Sequence[int] = (256,),
+        classes: Annotated[int, Ge(3)] = 10,
+        latent_dim: PositiveInt = 32,
+        hidden: Sequence[PositiveInt] = (256,),
         activation: str = "relu",
         likelihood: checks.Choice | None = None,
         estimator: checks.Choice = "gumbel_softmax",

@@ -8,8 +8,11 @@ The data have no part in it: a batch of n rows asks for n draws of X. For c belo
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
@@ -45,9 +48,9 @@ class PolynomialProgramme(nn.Module):
         self,
         info: DataInfo,
         *,
-        latents: int = 128,
-        power: float = 2.0,
-        target: float = 0.45,
+        latents: PositiveInt = 128,
+        power: Annotated[float, Ge(1)] = 2.0,
+        target: Annotated[float, Ge(0), Le(1)] = 0.45,
         start: float = 0.5,
         estimator: checks.Choice = "reinmax",
     ) -> None:

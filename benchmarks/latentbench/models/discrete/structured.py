@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -46,7 +47,7 @@ class StructuredPredictor(nn.Module):
         info: DataInfo,
         *,
         layout: str = "2x200",
-        layers: int = 2,
+        layers: PositiveInt = 2,
         estimator: checks.Choice = "gumbel_softmax",
         init: str = "glorot",
     ) -> None:

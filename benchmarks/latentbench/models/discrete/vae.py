@@ -9,8 +9,10 @@ take hard samples, whatever the estimator hands to the decoder in training.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.capabilities import Elbo
@@ -70,13 +72,13 @@ class DiscreteVAE(nn.Module):
         info: DataInfo,
         *,
         layout: str = "10x20",
-        hidden: Sequence[int] = (512, 256),
+        hidden: Sequence[PositiveInt] = (512, 256),
         decoder_hidden: Sequence[int] | None = None,
         activation: str = "relu",
         network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
         estimator: checks.Choice = "gumbel_softmax",
-        prior: str = "uniform",
+        prior: Literal["uniform", "learned"] = "uniform",
         init: str = "default",
         bias_from_mean: bool = False,
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.types import Batch, DataInfo
@@ -68,8 +69,8 @@ class CNF(nn.Module):
         self,
         info: DataInfo,
         *,
-        width: int = 32,
-        time_width: int = 32,
+        width: PositiveInt = 32,
+        time_width: PositiveInt = 32,
         solver: checks.Choice = "rk4",
         exact_solver: checks.Choice = EXACT,
         adjoint: bool = False,

@@ -8,8 +8,10 @@ each row; values that are not are never looked at.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -84,12 +86,12 @@ class LatentODE(Series):
         info: DataInfo,
         *,
         observed: str | None = None,
-        dynamics: str = "ode",
-        latent_dim: int = 4,
-        width: int = 20,
-        law_layers: int = 1,
-        encoder_width: int = 25,
-        noise: float = 0.3,
+        dynamics: Literal["ode", "rnn"] = "ode",
+        latent_dim: PositiveInt = 4,
+        width: PositiveInt = 20,
+        law_layers: PositiveInt = 1,
+        encoder_width: PositiveInt = 25,
+        noise: PositiveFloat = 0.3,
         solver: checks.Choice = "rk4",
         adjoint: bool = False,
     ) -> None:
@@ -174,7 +176,7 @@ class RecurrentPredictor(Series):
         width: of the network.
     """
 
-    def __init__(self, info: DataInfo, *, observed: str | None = None, width: int = 25) -> None:
+    def __init__(self, info: DataInfo, *, observed: str | None = None, width: PositiveInt = 25) -> None:
         super().__init__(info, observed)
         h = checks.whole("width", width)
         self.net = nn.RNN(self.dims + 1, h, batch_first=True)

@@ -3,7 +3,11 @@ section 3)."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
 from latentbench.core.errors import UserError
@@ -93,10 +97,10 @@ class OdeNet(nn.Module):
         self,
         info: DataInfo,
         *,
-        classes: int = 10,
-        channels: int = 64,
-        middle: str = "ode",
-        blocks: int = 6,
+        classes: Annotated[int, Ge(2)] = 10,
+        channels: Annotated[int, Ge(2)] = 64,
+        middle: Literal["ode", "residual"] = "ode",
+        blocks: PositiveInt = 6,
         solver: checks.Choice = PAPER,
         adjoint: bool = True,
     ) -> None:

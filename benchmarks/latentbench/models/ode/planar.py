@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
@@ -29,7 +30,7 @@ class PlanarFlow(nn.Module):
         layers: K, layers of one hidden unit each.
     """
 
-    def __init__(self, info: DataInfo, *, layers: int = 32) -> None:
+    def __init__(self, info: DataInfo, *, layers: PositiveInt = 32) -> None:
         checks.support("PlanarFlow", info, "real", "unit")
         super().__init__()
         self.dims = checks.vector_length("PlanarFlow", info)
