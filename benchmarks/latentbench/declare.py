@@ -51,13 +51,15 @@ def model(
     scalars: tuple[str, ...] = (),
     draws: str = "",
     whole_batch: bool = False,
+    unless: Mapping[str, str] | None = None,
     examples: tuple[Example, ...] = (),
 ) -> Callable[[T], T]:
     """A model that suites may name.
 
     Args:
         name: as suites have it.
-        can: names of the protocols in `latentbench.core.capabilities` that it implements, apart by spaces.
+        can: names of the protocols that it implements and of the properties that it has, both of
+            `latentbench.core.capabilities`, apart by spaces.
         summary: one line for `latentbench list models`; the first of the docstring where it is left out.
         version: raised when the same parameters and seed come to other numbers.
         scalars: parameters, as dotted paths, that are used as numbers and nothing else, so that runs which differ in
@@ -69,6 +71,7 @@ def model(
             where the model holds the number in an attribute of the parameter's name.
         whole_batch: its training loss can take something from the batch as a whole (an estimate of the aggregate
             posterior, statistics of the costs, counts of an EM step, Markov chains), so that no batch may be divided.
+        unless: what of `can` it has not where a parameter is set: capability -> parameter.
         examples: what it is tested with, each on data of its kind.
     """
     return _as_it_is
@@ -177,6 +180,11 @@ class ModelEntry:
     draws: str = ""
     version: int = 1
     examples: tuple[Example, ...] = ()
+    unless: Mapping[str, str] = field(default_factory=dict)
+
+    def can_with(self, params: Mapping[str, Any]) -> frozenset[str]:
+        """What it can where its parameters are these."""
+        return frozenset(c for c in self.can if not params.get(self.unless.get(c, "")))
 
 
 @dataclass(frozen=True)

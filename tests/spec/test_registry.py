@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from latentbench.core.capabilities import CAPABILITIES, capabilities_of
+from latentbench.core.capabilities import CAPABILITIES, PROPERTIES, capabilities_of
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.seeds import generator
@@ -60,7 +60,7 @@ def built(name: str, forms: Sequence[DataInfo] = FORMS) -> tuple[Any, DataInfo]:
 
 @pytest.mark.parametrize("name", models())
 def test_what_a_model_can_is_what_its_line_says(name):
-    assert capabilities_of(built(name)[0]) == models()[name].can
+    assert capabilities_of(built(name)[0]) == models()[name].can - PROPERTIES.keys()
 
 
 class Reads(Mapping[str, Any]):
@@ -109,7 +109,7 @@ def view_for(info: DataInfo) -> View:
 def suited(metric: str) -> tuple[Any, DataInfo]:
     """A model that has what a metric needs, trained a little: the plainest there is."""
     for name in ("vae", "gaussian", *models()):
-        if not missing(models()[name], metrics()[metric]):
+        if not missing(models()[name], metrics()[metric], {}):
             model, info = built(name, [IMAGES] if "images" in metrics()[metric].data else FORMS)
             view = view_for(info)
             x, columns = view.x, {k: torch.from_numpy(v) for k, v in view.columns.items()}
@@ -169,7 +169,7 @@ def test_a_metric_measures_and_reads_the_settings_of_its_line(name, extractors, 
 @pytest.mark.parametrize("name", metrics())
 def test_a_metrics_line_is_coherent(name):
     entry = metrics()[name]
-    assert all(option in CAPABILITIES for need in entry.needs for option in need.split("|"))
+    assert all(option in {*CAPABILITIES, *PROPERTIES} for need in entry.needs for option in need.split("|"))
     assert set(entry.data) <= {"oracle", "factors", "labels", "images"}
     assert set(entry.lowest) <= set(entry.settings)
     assert all(entry.settings[k] >= least for k, least in entry.lowest.items()), "defaults are in range"

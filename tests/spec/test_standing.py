@@ -8,10 +8,12 @@ import shutil
 import pytest
 from latentbench.core import file_cache
 from latentbench.core.plugins import VARIABLE
+from latentbench.discovery.constructors import read_module
 from latentbench.spec import loading, registry
 from latentbench.spec.standing import papers, states, suites
 
 PLUGIN = """\
+from latentbench.discovery.constructors import read_module
 from latentbench.spec.registry import ModelEntry
 MODELS = {"mine": ModelEntry("mine_too:Mine", frozenset({"Trainable", "ExactLikelihood"}), "mine")}
 """
@@ -81,7 +83,8 @@ def test_a_plug_in_that_is_added_counts_at_once(remembered, tmp_path, monkeypatc
     remembered.suite({"methods": {"mine": {"model": "mine", "params": {"size": 2}}}, "metrics": {"nll": {}}})
     assert states() == {"small": "validates"}
     (folder / "mine_too.py").write_text("class Mine:\n    def __init__(self, info): ...\n")
-    registry.parameters.cache_clear()  # which another process would not have
+    for cached in (registry.parameters, read_module):  # which another process would not have
+        cached.cache_clear()
     assert states() == {"small": "invalid"}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from latentbench.spec.loading import load_suite
-from latentbench.spec.validation import problems
+from latentbench.spec.registry import ModelEntry, metrics, models
+from latentbench.spec.validation import missing, problems
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,36 @@ def test_a_wrong_parameter_is_told_with_its_line(project, changes, said):
     path = project.suite(changes)
     found = [str(p) for p in problems(load_suite(path))]
     assert any(said in p and f"{path.name}:" in p for p in found), found
+
+
+VAE = {"model": "vae", "params": {"latent_dim": 2, "hidden": [4]}}
+PIXEL = {"model": "pixel-vae", "params": {"latent_dim": 2, "hidden": [4], "prior_flow": 0}}
+FLOWS = {"model": "pixel-vae", "params": {"latent_dim": 2, "hidden": [4], "prior_flow": 2}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "method", "lacks"),
+    [
+        ("aggregate_mmd", VAE, ""),
+        ("aggregate_mmd", PIXEL, ""),
+        ("aggregate_mmd", FLOWS, "StandardNormalPrior"),
+        ("aggregate_mmd", {"model": "autoencoder"}, "StandardNormalPrior"),
+        ("posterior_collapse", VAE, ""),
+        ("aggregate_log_det", {"model": "hierarchical-vae"}, "StandardNormalPrior"),
+        ("nll_iw_mcmc", VAE, ""),
+        ("nll_iw_mcmc", FLOWS, ""),
+        ("nll_iw_mcmc", {"model": "coupling-flow"}, "StandardNormalPrior or CodePrior"),
+        ("nll_iw", VAE, ""),
+        ("nll_iw", {"model": "sentence-vae"}, ""),
+        ("nll_iw", {"model": "toy-bound"}, "LikelihoodHead or NormalisedLikelihood"),
+    ],
+)
+def test_what_a_metric_assumes_of_a_model_is_asked_for(metric, method, lacks, monkeypatch, project):
+    bound = ModelEntry("latentbench_toy_model:Toy", frozenset({"Trainable", "VariationalBound"}), "a bound of its own")
+    monkeypatch.setitem(models(), "toy-bound", bound)
+    said = missing(models()[method["model"]], metrics()[metric], method.get("params", {}))
+    assert said.startswith(lacks)
+    assert bool(said) == bool(lacks)
+    path = project.suite({"methods.wide": method, "metrics": {metric: {"methods": "wide"}}})
+    told = [str(p) for p in problems(load_suite(path)) if "needs" in str(p)]
+    assert any(lacks in p for p in told) if lacks else not told

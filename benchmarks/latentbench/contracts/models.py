@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from latentbench.contracts.finding import Finding, NotApplicable, attempts
-from latentbench.core.capabilities import Fittable, Preparable, Trainable, capabilities_of
+from latentbench.core.capabilities import PROPERTIES, Fittable, Preparable, Trainable, capabilities_of
 from latentbench.core.types import Batch
 
 #: Steps of Adam before anything is asked of a model.
@@ -132,9 +132,10 @@ class _Tests:
 
     def capabilities(self) -> str | None:
         found = capabilities_of(self._fresh())
-        if lacks := sorted(self._declared - found):
+        declared = self._declared - PROPERTIES.keys()
+        if lacks := sorted(declared - found):
             return f"it lacks {', '.join(lacks)}"
-        more = sorted(found - self._declared)
+        more = sorted(found - declared)
         return f"it also implements {', '.join(more)}: name them in its entry" if more else None
 
     def loss(self) -> str | None:

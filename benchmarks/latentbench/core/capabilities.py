@@ -207,6 +207,25 @@ class CodeLikelihood(Protocol):
 
 
 @runtime_checkable
+class CodePrior(Protocol):
+    """p(z) of the codes that `CodeLikelihood` is given."""
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """log p(z), (..., D) to (...) nats."""
+        ...
+
+
+@runtime_checkable
+class LikelihoodHead(Protocol):
+    """p(x | z) through a head of `latentbench.models.likelihoods`, which knows whether it is normalised on these data.
+
+    Metrics of bounds ask it, so that no cross-entropy with grey values passes for a likelihood.
+    """
+
+    likelihood: Any
+
+
+@runtime_checkable
 class Transporter(Protocol):
     """Sends a source distribution to a target; samples are rows (2, D) of a source and a target point, unpaired."""
 
@@ -338,6 +357,8 @@ CAPABILITIES: dict[str, type] = {
         Reconstructor,
         GaussianEncoder,
         CodeLikelihood,
+        CodePrior,
+        LikelihoodHead,
         Transporter,
         Classifier,
         Forecaster,
@@ -350,6 +371,12 @@ CAPABILITIES: dict[str, type] = {
         Marginals,
         KnownTarget,
     )
+}
+
+#: What a model may be declared to be that cannot be seen from its methods: a metric that assumes it names it.
+PROPERTIES: dict[str, str] = {
+    "StandardNormalPrior": "its codes have the prior N(0, I)",
+    "NormalisedLikelihood": "the likelihoods in its bounds are normalised, whatever the data",
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench import declare
-from latentbench.core.capabilities import CAPABILITIES
+from latentbench.core.capabilities import CAPABILITIES, PROPERTIES
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.discovery.literals import Literals, NotLiteral, constants
@@ -130,7 +130,7 @@ def _check(kind: str, arguments: dict[str, Any]) -> None:
     named = {"model": "can", "metric": "needs"}.get(kind)
     for word in arguments[named].split() if named else ():
         for capability in word.split("|"):
-            if capability not in CAPABILITIES:
+            if capability not in CAPABILITIES and capability not in PROPERTIES:
                 raise ValueError(f"no capability is called {capability!r}")
     if unknown := set(arguments.get("lowest") or {}) - set(arguments.get("settings") or {}):
         raise ValueError(f"`lowest` of {', '.join(sorted(unknown))}, which is no setting")

@@ -21,7 +21,7 @@ Settings = Mapping[str, Any]
 
 @metric(
     "aggregate_mmd",
-    "Encoder",
+    "Encoder StandardNormalPrior",
     "squared MMD",
     "lower",
     "Gaussian-kernel distance of posterior draws over the split from the standard normal prior",
@@ -41,7 +41,7 @@ def aggregate_mmd(model: Encoder, view: View, settings: Settings, generator: Gen
 
 @metric(
     "aggregate_log_det",
-    "Encoder",
+    "Encoder StandardNormalPrior",
     "nats",
     "lower",
     "absolute log-determinant of the covariance of posterior draws over the split, 0 for the prior",

@@ -19,7 +19,7 @@ Settings = Mapping[str, Any]
 
 @metric(
     "posterior_collapse",
-    "GaussianEncoder",
+    "GaussianEncoder StandardNormalPrior",
     "share",
     "lower",
     "share of code dimensions whose posterior is the prior's for all but a few rows",

@@ -55,7 +55,7 @@ def bits_per_dim(
 
 @metric(
     "nll_iw",
-    "VariationalBound",
+    "VariationalBound LikelihoodHead|NormalisedLikelihood",
     "nats",
     "lower",
     "importance-weighted upper bound on the negative log-likelihood",
@@ -70,7 +70,7 @@ def nll_iw(model: VariationalBound, view: View, settings: Settings, generator: G
 
 @metric(
     "bits_per_dim_iw",
-    "VariationalBound",
+    "VariationalBound LikelihoodHead|NormalisedLikelihood",
     "bits/dim",
     "lower",
     "importance-weighted upper bound, with the preprocessing's Jacobian",
@@ -87,7 +87,7 @@ def bits_per_dim_iw(model: VariationalBound, view: View, settings: Settings, gen
 
 @metric(
     "elbo",
-    "VariationalBound",
+    "VariationalBound LikelihoodHead|NormalisedLikelihood",
     "nats",
     "higher",
     "evidence lower bound, with rate and distortion",
@@ -108,7 +108,7 @@ def elbo(model: VariationalBound, view: View, settings: Settings, generator: Gen
 
 @metric(
     "likelihood_share",
-    "ExactLikelihood|VariationalBound",
+    "ExactLikelihood|VariationalBound ExactLikelihood|LikelihoodHead|NormalisedLikelihood",
     "1",
     "higher",
     "share of the attainable log-likelihood that was reached (known density; 0 is independent Gaussians)",

@@ -23,7 +23,7 @@ Settings = Mapping[str, Any]
 
 @metric(
     "nll_iw_mcmc",
-    "Sampler",
+    "Sampler StandardNormalPrior|CodePrior LikelihoodHead|CodeLikelihood",
     "nats",
     "lower",
     "upper bound on the negative log-likelihood that needs no encoder: posterior chains give the proposals",

@@ -174,7 +174,7 @@ class Gaussian(Fitted):
 
 @model(
     "ppca",
-    "Fittable ExactLikelihood Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "Fittable ExactLikelihood Sampler Encoder Decoder Reconstructor GaussianEncoder StandardNormalPrior",
     "probabilistic PCA in closed form",
     examples=(Example("real-vector", {"latent_dim": 2}),),
 )

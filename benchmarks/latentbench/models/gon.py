@@ -183,7 +183,8 @@ class Autoencoder(_Decoding):
 
 @model(
     "variational-gon",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
+    "LikelihoodHead StandardNormalPrior",
     "VAE whose posterior is read off one gradient step from zero",
     examples=(Example("binary-vector", _SMALL),),
 )

@@ -24,7 +24,7 @@ from latentbench.models.hmc import HMC
 
 @model(
     "monte-carlo-em",
-    "Fittable Sampler Decoder",
+    "Fittable Sampler Decoder LikelihoodHead StandardNormalPrior",
     "the decoder of a VAE fitted by Monte Carlo EM with Hamiltonian chains; codes of few dimensions",
     examples=(Example("binary-vector", {"latent_dim": 3, "hidden": (8,), "epochs": 3}),),
 )

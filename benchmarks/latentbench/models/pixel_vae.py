@@ -36,9 +36,10 @@ _SMALL = {"latent_dim": 3, "hidden": (8,)}
 
 @model(
     "pixel-vae",
-    "Trainable VariationalBound Sampler Encoder CodeLikelihood",
+    "Trainable VariationalBound Sampler Encoder CodeLikelihood LikelihoodHead CodePrior StandardNormalPrior",
     "VAE with PixelCNN decoder, autoregressive-flow prior or posterior, and the InfoVAE loss, each if wanted",
     whole_batch=True,
+    unless={"StandardNormalPrior": "prior_flow"},
     examples=(
         Example("binary-vector", {**_SMALL, "alpha": 1.0, "strength": 100.0}),
         Example("binary-image", {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1}),

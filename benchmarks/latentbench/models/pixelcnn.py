@@ -106,7 +106,7 @@ class CausalDecoder(nn.Module):
 
 @model(
     "pixelcnn",
-    "Trainable ExactLikelihood VariationalBound Sampler",
+    "Trainable ExactLikelihood VariationalBound Sampler LikelihoodHead",
     "autoregressive density of images",
     examples=(
         Example("binary-image", {"window": 5, "channels": 4, "layers": 2}),

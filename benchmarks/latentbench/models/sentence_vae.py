@@ -35,7 +35,8 @@ def autogen_bound(log_px: Tensor, rate: Tensor, m: float) -> Tensor:
 
 @model(
     "sentence-vae",
-    "Trainable VariationalBound Sampler Encoder Reconstructor GaussianEncoder CodeLikelihood",
+    "Trainable VariationalBound Sampler Encoder Reconstructor GaussianEncoder CodeLikelihood "
+    "StandardNormalPrior NormalisedLikelihood",
     "LSTM sentence VAE; AutoGen's m, annealed KL or word dropout",
     examples=(Example("discrete-vector", {"latent_dim": 3, "embedding": 4, "width": 6, "m": 1.0}),),
 )

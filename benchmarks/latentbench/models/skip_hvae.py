@@ -33,7 +33,7 @@ SCORES = ("likelihood", "llr", "complexity")
 
 @model(
     "skip-hvae",
-    "Trainable VariationalBound Sampler OutlierScorer",
+    "Trainable VariationalBound Sampler OutlierScorer LikelihoodHead",
     "convolutional hierarchical VAE with skip connections; outlier scores by likelihood, LLR>k or complexity",
     examples=(
         Example("binary-image", {"latents": (2, 3), "channels": 4, "kernels": (3, 3), "strides": (2, 2), "blocks": 1}),

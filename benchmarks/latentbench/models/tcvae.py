@@ -69,7 +69,8 @@ def aggregate_log_densities(pairs: Tensor, n_train: int, estimator: str) -> tupl
 
 @model(
     "beta-tcvae",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
+    "LikelihoodHead StandardNormalPrior",
     "VAE with weights on mutual information, total correlation and dimension-wise KL",
     scalars=("alpha", "beta", "gamma"),
     whole_batch=True,

@@ -32,7 +32,7 @@ _SMALL = {"latent_dim": 3, "hidden": (8,)}
 
 @model(
     "hierarchical-vae",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor LikelihoodHead",
     "variational autoencoder with several stochastic layers; ELBO or IWAE objective",
     scalars=("beta",),
     draws="k",
@@ -222,7 +222,8 @@ class HierarchicalVAE(nn.Module):
 
 @model(
     "vae",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
+    "LikelihoodHead StandardNormalPrior",
     "variational autoencoder with one stochastic layer; ELBO, beta-ELBO or IWAE objective",
     scalars=("beta",),
     draws="k",

@@ -23,7 +23,8 @@ from latentbench.models.vae import VAE
 
 @model(
     "wake-sleep",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
+    "LikelihoodHead StandardNormalPrior",
     "the networks of a VAE with one stochastic layer, trained by wake-sleep",
     examples=(
         Example("binary-vector", {"latent_dim": 3, "hidden": (8,)}),

@@ -61,6 +61,7 @@ def _model(declared: Declared) -> ModelEntry:
         draws=given["draws"],
         version=given["version"],
         examples=tuple(Example(**e) for e in given["examples"]),
+        unless=given["unless"] or {},
     )
 
 

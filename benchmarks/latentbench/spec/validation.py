@@ -15,7 +15,7 @@ from latentbench.discovery.ranges import fault
 from latentbench.spec.cells import claims, reported
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
-from latentbench.spec.suite import Override, Suite, selects
+from latentbench.spec.suite import Override, Suite
 
 
 def problems(loaded: LoadedSuite) -> list[UserError]:
@@ -58,9 +58,14 @@ def _models(loaded: LoadedSuite) -> Iterator[UserError]:
             continue
         yield from _params(loaded, method.model, method.params, (*at, "params"))
     for place, override in _overrides(loaded.suite):
-        reached = [m.model for name, m in loaded.suite.methods.items() if selects(override.methods, name)]
+        reached = [m.model for name, m in loaded.suite.methods.items() if _reaches(loaded.suite, override, name)]
         for model in dict.fromkeys(m for m in reached if m in models()):
             yield from _params(loaded, model, override.params, (*place, "params"))
+
+
+def _reaches(suite: Suite, override: Override, method: str) -> bool:
+    """Whether an override changes any run of a method."""
+    return any(suite.methods[method].runs_on(d) and override.matches(method, d) for d in suite.datasets)
 
 
 def _overrides(suite: Suite) -> list[tuple[Path_, Override]]:
@@ -139,8 +144,11 @@ def _metrics(loaded: LoadedSuite) -> Iterator[UserError]:
         yield from _settings(loaded, key, entry, metric.settings, (*at, "settings"))
         for method, spec in suite.methods.items():
             model = models().get(spec.model)
+            params = {**spec.params}
+            for _, override in _overrides(suite):
+                params |= override.params if _reaches(suite, override, method) else {}
             used = any(metric.applies(method, d) and spec.runs_on(d) for d in suite.datasets)
-            if model is not None and used and (lacks := missing(model, entry)):
+            if model is not None and used and (lacks := missing(model, entry, params)):
                 yield loaded.file.error(
                     f"metric {key!r} needs {lacks}, which model {spec.model!r} of method {method!r} lacks",
                     at,
@@ -187,9 +195,10 @@ def _settings(
             yield loaded.file.error(f"{name} of metric {key!r} is {value}", (*at, name), f"give {lowest:g} or more")
 
 
-def missing(model: ModelEntry, metric: MetricEntry) -> str:
-    """The capabilities that a metric needs and a model lacks, in words; empty if there are none."""
-    lacks = [n for n in metric.needs if not any(option in model.can for option in n.split("|"))]
+def missing(model: ModelEntry, metric: MetricEntry, params: Mapping[str, Any]) -> str:
+    """The capabilities that a metric needs and a model with `params` lacks, in words; empty if there are none."""
+    can = model.can_with(params)
+    lacks = [n for n in metric.needs if not any(option in can for option in n.split("|"))]
     return " and ".join(n.replace("|", " or ") for n in lacks)
 
 

@@ -28,7 +28,7 @@ from latentbench.models.discrete.estimators import build_estimator
 
 @model(
     "class-vae",
-    "Trainable VariationalBound Sampler",
+    "Trainable VariationalBound Sampler LikelihoodHead",
     "VAE with a class and a style, the class marginalised or sampled",
     whole_batch=True,
     examples=(

@@ -30,7 +30,7 @@ ROWS = 4096
 
 @model(
     "discrete-vae",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor EstimatedGradient",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor EstimatedGradient LikelihoodHead",
     "VAE with categorical or Bernoulli variables, trained by any of eleven gradient estimators",
     scalars=("estimator.straight_through.temperature", "estimator.gumbel_softmax.temperature"),
     whole_batch=True,
