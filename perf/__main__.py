@@ -18,7 +18,7 @@ from rich.console import Console
 
 from perf import report
 from perf.figures import Benchmark, Figure
-from perf.machine import surroundings
+from perf.machine import environment
 
 #: name -> the function that measures it.
 BENCHMARKS = {
@@ -52,7 +52,7 @@ def main(only: tuple[str, ...], quick: bool, path: Path | None, compare: Path | 
     console = Console(width=None if sys.stdout.isatty() else 180)
     before = _read(compare, quick) if compare else None
     started = datetime.now(UTC)
-    machine = surroundings()
+    machine = environment()
     _describe(machine)
     path = path or Path("results/bench") / f"{started:%Y-%m-%dT%H%M%S}.json"
     figures: list[Figure] = []

@@ -14,7 +14,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def surroundings() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """CPU, load, threads and versions, as JSON holds them."""
     import torch
 

@@ -68,14 +68,14 @@ def change(now: Figure, before: Figure | None) -> str:
     return "the same within noise"
 
 
-def write(path: Path, figures: Sequence[Figure], surroundings: Mapping[str, Any], *, quick: bool, date: str) -> None:
+def write(path: Path, figures: Sequence[Figure], environment: Mapping[str, Any], *, quick: bool, date: str) -> None:
     """Write what a later run is compared with."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {
         "format": FORMAT,
         "date": date,
         "quick": quick,
-        "machine": dict(surroundings),
+        "machine": dict(environment),
         "figures": [f.as_dict() for f in figures],
     }
     path.write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -126,14 +126,14 @@ def test_interrupted_and_taken_up_again(project):
     undisturbed, _ = perform(spec, settings(project, results=project.root / "undisturbed"))
     asked = []
 
-    def tell(told: ProgressReport) -> None:
-        if told.step and not asked:
-            asked.append(told.step)
+    def report(what: ProgressReport) -> None:
+        if what.step and not asked:
+            asked.append(what.step)
             os.kill(os.getpid(), signal.SIGTERM)
 
     interrupts.install(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        perform(spec, settings(project), tell)
+        perform(spec, settings(project), report)
     interrupts.install(signal.SIGTERM)
     assert len(list(project.results.glob("runs/small/*/checkpoint/*.safetensors"))) == 1
     record, _ = perform(spec, settings(project))

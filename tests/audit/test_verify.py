@@ -63,13 +63,13 @@ def test_declarations_of_looks_are_checked_too(project, results):
     )
     declare(made, results)
     answer = project("verify", results)
-    assert (answer.code, answer.out) == (0, "4 records and 1 declaration of looks, 0 with faults\n")
+    assert (answer.code, answer.out) == (0, "4 records and 1 declaration of interim analyses, 0 with faults\n")
     path = declared_path("small", "cpu", results)
     sound = path.read_text()
     path.write_text(sound.replace('"cap": 4', '"cap": 5'))
     answer = project("verify", results)
     assert answer.code == 1
-    assert answer.out.splitlines()[-1] == "4 records and 1 declaration of looks, 1 with faults"
+    assert answer.out.splitlines()[-1] == "4 records and 1 declaration of interim analyses, 1 with faults"
     assert "small-cpu.json: its seal is broken" in answer.out
     assert project("verify", path).code == 1
     found = [c for c in json.loads(project("verify", results, "--format", "json").out) if c["kind"] == "declaration"]

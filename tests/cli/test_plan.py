@@ -108,7 +108,7 @@ def test_a_budget_declares_its_looks_before_it_adds_seeds(project, monkeypatch):
     assert {(d.first, d.cap, d.there) for d in seen} == {(3, 12, 9)}, "before the first run"
     verdicts = json.loads(project("verdict", "small", "--format", "json").out)
     assert all(v["sequential"] for v in verdicts)
-    assert all("9 records were there before the looks were declared" in v["text"] for v in verdicts)
+    assert all("9 records from before the interim analyses were declared" in v["text"] for v in verdicts)
 
 
 def test_a_budget_with_a_cap(project):
@@ -153,7 +153,7 @@ def test_options_that_exclude_each_other(project):
 
 
 def test_until_settled(project):
-    """The bound is clear at the first look; the order is a tie of two methods that differ in nothing."""
+    """The bound is clear at the first analysis; the order is a tie of two methods that differ in nothing."""
     project.suite({**CHANGES, "methods.narrow.params.spread": 2.0})
     told = project.run("small", "--tier", "cpu", "--until-settled", "--cap", "4")
     assert told.code == 0
@@ -165,7 +165,7 @@ def test_until_settled(project):
     assert verdicts["bound"]["verdict"] == "reproduced"
     assert all(v["sequential"] for v in verdicts.values())
     again = project.run("small", "--tier", "cpu", "--until-settled", "--cap", "4", "-q")
-    assert "9 runs" in again.err, "the first look's, which are there already"
+    assert "9 runs" in again.err, "the first analysis's, which are there already"
     assert len(project.records()) == len(cells)
 
 

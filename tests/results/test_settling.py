@@ -54,7 +54,7 @@ def test_settled_claims_get_no_more_seeds(project):
     make(project, 3, 0.3)
     runs, now = next_runs(project)
     assert [v.claim for v in now.unsettled] == ["order"], "the bound is clear"
-    assert runs == [("narrow", 3), ("wide", 3)], "to the look at four"
+    assert runs == [("narrow", 3), ("wide", 3)], "to the analysis at four"
     assert "1 of 2 claims settled" in str(now)
     make(project, 4, 0.3, methods=("wide", "narrow"))
     assert next_runs(project)[0] == [(m, s) for m in ("narrow", "wide") for s in (4, 5)]
@@ -67,7 +67,7 @@ def test_the_cap_ends_it(project):
     make(project, 3, 0.05, methods=("floor",))
     runs, now = next_runs(project)
     assert (runs, [v.claim for v in now.unsettled]) == ([], ["order"])
-    assert next_runs(project, cap=8)[0], "a larger cap has further looks"
+    assert next_runs(project, cap=8)[0], "a larger cap has further analyses"
     assert next_runs(project, cap=4)[0] == []
 
 
@@ -83,13 +83,13 @@ def test_the_sequential_verdict_is_harder_to_get_and_says_what_it_is(project):
     [sequential] = verdicts(gather(loaded, "cpu"))
     assert (fixed.verdict, sequential.verdict) == ("reproduced", "insufficient")
     assert (fixed.sequential, sequential.sequential) == (False, True)
-    assert "sequential, 1 look (at 3 seeds)" in sequential.text
+    assert "sequential, 1 interim analysis (at 3 seeds)" in sequential.text
     assert sequential.interval[0] < fixed.interval[0] < fixed.interval[1] < sequential.interval[1]
     assert sequential.needed_n in (4, 6, 8, 12)
 
 
 def test_a_look_takes_whole_sets_of_seeds_only(project):
-    """A fourth seed of one side, or a hand-picked one, changes nothing until its look is complete."""
+    """A fourth seed of one side, or a hand-picked one, changes nothing until its analysis is complete."""
     declaration(project.load(CHANGES), "cpu", 12, project.results)
     make(project, 3, 0.3)
     before = found(project)["order"]
@@ -106,7 +106,7 @@ def test_before_the_first_look_nothing_is_settled(project):
     make(project, 2, 5.0)
     now = found(project)
     assert {v.verdict for v in now.values()} == {"insufficient"}
-    assert "the first look, at 3 seeds, is to come" in now["order"].text
+    assert "the first interim analysis is to come, at 3 seeds" in now["order"].text
 
 
 def test_a_failed_seed_completes_a_look(project):
@@ -114,7 +114,7 @@ def test_a_failed_seed_completes_a_look(project):
     make(project, 2, 5.0)
     for spec in project.plan("cpu", CHANGES, seeds=[2]):
         write_made_up(spec, {}, status="failed")
-    assert "sequential, 1 look" in found(project)["order"].text
+    assert "sequential, 1 interim analysis" in found(project)["order"].text
     assert next_runs(project)[1].seeds == 4
 
 
@@ -172,7 +172,7 @@ def test_what_a_budget_buys_for_the_first_look_needs_no_declaration(project):
 
 
 def test_what_is_planned_after_a_failed_seed_is_a_look_to_come(project):
-    """Three seeds were run, two have a value: the next look is at four, not at three again."""
+    """Three seeds were run, two have a value: the next analysis is at four, not at three again."""
     only = {"claims": [ORDER]}
     loaded = project.load(only)
     declaration(loaded, "cpu", 12, project.results)
@@ -198,4 +198,4 @@ def test_seeds_beyond_the_tiers_own_are_named_where_no_looks_were_declared(proje
     declaration(project.load(CHANGES), "cpu", 12, project.results)
     text = found(project)["order"].text
     assert "beyond" not in text
-    assert "13 records were there before the looks were declared" in text
+    assert "13 records from before the interim analyses were declared" in text

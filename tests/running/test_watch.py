@@ -84,11 +84,11 @@ def test_a_run_under_which_data_change_gives_no_number(project, prepared):
     settings = Settings(project.results, checkpoint_seconds=0.0)
     changed = []
 
-    def tell(told) -> None:
-        if told.phase == "evaluation" and not changed:
+    def report(what) -> None:
+        if what.phase == "evaluation" and not changed:
             changed.append(flip(prepared, "test"))
 
-    record, _ = perform(spec, settings, tell)
+    record, _ = perform(spec, settings, report)
     assert changed
     assert record.status == "failed"
     assert "dataset line changed on disk: split test" in record.error

@@ -52,7 +52,7 @@ def test_of_many_at_once_one_gets_it(store):
 
 
 def dead_lease(store, owner="host:1:x", beat=0.0):
-    store.write(FIRST, json.dumps({"owner": owner, "beat": beat, "told": {}}).encode())
+    store.write(FIRST, json.dumps({"owner": owner, "beat": beat, "report": {}}).encode())
 
 
 def test_a_dead_owner_is_relieved_by_one_of_many(store):
@@ -108,9 +108,9 @@ def test_who_wakes_up_late_lets_go(store):
 
 def test_how_far_runs_are_can_be_seen_from_elsewhere(store):
     with lease(store, "node7:12:abc") as held:
-        held.told = ProgressReport("wide--line--cpu--s0", "training", 3, 40, 10.0)
+        held.report = ProgressReport("wide--line--cpu--s0", "training", 3, 40, 10.0)
         deadline = time.monotonic() + 5
-        while not (seen := under_way(store)) or not seen[0].told.cell:
+        while not (seen := under_way(store)) or not seen[0].report.cell:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert (seen[0].suite, seen[0].run_id) == ("small", "run")

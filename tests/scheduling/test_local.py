@@ -10,11 +10,11 @@ from tests.project import Project
 
 
 def sweep(project: Project, specs: list, jobs: int, folder: str) -> dict[str, object]:
-    told, done = [], {}
+    reports, done = [], {}
     settings = Settings(project.root / folder)
-    run_all(specs, settings, jobs, told.append, lambda spec, record, cached: done.update({spec.cell: record}))
-    assert {t.cell for t in told} == {s.cell for s in specs}
-    assert {"data", "training", "evaluation"} <= {t.phase for t in told}
+    run_all(specs, settings, jobs, reports.append, lambda spec, record, cached: done.update({spec.cell: record}))
+    assert {t.cell for t in reports} == {s.cell for s in specs}
+    assert {"data", "training", "evaluation"} <= {t.phase for t in reports}
     return done
 
 

@@ -14,12 +14,12 @@ from latentbench.core.interrupts import ask
 from latentbench.records.record import Record, seal
 from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
-from latentbench.scheduling.environment import Surroundings
-from latentbench.scheduling.jobs import Errand, bring_home, set_out, settled
+from latentbench.scheduling.environment import Environment
 from latentbench.scheduling.lease import Lease, new_owner
-from latentbench.scheduling.remote import give_up_away, perform_away
+from latentbench.scheduling.remote import give_up_request, perform_request
+from latentbench.scheduling.run_requests import RunRequest, fetch_results, prepare_sweep, settled_records
 from latentbench.scheduling.task import perform
-from latentbench.scheduling.transfer import WEIGHTS, place_of, pull_all, stored_record
+from latentbench.scheduling.transfer import WEIGHTS, prefix_of, pull_all, stored_record
 
 SLOW = {"methods.wide.params": {"spread": 2.0, "pause": 0.02}, "tiers.cpu.training": {"epochs": 20}}
 
@@ -32,7 +32,7 @@ def quick(monkeypatch):
     interrupts.install()
 
 
-class Away:
+class Remote:
     """A sweep's sender and its machines."""
 
     def __init__(self, project, store, changes=None, **options):
@@ -41,40 +41,40 @@ class Away:
         self.project, self.store = project, store
         self.specs = project.plan("cpu", changes, seeds=[0], **options)
         self.data_hash = open_dataset("line").content_hash
-        self.place = replace(set_out(self.specs, store, share_data=False), surroundings=Surroundings())
+        self.context = replace(prepare_sweep(self.specs, store, share_data=False), environment=Environment())
         self.settings = Settings(project.root / "nowhere", checkpoint_seconds=0)
 
-    def errand(self, spec, **changes):
-        return replace(Errand(spec, self.data_hash, spec.code_hash, new_owner()), **changes)
+    def request(self, spec, **changes):
+        return replace(RunRequest(spec, self.data_hash, spec.code_hash, new_owner()), **changes)
 
     def go(self, spec, **changes):
-        return perform_away(self.errand(spec, **changes), self.place, self.settings)
+        return perform_request(self.request(spec, **changes), self.context, self.settings)
 
 
-def test_a_run_away_is_the_run_at_home(project, store):
+def test_a_remote_run_is_the_local_run(project, store):
     """Same numbers, same weights; everything is in the store, nothing in the sender's folders."""
-    away = Away(project, store, methods=["wide", "floor"])
-    for spec in away.specs:
-        record, cached = away.go(spec)
-        at_home, _ = perform(spec, Settings(project.results))
+    remote = Remote(project, store, methods=["wide", "floor"])
+    for spec in remote.specs:
+        record, cached = remote.go(spec)
+        local, _ = perform(spec, Settings(project.results))
         assert not cached
-        assert (record.metrics, record.fingerprint) == (at_home.metrics, at_home.fingerprint)
-        assert record.files.get(WEIGHTS) == at_home.files.get(WEIGHTS)
-        assert away.go(spec) == (record, True)
-        names = store.names(place_of("small", record.run_id))
+        assert (record.metrics, record.fingerprint) == (local.metrics, local.fingerprint)
+        assert record.files.get(WEIGHTS) == local.files.get(WEIGHTS)
+        assert remote.go(spec) == (record, True)
+        names = store.names(prefix_of("small", record.run_id))
         assert set(names) == {"record.json", *record.files}
         assert stored_record(store, "small", record.run_id) == record
-    assert len(settled(away.specs, away.settings, store, print)) == 2
+    assert len(settled_records(remote.specs, remote.settings, store, print)) == 2
     assert store.names("leases") == {}
     assert not (project.root / "nowhere").exists()
 
 
 def test_what_one_machine_began_another_ends_in_the_same_bits(project, store):
-    away = Away(project, store, SLOW, methods=["wide"])
-    [spec] = away.specs
-    at_home, _ = perform(spec, Settings(project.results))
+    remote = Remote(project, store, SLOW, methods=["wide"])
+    [spec] = remote.specs
+    local, _ = perform(spec, Settings(project.results))
     interrupts.install()
-    run = place_of("small", spec.run_id(away.data_hash))
+    run = prefix_of("small", spec.run_id(remote.data_hash))
 
     def stop():
         while not any(name.endswith(".safetensors") for name in store.names(f"{run}/checkpoint")):
@@ -84,47 +84,47 @@ def test_what_one_machine_began_another_ends_in_the_same_bits(project, store):
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        away.go(spec)
+        remote.go(spec)
     thread.join()
     interrupts.install()
     assert 1 <= len(store.names(f"{run}/checkpoint")) <= 3, "old ones go"
     assert store.names("leases") == {}
-    record, cached = away.go(spec)
+    record, cached = remote.go(spec)
     assert not cached
     assert record.provenance.resumed_from
-    assert (record.metrics, record.cost.steps) == (at_home.metrics, at_home.cost.steps)
-    assert record.files[WEIGHTS] == at_home.files[WEIGHTS]
+    assert (record.metrics, record.cost.steps) == (local.metrics, local.cost.steps)
+    assert record.files[WEIGHTS] == local.files[WEIGHTS]
     assert store.names(f"{run}/checkpoint") == {}
 
 
 def test_a_run_that_somebody_is_doing_is_left_to_him(project, folder):
-    away = Away(project, folder, methods=["floor"])
-    [spec] = away.specs
-    with Lease(folder, "small", spec.run_id(away.data_hash), "him"), pytest.raises(Busy):
-        away.go(spec)
-    left = {"owner": "him", "beat": time.time(), "told": {}}
-    folder.write(f"leases/small/{spec.run_id(away.data_hash)}/000004.json", json.dumps(left).encode())
-    assert not away.go(spec, dead=("him",))[1], "he is known to be dead"
+    remote = Remote(project, folder, methods=["floor"])
+    [spec] = remote.specs
+    with Lease(folder, "small", spec.run_id(remote.data_hash), "him"), pytest.raises(Busy):
+        remote.go(spec)
+    left = {"owner": "him", "beat": time.time(), "report": {}}
+    folder.write(f"leases/small/{spec.run_id(remote.data_hash)}/000004.json", json.dumps(left).encode())
+    assert not remote.go(spec, dead=("him",))[1], "he is known to be dead"
     assert folder.names("leases") == {}
 
 
 def test_who_loses_the_lease_hands_nothing_in(project, folder):
-    away = Away(project, folder, SLOW, methods=["wide"])
-    [spec] = away.specs
-    run_id = spec.run_id(away.data_hash)
-    errand = away.errand(spec)
+    remote = Remote(project, folder, SLOW, methods=["wide"])
+    [spec] = remote.specs
+    run_id = spec.run_id(remote.data_hash)
+    request = remote.request(spec)
 
-    him = Lease(folder, "small", run_id, "him", [errand.owner])
+    him = Lease(folder, "small", run_id, "him", [request.owner])
 
     def take_over():
-        while not folder.names(place_of("small", run_id)):
+        while not folder.names(prefix_of("small", run_id)):
             time.sleep(0.05)
         him.__enter__()
 
     thread = threading.Thread(target=take_over)
     thread.start()
     with pytest.raises(Busy):
-        perform_away(errand, away.place, away.settings)
+        perform_request(request, remote.context, remote.settings)
     thread.join()
     assert stored_record(folder, "small", run_id) is None
     assert him.holds()
@@ -139,21 +139,21 @@ def tampered(store, name, **changes):
 
 
 def test_records_that_were_edited_damaged_or_moved_are_refused_and_named(project, folder):
-    away = Away(project, folder, methods=["wide", "narrow", "floor"])
-    records = [away.go(spec)[0] for spec in away.specs]
-    names = [f"{place_of('small', r.run_id)}/record.json" for r in records]
+    remote = Remote(project, folder, methods=["wide", "narrow", "floor"])
+    records = [remote.go(spec)[0] for spec in remote.specs]
+    names = [f"{prefix_of('small', r.run_id)}/record.json" for r in records]
     whole = folder.read(names[0])
     tampered(folder, names[0], seed=7)
     folder.write(names[1], whole[:100])
     folder.write(names[2], whole)  # another run's, its seal intact
     said: list[str] = []
-    assert settled(away.specs, away.settings, folder, said.append) == {}
+    assert settled_records(remote.specs, remote.settings, folder, said.append) == {}
     assert pull_all(folder, project.results, say=said.append) == (0, 3)
     assert len(said) == 6
     assert all(any(name in line for line in said) for name in names)
     assert not list(project.results.rglob("record.json"))
-    for spec, before in zip(away.specs, records, strict=True):
-        record, cached = away.go(spec)
+    for spec, before in zip(remote.specs, records, strict=True):
+        record, cached = remote.go(spec)
         assert not cached
         assert "refused" in " ".join(record.provenance.faults)
         assert record.metrics == before.metrics
@@ -161,9 +161,9 @@ def test_records_that_were_edited_damaged_or_moved_are_refused_and_named(project
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_taken(project, folder):
-    away = Away(project, folder, SLOW, methods=["wide"])
-    [spec] = away.specs
-    place = f"{place_of('small', spec.run_id(away.data_hash))}/checkpoint"
+    remote = Remote(project, folder, SLOW, methods=["wide"])
+    [spec] = remote.specs
+    place = f"{prefix_of('small', spec.run_id(remote.data_hash))}/checkpoint"
     interrupts.install()
 
     def stop():
@@ -174,61 +174,61 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_taken(project, folde
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        away.go(spec)
+        remote.go(spec)
     thread.join()
     interrupts.install()
     newest = max(n for n in folder.names(place) if n.endswith(".safetensors"))
     folder.write(f"{place}/{newest}", (folder.read(f"{place}/{newest}") or b"")[:-1] + b"x")
     folder.write(f"{place}/strange.sh", b"rm -rf")
-    record, _ = away.go(spec)
+    record, _ = remote.go(spec)
     assert "its hash differs" in " ".join(record.provenance.faults)
     assert record.status == "finished"
 
 
 def test_other_code_other_data_or_another_store_is_no_place_to_run(project, folder):
-    away = Away(project, folder, methods=["floor"])
-    [spec] = away.specs
+    remote = Remote(project, folder, methods=["floor"])
+    [spec] = remote.specs
     with pytest.raises(UserError, match="other code"):
-        away.go(spec, code_hash="0" * 64)
+        remote.go(spec, code_hash="0" * 64)
     with pytest.raises(UserError, match="other content"):
-        away.go(spec, data_hash="0" * 64)
-    away.place = replace(away.place, mark="another")
+        remote.go(spec, data_hash="0" * 64)
+    remote.context = replace(remote.context, mark="another")
     with pytest.raises(UserError, match="same store"):
-        away.go(spec)
+        remote.go(spec)
     assert folder.names("runs") == folder.names("leases") == {}
 
 
 def test_a_run_that_no_worker_survives_leaves_its_record(project, folder):
-    away = Away(project, folder, methods=["floor"])
-    [spec] = away.specs
-    record, cached = give_up_away(away.errand(spec), away.place, away.settings, "its worker died")
+    remote = Remote(project, folder, methods=["floor"])
+    [spec] = remote.specs
+    record, cached = give_up_request(remote.request(spec), remote.context, remote.settings, "its worker died")
     assert (record.status, record.error, cached) == ("failed", "its worker died", False)
     assert stored_record(folder, "small", record.run_id) == record
-    again, cached = away.go(spec)
+    again, cached = remote.go(spec)
     assert (again.status, cached) == ("finished", False), "a failed run is tried again"
-    assert give_up_away(away.errand(spec), away.place, away.settings, "too late") == (again, True)
+    assert give_up_request(remote.request(spec), remote.context, remote.settings, "too late") == (again, True)
 
 
-def test_results_come_home_checked(project, store):
-    away = Away(project, store, methods=["wide"])
-    [spec] = away.specs
-    record, _ = away.go(spec)
-    bring_home(store, record, project.results)
+def test_results_are_fetched_and_checked(project, store):
+    remote = Remote(project, store, methods=["wide"])
+    [spec] = remote.specs
+    record, _ = remote.go(spec)
+    fetch_results(store, record, project.results)
     folder = project.results / "runs/small" / record.run_id
     assert {p.name for p in folder.iterdir()} == {"record.json", "curve.csv"}
     assert project.records() == {spec.cell: record}
     assert pull_all(store, project.results, weights=True) == (1, 0)
     assert (folder / "weights.safetensors").is_file()
     assert pull_all(store, project.results, weights=True) == (0, 0), "what is here does not come again"
-    store.write(f"{place_of('small', record.run_id)}/curve.csv", b"step,loss\n")
+    store.write(f"{prefix_of('small', record.run_id)}/curve.csv", b"step,loss\n")
     with pytest.raises(UserError, match="does not hash"):
-        bring_home(store, record, project.root / "other")
+        fetch_results(store, record, project.root / "other")
     assert not (project.root / "other").exists()
 
 
 def test_a_record_with_names_of_other_folders_stays_where_it_is(project, folder):
-    away = Away(project, folder, methods=["floor"])
-    record, _ = away.go(away.specs[0])
+    remote = Remote(project, folder, methods=["floor"])
+    record, _ = remote.go(remote.specs[0])
     fields = record.model_dump() | {"run_id": "../../escape", "seal": None}
     forged = Record.model_validate(fields)
     forged = forged.model_copy(update={"seal": seal(forged)})
@@ -238,45 +238,45 @@ def test_a_record_with_names_of_other_folders_stays_where_it_is(project, folder)
     assert not [p for p in project.root.rglob("*escape*") if folder.folder not in p.parents]
 
 
-def test_a_local_run_and_one_away_in_the_same_folder_exclude_each_other(project):
+def test_a_local_run_and_a_remote_one_in_the_same_folder_exclude_each_other(project):
     from filelock import FileLock
     from latentbench.records.archive import lock_path
     from latentbench.scheduling.object_store import Store
 
-    away = Away(project, Store(project.results), methods=["floor"])
-    [spec] = away.specs
-    path = lock_path(spec, away.data_hash, project.results)
+    remote = Remote(project, Store(project.results), methods=["floor"])
+    [spec] = remote.specs
+    path = lock_path(spec, remote.data_hash, project.results)
     path.parent.mkdir(parents=True)
     with FileLock(path), pytest.raises(Busy):
-        away.go(spec)
-    assert away.go(spec)[0].status == "finished"
+        remote.go(spec)
+    assert remote.go(spec)[0].status == "finished"
 
 
 def test_an_interrupt_outside_training_leaves_no_lease(project, folder):
-    away = Away(project, folder, methods=["floor"])
+    remote = Remote(project, folder, methods=["floor"])
     interrupts.install()
-    heard = []
+    reports = []
 
-    def tell(what):
-        heard.append(what)
+    def report(what):
+        reports.append(what)
         if what.phase == "evaluation":
             ask()
 
     with pytest.raises(KeyboardInterrupt):
-        perform_away(away.errand(away.specs[0]), away.place, away.settings, tell)
+        perform_request(remote.request(remote.specs[0]), remote.context, remote.settings, report)
     assert folder.names("leases") == {}
-    assert heard[-1].phase == "evaluation"
+    assert reports[-1].phase == "evaluation"
 
 
 def test_pulling_keeps_what_is_better_here(project, folder):
     """A failed try in the store does not take the place of a run that was finished here since."""
-    away = Away(project, folder, methods=["floor"])
-    [spec] = away.specs
-    give_up_away(away.errand(spec), away.place, away.settings, "its worker died")
-    at_home, _ = perform(spec, Settings(project.results))
-    assert at_home.status == "finished"
+    remote = Remote(project, folder, methods=["floor"])
+    [spec] = remote.specs
+    give_up_request(remote.request(spec), remote.context, remote.settings, "its worker died")
+    local, _ = perform(spec, Settings(project.results))
+    assert local.status == "finished"
     assert pull_all(folder, project.results) == (0, 0)
-    assert project.records() == {spec.cell: at_home}
+    assert project.records() == {spec.cell: local}
 
 
 def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
@@ -294,7 +294,7 @@ def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/some/where/latentbench", "run", "small", "--until-settled"])
     monkeypatch.setattr(provenance, "_sent", [])
     monkeypatch.setattr("latentbench.scheduling.environment._entered", [])
-    sent = pickle.dumps(Surroundings.here())
+    sent = pickle.dumps(Environment.here())
     monkeypatch.setattr(sys, "argv", ["/ray/default_worker.py", "--node-ip-address=10.0.0.1"])
     found = []
     for _ in range(2):
@@ -306,9 +306,9 @@ def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
 
 
 def test_messages_show_no_password_of_an_address(project, folder):
-    away = Away(project, folder, methods=["floor"])
-    record, _ = away.go(away.specs[0])
-    name = f"{place_of('small', record.run_id)}/record.json"
+    remote = Remote(project, folder, methods=["floor"])
+    record, _ = remote.go(remote.specs[0])
+    name = f"{prefix_of('small', record.run_id)}/record.json"
     folder.write(name, b"{}")
     folder.shown = "s3://***@bucket"
     folder.url = "s3://user:password@bucket"

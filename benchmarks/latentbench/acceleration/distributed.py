@@ -82,7 +82,7 @@ def spread(spec: RunSpec, settings: Settings, checkpoints: Checkpoints) -> Itera
     """
     devices = devices_for(spec, settings)
     if enough(settings.device, devices):
-        with _led(spec, settings, checkpoints, devices) as context:
+        with _with_helpers(spec, settings, checkpoints, devices) as context:
             yield context
         return
     from latentbench.training.sharded import InTurn
@@ -98,11 +98,13 @@ def enough(device: str, devices: int) -> bool:
 
 
 @contextmanager
-def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: int) -> Iterator[TrainingContext]:
+def _with_helpers(
+    spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: int
+) -> Iterator[TrainingContext]:
     with ExitStack() as after:
         folder = Path(after.enter_context(tempfile.TemporaryDirectory(prefix="latentbench-devices-")))
         helpers = [
-            Helper(rank, _help, (Post(rank, devices, folder / "store"), spec, settings, checkpoints.folder))
+            Helper(rank, _help, (GroupMember(rank, devices, folder / "rendezvous"), spec, settings, checkpoints.folder))
             for rank in range(1, devices)
         ]
         try:
@@ -110,9 +112,11 @@ def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: i
                 helper.await_ready()
             for helper in helpers:
                 helper.go()
-            with joined(Post(0, devices, folder / "store"), spec, settings) as (fabric, release):
+            with process_group(GroupMember(0, devices, folder / "rendezvous"), spec, settings) as (fabric, release):
                 try:
-                    yield TrainingContext(fabric, Agreed(checkpoints, leads=True), ends_training(release))
+                    yield TrainingContext(
+                        fabric, SynchronisedCheckpoints(checkpoints, is_leader=True), ends_training(release)
+                    )
                 except Exception as error:
                     # while this process holds its connections, no helper fails because of it
                     lost = first_lost(helpers, PATIENCE if isinstance(error, RuntimeError) else 0.0)
@@ -126,16 +130,18 @@ def _led(spec: RunSpec, settings: Settings, checkpoints: Checkpoints, devices: i
 
 
 @dataclass(frozen=True)
-class Post:
-    """A process's place among the others, and the file through which they find each other."""
+class GroupMember:
+    """A process's rank in its group, and the file through which the processes find each other."""
 
     rank: int
-    devices: int
-    store: Path
+    world_size: int
+    rendezvous: Path
 
 
 @contextmanager
-def joined(post: Post, spec: RunSpec, settings: Settings) -> Iterator[tuple[Fabric, Callable[[], None]]]:
+def process_group(
+    member: GroupMember, spec: RunSpec, settings: Settings
+) -> Iterator[tuple[Fabric, Callable[[], None]]]:
     """A launched Fabric that is one of several, and what ends the training's sharing."""
     import torch.distributed as dist
     from lightning.fabric import Fabric
@@ -143,7 +149,7 @@ def joined(post: Post, spec: RunSpec, settings: Settings) -> Iterator[tuple[Fabr
 
     from latentbench.training.sharded import SideBySide
 
-    class Place(LightningEnvironment):
+    class StartedHere(LightningEnvironment):
         """These processes are started here, not by Fabric."""
 
         @property
@@ -151,20 +157,20 @@ def joined(post: Post, spec: RunSpec, settings: Settings) -> Iterator[tuple[Fabr
             return True
 
         def local_rank(self) -> int:
-            return post.rank
+            return member.rank
 
     # all of them are on this machine, so nothing listens on an address that others reach
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     backend = "gloo" if settings.device == "cpu" else "cpu:gloo,cuda:nccl"
-    store = dist.FileStore(str(post.store), post.devices)
-    dist.init_process_group(backend, store=store, rank=post.rank, world_size=post.devices, timeout=TIMEOUT)
+    store = dist.FileStore(str(member.rendezvous), member.world_size)
+    dist.init_process_group(backend, store=store, rank=member.rank, world_size=member.world_size, timeout=TIMEOUT)
     try:
         strategy = SideBySide()
         fabric = Fabric(
             accelerator=settings.device,
-            devices=post.devices,
+            devices=member.world_size,
             strategy=strategy,
-            plugins=[Place()],
+            plugins=[StartedHere()],
             precision=spec.training["precision"],
         )
         fabric.launch()
@@ -175,11 +181,11 @@ def joined(post: Post, spec: RunSpec, settings: Settings) -> Iterator[tuple[Fabr
             dist.destroy_process_group()
 
 
-class Agreed:
+class SynchronisedCheckpoints:
     """Checkpoints of a run over several processes: all save and stop at the same step, and the leader alone writes."""
 
-    def __init__(self, own: Checkpoints, *, leads: bool) -> None:
-        self._own, self._leads = own, leads
+    def __init__(self, own: Checkpoints, *, is_leader: bool) -> None:
+        self._own, self._is_leader = own, is_leader
         self._stop = False
 
     @property
@@ -196,10 +202,10 @@ class Agreed:
         import torch
         import torch.distributed as dist
 
-        found = self._own.latest() if self._leads else None
+        found = self._own.latest() if self._is_leader else None
         step = torch.tensor(-1 if found is None or self._own.resumed_from is None else self._own.resumed_from)
         dist.broadcast(step, 0)
-        if not self._leads and step >= 0:
+        if not self._is_leader and step >= 0:
             found = self._own.latest()
             if found is None or self._own.resumed_from != step:
                 raise RuntimeError(f"the checkpoint of step {int(step)} cannot be read")
@@ -211,14 +217,14 @@ class Agreed:
         import torch.distributed as dist
 
         if final:
-            return self._leads and self._own.due(final=True)
-        flags = torch.tensor([self._own.stopping, self._leads and self._own.due()], dtype=torch.int32)
+            return self._is_leader and self._own.due(final=True)
+        flags = torch.tensor([self._own.stopping, self._is_leader and self._own.due()], dtype=torch.int32)
         dist.all_reduce(flags)
         self._stop = bool(flags[0])
         return bool(flags.any())
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        if self._leads:
+        if self._is_leader:
             self._own.save(step, state)
 
     def worth(self, seconds: float) -> bool:
@@ -228,17 +234,21 @@ class Agreed:
         self._own.keep_value(key, value)
 
     def values(self) -> Mapping[str, MetricValue]:
-        return self._own.values() if self._leads else {}
+        return self._own.values() if self._is_leader else {}
 
 
-def _help(pipe: Connection, after: ExitStack, post: Post, spec: RunSpec, settings: Settings, folder: Path) -> None:
+def _help(
+    pipe: Connection, after: ExitStack, member: GroupMember, spec: RunSpec, settings: Settings, folder: Path
+) -> None:
     """A helper's part of a run: its training."""
     from latentbench.data.dataset import open_dataset
     from latentbench.running.experiment import run_experiment
 
     fingerprint = spec.fingerprint(open_dataset(spec.data["source"]).content_hash)
-    own = Agreed(Checkpoints(folder, fingerprint, settings.checkpoint_seconds, stopping), leads=False)
+    own = SynchronisedCheckpoints(
+        Checkpoints(folder, fingerprint, settings.checkpoint_seconds, stopping), is_leader=False
+    )
     pipe.send(None)  # ready
     pipe.recv()
-    fabric, _ = after.enter_context(joined(post, spec, settings))
+    fabric, _ = after.enter_context(process_group(member, spec, settings))
     run_experiment(replace(spec, metrics=()), fabric, on_phase=lambda _: check(), checkpoints=own)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Literal
 
-from latentbench.acceleration.processes import ending, without_interrupts
+from latentbench.acceleration.processes import exit_description, without_interrupts
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.interrupts import check
 from latentbench.core.secrets import without_secrets
@@ -117,7 +117,7 @@ class Helper:
                 self._process.join()
                 if self._process.exitcode == 0 and self._ready:
                     return None
-                how = f"device {self.rank}: its process died ({ending(self._process.exitcode)})"
+                how = f"device {self.rank}: its process died ({exit_description(self._process.exitcode)})"
                 self._lost = Lost("failed", how, "", time.monotonic())
             else:
                 if self._lost is None:

@@ -17,7 +17,7 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def ending(code: int | None) -> str:
+def exit_description(code: int | None) -> str:
     """How a process ended that gave no answer, by its exit code as `multiprocessing` has it."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name

@@ -27,7 +27,7 @@ from latentbench.records.record import Record
 from latentbench.running.attempt import Attempt, no_memory
 from latentbench.running.conductor import SingleDevice, arrange, launched
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
-from latentbench.running.one import SETTLED, lock, standing
+from latentbench.running.one import SETTLED, lock, record_at
 from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model
 
@@ -119,7 +119,7 @@ def perform_stack(
             except Timeout:
                 continue
             folder = run_folder(spec, dataset.content_hash, settings.results)
-            record, damage = standing(folder / "record.json")
+            record, damage = record_at(folder / "record.json")
             if record is not None and record.status in SETTLED and not settings.force:
                 on_done(spec, record, True)
             else:
@@ -141,20 +141,20 @@ def perform_stack(
 
 
 @dataclass
-class _Standing:
+class _Member:
     """A run and the state that it goes on from."""
 
     attempt: Attempt
     kept: dict[str, Any] | None
 
 
-def _together(attempts: Sequence[Attempt]) -> list[list[_Standing]]:
+def _together(attempts: Sequence[Attempt]) -> list[list[_Member]]:
     """Runs that stand at the same step: the newest that all have a checkpoint of, if there is one."""
-    found = [_Standing(a, a.checkpoints.latest()) for a in attempts]
+    found = [_Member(a, a.checkpoints.latest()) for a in attempts]
     trained = [[one] for one in found if one.kept is not None and one.kept["finished"]]
     rest = [one for one in found if one.kept is None or not one.kept["finished"]]
     common = set.intersection(*(set(one.attempt.checkpoints.steps()) for one in rest)) if rest else set()
-    groups: dict[int, list[_Standing]] = {}
+    groups: dict[int, list[_Member]] = {}
     for one in rest:
         if common:
             one.kept = one.attempt.checkpoints.latest(max(common))
@@ -181,7 +181,7 @@ class _Result:
         return outcome
 
 
-def _train(part: Sequence[_Standing], settings: Settings, say: Callable[[str], None]) -> list[_Result] | None:
+def _train(part: Sequence[_Member], settings: Settings, say: Callable[[str], None]) -> list[_Result] | None:
     """Train a stack: its results; none of them where it takes too much memory; None where it is for no stack.
 
     Raises:
@@ -220,7 +220,7 @@ def _train(part: Sequence[_Standing], settings: Settings, say: Callable[[str], N
     return results
 
 
-def _results(part: Sequence[_Standing], settings: Settings) -> list[_Result]:
+def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
     import torch
 
     from latentbench.core.capabilities import Preparable, Trainable

@@ -37,7 +37,7 @@ MAX_FILE_BYTES = 4 << 30
 
 @dataclass
 class Checked:
-    """What was found in one record, in one declaration of sequential looks, or in the lines of a pack.
+    """What was found in one record, in one declaration of interim analyses, or in the lines of a pack.
 
     Attributes:
         path: its file.

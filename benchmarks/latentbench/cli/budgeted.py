@@ -1,8 +1,9 @@
-"""`latentbench run --budget`: the runs that `latentbench plan --budget` picks, and the looks that they ask for.
+"""`latentbench run --budget`: the runs that `latentbench plan --budget` picks, and the analyses that they ask for.
 
-A plan that goes by seeds which are judged again is a second look at them. So before a seed beyond the first look is
-run, the suite's looks are declared, as `--until-settled` declares them: neither their seeds nor their shares of alpha
-depend on what was measured, and so the sequential test keeps its level however the plan chooses among them.
+A plan that goes by seeds which are judged again is a second analysis of them. So before a seed beyond the first
+analysis is run, the suite's interim analyses are declared, as `--until-settled` declares them: neither their seeds nor
+their shares of alpha depend on what was measured, and so the sequential test keeps its level however the plan chooses
+among them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from latentbench.cli.estimating import estimated
 from latentbench.cli.planned import hours, spread
-from latentbench.cli.settling import declare_looks
+from latentbench.cli.settling import declare_analyses
 from latentbench.core.console import note
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir
@@ -78,7 +79,7 @@ def declare_first(
     cap: int | None,
     results: Path,
 ) -> None:
-    """Declare the looks of each suite whose picked runs go beyond its first one, or say which it has declared.
+    """Declare the analyses of each suite whose picked runs go beyond its first one, or say which it has declared.
 
     Raises:
         UserError: a declaration is damaged or cannot be written.
@@ -87,7 +88,7 @@ def declare_first(
         if not runs:
             continue
         tier = tier_of(one)
-        looks = read_declared(one.suite.id, tier, results) or drafted(one, tier, cap)
-        first = looks.order(looks.first)
-        if looks.seal or any(r.seed not in first and not r.exact for r in runs):
-            declare_looks([one], tier_of, cap, results)
+        declared = read_declared(one.suite.id, tier, results) or drafted(one, tier, cap)
+        first = declared.order(declared.first)
+        if declared.seal or any(r.seed not in first and not r.exact for r in runs):
+            declare_analyses([one], tier_of, cap, results)

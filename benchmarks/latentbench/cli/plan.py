@@ -53,7 +53,7 @@ def command(
     fewer than three, which tell nothing.
 
     With --budget, a claim that needs more seeds than the tier has is planned and judged by the sequential test, whose
-    looks `run --budget` declares before it adds any.
+    analyses `run --budget` declares before it adds any.
     """
     from latentbench.cli.devices import device_for
     from latentbench.cli.estimating import estimated

@@ -12,7 +12,7 @@ from latentbench.cli.options import print_table
 from latentbench.cli.planned_json import as_json
 from latentbench.core.console import note, printable
 from latentbench.records.archive import is_reference
-from latentbench.results.interim import looks_of
+from latentbench.results.interim import schedule_of
 
 if TYPE_CHECKING:
     from latentbench.results.budget import ClaimNeeds, Picked, SuiteNeeds
@@ -86,7 +86,8 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
             "them than today's: `latentbench run` without --budget makes them anew"
         )
     if needs.to_declare and needs.found.declared is not None:
-        at = ", ".join(str(look.seeds) for look in looks_of(needs.found.declared).within(needs.found.declared.cap))
+        analyses = schedule_of(needs.found.declared).within(needs.found.declared.cap)
+        at = ", ".join(str(analysis.seeds) for analysis in analyses)
         note(
             f"{suite.id}: judged and planned here as `run --budget` will judge, sequentially at {at} seeds, "
             "then at twice as many each time"

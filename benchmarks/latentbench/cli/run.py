@@ -89,9 +89,9 @@ def command(ctx: click.Context, **options: Any) -> None:
     Interrupt it when you like, or lose the machine: the same command goes on, with finished runs kept and the others
     taken up from their last checkpoint. Several of these commands on one results folder share its runs.
 
-    With --until-settled the claims are judged at looks that are declared before the first run, by a sequential test
-    that allows for them; `latentbench verdict` then uses it too. The same command goes on after an interruption.
-    --budget does so where it adds seeds to those that the tier has.
+    With --until-settled the claims are judged at interim analyses that are declared before the first run, by a
+    sequential test that allows for them; `latentbench verdict` then uses it too. The same command goes on after an
+    interruption. --budget does so where it adds seeds to those that the tier has.
     """
     from latentbench.cli.sweep import Sweep
 

@@ -1,4 +1,4 @@
-"""`latentbench run --until-settled`: looks declared, first runs, and further ones until nothing is left to settle."""
+"""`latentbench run --until-settled`: interim analyses declared, first runs, and further ones while claims are open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentbench.spec.loading import LoadedSuite
 TierOf = Callable[[LoadedSuite], Tier]
 
 
-def first_looks(
+def first_runs(
     loaded: Sequence[LoadedSuite],
     tier_of: TierOf,
     cap: int | None,
@@ -23,7 +23,7 @@ def first_looks(
     methods: Sequence[str],
     datasets: Sequence[str],
 ) -> list[list[RunSpec]]:
-    """The runs of each suite's first look; nothing is written."""
+    """The runs of each suite's first analysis; nothing is written."""
     return [
         settling.first_runs(
             one,
@@ -35,20 +35,20 @@ def first_looks(
     ]
 
 
-def declare_looks(loaded: Sequence[LoadedSuite], tier_of: TierOf, cap: int | None, results: Path) -> None:
-    """Write down the looks, before anything is run, and say which they are."""
+def declare_analyses(loaded: Sequence[LoadedSuite], tier_of: TierOf, cap: int | None, results: Path) -> None:
+    """Write down the analyses, before anything is run, and say which they are."""
     for one in loaded:
         declared = settling.declaration(one, tier_of(one), cap, results)
-        looks = settling.looks_of(declared).within(max(declared.cap, cap or 0))
+        analyses = settling.schedule_of(declared).within(max(declared.cap, cap or 0))
         note(
-            f"{one.suite.id}: judged sequentially at {', '.join(str(look.seeds) for look in looks)} seeds, "
+            f"{one.suite.id}: judged sequentially at {', '.join(str(analysis.seeds) for analysis in analyses)} seeds, "
             f"as declared in {settling.where_declared(declared, results)}"
         )
         if cap is not None and cap > declared.cap:
-            note(f"{one.suite.id}: the cap was declared as {declared.cap}; looks beyond it have little alpha left")
+            note(f"{one.suite.id}: the cap was declared as {declared.cap}; analyses beyond it have little alpha left")
 
 
-def further_looks(
+def further_runs(
     loaded: Sequence[LoadedSuite],
     tier_of: TierOf,
     cap: int | None,
@@ -56,7 +56,7 @@ def further_looks(
     methods: Sequence[str],
     datasets: Sequence[str],
 ) -> Iterator[list[RunSpec]]:
-    """The runs of each next look, until a suite is settled or its cap reached; then those of the next."""
+    """The runs of each next analysis, until a suite is settled or its cap reached; then those of the next."""
     for one in loaded:
         done: set[str] = set()
         while True:

@@ -14,7 +14,7 @@ import click
 from latentbench.cli.closing import close
 from latentbench.cli.devices import device_for
 from latentbench.cli.runbars import RunBars
-from latentbench.cli.settling import declare_looks, first_looks, further_looks
+from latentbench.cli.settling import declare_analyses, first_runs, further_runs
 from latentbench.core.console import Display, display, note
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
@@ -91,7 +91,7 @@ class Sweep:
         self._prepare(plans)
         started = time.monotonic()
         if self.until_settled:
-            declare_looks(loaded, self._tier, self.cap, settings.results)
+            declare_analyses(loaded, self._tier, self.cap, settings.results)
         elif self.budget is not None:
             from latentbench.cli.budgeted import declare_first
 
@@ -99,7 +99,7 @@ class Sweep:
         with display(quiet=self.quiet) as screen:
             self._run(plans, settings, screen)
             if self.until_settled:
-                for more in further_looks(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
+                for more in further_runs(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
                     self._run([more], settings, screen)
         close(loaded, self._tier, settings, self.counts, time.monotonic() - started, quiet=self.quiet)
         return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory")) else 0
@@ -107,7 +107,7 @@ class Sweep:
     def _plans(self, loaded: list[LoadedSuite]) -> list[list[RunSpec]]:
         """The runs of each suite."""
         if self.until_settled:
-            return first_looks(loaded, self._tier, self.cap, results_dir(), self.methods, self.datasets)
+            return first_runs(loaded, self._tier, self.cap, results_dir(), self.methods, self.datasets)
         if self.budget is not None:
             from latentbench.cli.budgeted import picked
 

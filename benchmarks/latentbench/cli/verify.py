@@ -28,7 +28,7 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
 
     For each record: its seal, the chain from specification, data and code to fingerprint and name, the hashes of
     weights and curve, the identity of each metric; over all of them, numbers that no run could have produced; and the
-    seal of each declaration of sequential looks. With --sample, stored weights are evaluated again and compared.
+    seal of each declaration of interim analyses. With --sample, stored weights are evaluated again and compared.
     Nothing in the folder is executed. Exit code 1: faults.
     """
     from latentbench.audit.verify import verify
@@ -53,8 +53,8 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
     evaluated = sum(bool(c.evaluated) for c in found)
     again = f", {evaluated} evaluated again from their weights" if evaluated else ""
     declared = sum(c.kind == "declaration" for c in found)
-    looks = f" and {declared} declaration{'s' if declared > 1 else ''} of looks" if declared else ""
-    click.echo(f"{records} records{looks}, {len(faulty)} with faults{again}")
+    analyses = f" and {declared} declaration{'s' if declared > 1 else ''} of interim analyses" if declared else ""
+    click.echo(f"{records} records{analyses}, {len(faulty)} with faults{again}")
     ctx.exit(1 if faulty else 0)
 
 

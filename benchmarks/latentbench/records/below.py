@@ -31,7 +31,7 @@ def packs_below(folder: Path) -> Iterator[Pack]:
 
 
 def declarations_below(folder: Path) -> Iterator[Path]:
-    """Declarations of sequential looks, likewise."""
+    """Declarations of interim analyses, likewise."""
     return filter(_is_declaration, [folder] if folder.is_file() else _files_below(folder))
 
 

@@ -1,7 +1,7 @@
 """That a suite's seeds are added until its claims are settled: one small sealed file, written before the first is.
 
-``results/sequential/<suite>-<tier>.json`` holds the order of the seeds and what decides the looks. Nothing else needs
-to be remembered: which looks have been taken, and what each said, follows from the records.
+``results/sequential/<suite>-<tier>.json`` holds the order of the seeds and what decides the interim analyses.
+Nothing else needs to be remembered: which analyses were made, and what each said, follows from the records.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Declared(BaseModel):
         suite, version, tier: what it is about, as it was then.
         declared: when, ISO 8601.
         seeds: the first seeds in their order; further ones follow in the order of `order`.
-        first: seeds at the first look.
-        cap: seeds at the last look that was declared.
+        first: seeds at the first analysis.
+        cap: seeds at the last analysis that was declared.
         there: how many runs had a record already.
         seal: hash of the above.
     """
@@ -121,7 +121,7 @@ def read_declaration(path: Path) -> Declared:
         found = Declared.model_validate_json(text or "")
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
-        raise UserError(f"not a declaration of looks: {fault['msg']}", where=shown(path), fix=_FIX) from None
+        raise UserError(f"not a declaration of interim analyses: {fault['msg']}", where=shown(path), fix=_FIX) from None
     if found.seal != _seal(found):
         raise UserError("its seal is broken: it was changed after it was written", where=shown(path), fix=_FIX)
     if path.name != _file(found.suite, found.tier):

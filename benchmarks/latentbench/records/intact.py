@@ -1,4 +1,4 @@
-"""Which of a suite's records were found intact, so that thousands of seals need not be computed at each look.
+"""Which of a suite's records were found intact, so that thousands of seals need not be computed each time.
 
 Kept under ``results/cache/`` by each file's state (`latentbench.core.file_cache`), which no edit leaves as it was;
 `latentbench verify` goes by the bytes alone.

@@ -19,7 +19,7 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import order
 from latentbench.results.costs import Estimate, total
 from latentbench.results.gather import Gathered, gather
-from latentbench.results.interim import first_look
+from latentbench.results.interim import first_analysis
 from latentbench.results.judging import methods_of
 from latentbench.results.settling import SETTLED, drafted
 from latentbench.results.verdicts import ClaimVerdict, verdicts
@@ -63,7 +63,8 @@ class ClaimNeeds:
 class SuiteNeeds:
     """A suite at a tier: its planned runs, what is done, what each claim needs, what runs cost.
 
-    Where seeds are added sequentially, `found.declared` holds the looks; they may be yet to be declared (`to_declare`).
+    Where seeds are added sequentially, `found.declared` holds the interim analyses, which may be yet to be declared
+    (`to_declare`).
     """
 
     found: Gathered
@@ -77,7 +78,7 @@ class SuiteNeeds:
 
     @property
     def to_declare(self) -> bool:
-        """Whether all this goes by looks that nobody has declared yet."""
+        """Whether all this goes by analyses that nobody has declared yet."""
         return self.found.declared is not None and not self.found.declared.seal
 
     def estimate(self, run: RunSpec) -> Estimate:
@@ -119,9 +120,9 @@ def suite_needs(
         loaded, tier: the suite.
         results: where its records are.
         methods, datasets: names or patterns; claims about others are left out.
-        declaring: whether looks are declared before seeds are added. Then, where an open claim wants more seeds than
-            the first look has, all claims are judged and planned by the sequential test already.
-        cap: seeds at the last look of such a declaration; None for the usual one.
+        declaring: whether analyses are declared before seeds are added. Then, where an open claim wants more seeds than
+            the first analysis has, all claims are judged and planned by the sequential test already.
+        cap: seeds at the last analysis of such a declaration; None for the usual one.
     """
     found = gather(loaded, tier, results)
     kept = plan(loaded, tier, methods=methods, datasets=datasets)
@@ -143,7 +144,7 @@ def _all_needs(found: Gathered, pairs: set[Pair]) -> list[ClaimNeeds]:
 
 
 def _beyond_first_look(loaded: LoadedSuite, tier: Tier, claims: Sequence[ClaimNeeds]) -> bool:
-    return any(c.state == "open" and (c.seeds or 0) > first_look(loaded.suite, tier) for c in claims)
+    return any(c.state == "open" and (c.seeds or 0) > first_analysis(loaded.suite, tier) for c in claims)
 
 
 def _needs(claim: Claim, verdict: ClaimVerdict, found: Gathered) -> ClaimNeeds:

@@ -1,4 +1,4 @@
-"""Claims judged while seeds are added: at each declared look that the records complete, by the sequential test."""
+"""Claims judged while seeds are added: at each declared interim analysis that the records complete."""
 
 from __future__ import annotations
 
@@ -11,59 +11,60 @@ from latentbench.spec.claims import Claim, Tier
 from latentbench.spec.suite import Suite
 from latentbench.stats.conditions import seeds_to_settle
 from latentbench.stats.judgement import PILOT, Judgement, Planner
-from latentbench.stats.sequential import Look, Looks, combined, planner
+from latentbench.stats.sequential import Analysis, Schedule, combined, planner
 
 
-def first_look(suite: Suite, tier: Tier) -> int:
-    """Seeds at the first look: the tier's own, `PILOT` at least."""
+def first_analysis(suite: Suite, tier: Tier) -> int:
+    """Seeds at the first analysis: the tier's own, `PILOT` at least."""
     return max(PILOT, len(suite.tiers[tier].seeds))
 
 
-def looks_of(declared: Declared) -> Looks:
-    """The looks that a declaration stands for."""
-    return Looks(declared.first, declared.cap)
+def schedule_of(declared: Declared) -> Schedule:
+    """The analyses that a declaration stands for."""
+    return Schedule(declared.first, declared.cap)
 
 
 def planner_for(gathered: Gathered) -> Planner:
-    """How the seeds that a claim needs are planned: at the looks to come, or at a fixed number."""
-    return seeds_to_settle if gathered.declared is None else planner(looks_of(gathered.declared))
+    """How the seeds that a claim needs are planned: at the analyses to come, or at a fixed number."""
+    return seeds_to_settle if gathered.declared is None else planner(schedule_of(gathered.declared))
 
 
-def looks_taken(claim: Claim, gathered: Gathered) -> list[Look]:
-    """The looks at which each method of the claim has a record, finished or failed, of all its seeds."""
+def analyses_made(claim: Claim, gathered: Gathered) -> list[Analysis]:
+    """The analyses at which each method of the claim has a record, finished or failed, of all its seeds."""
     declared = gathered.declared
     assert declared is not None
     there = [gathered.records(m, claim.dataset) for m in methods_of(claim)]
     seeds = [{r.seed for r in records} for records in there if not any(r.exact for r in records)]
     if not all(there):
         return []
-    found: list[Look] = []
-    for look in looks_of(declared):
-        wanted = declared.order(look.seeds)
-        # a claim about exact methods alone knows all at its first look
+    found: list[Analysis] = []
+    for analysis in schedule_of(declared):
+        wanted = declared.order(analysis.seeds)
+        # a claim about exact methods alone knows all at its first analysis
         if not all(have.issuperset(wanted) for have in seeds) or (not seeds and found):
             return found
-        found.append(look)
-    raise AssertionError("looks go on without end")
+        found.append(analysis)
+    raise AssertionError("analyses go on without end")
 
 
 def judge_so_far(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
-    """A claim's judgement: of all its seeds where their number was fixed, else over the looks taken.
+    """A claim's judgement: of all its seeds where their number was fixed, else over the analyses made.
 
-    The interval of a sequential one is that of the last look at level 1 - alpha * its share, so that it covers at all
-    looks at once (repeated confidence intervals, Jennison and Turnbull 1989).
+    The interval of a sequential one is that of the last analysis at level 1 - alpha * its share, so that it covers at
+    all analyses at once (repeated confidence intervals, Jennison and Turnbull 1989).
     """
     declared = gathered.declared
     if declared is None:
         return judge_claim(claim, gathered, alpha)
-    taken = looks_taken(claim, gathered)
-    if not taken:
+    made = analyses_made(claim, gathered)
+    if not made:
         so_far = judge_claim(claim, gathered, alpha)
-        text = so_far.text if so_far.n == 0 else f"{so_far.text}; the first look, at {declared.first} seeds, is to come"
+        to_come = f"; the first interim analysis is to come, at {declared.first} seeds"
+        text = so_far.text + (to_come if so_far.n else "")
         return replace(so_far, p_reproduced=1.0, p_against=1.0, text=text)
-    at = [(look, judge_claim(claim, gathered, alpha, set(declared.order(look.seeds)))) for look in taken]
-    last = taken[-1]
+    at = [(analysis, judge_claim(claim, gathered, alpha, set(declared.order(analysis.seeds)))) for analysis in made]
+    last = made[-1]
     shown = judge_claim(claim, gathered, alpha * last.share, set(declared.order(last.seeds)))
-    seeds = ", ".join(str(look.seeds) for look in taken)
-    text = f"{shown.text}; sequential, {len(taken)} look{'s' if len(taken) > 1 else ''} (at {seeds} seeds)"
+    seeds = ", ".join(str(analysis.seeds) for analysis in made)
+    text = f"{shown.text}; sequential, {len(made)} interim analys{'es' if len(made) > 1 else 'is'} (at {seeds} seeds)"
     return replace(combined(at), low=shown.low, high=shown.high, text=text)

@@ -12,12 +12,12 @@ from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import Declared, declare, declared_path, read_declared
 from latentbench.results.gather import Gathered, gather
-from latentbench.results.interim import first_look, looks_of, looks_taken
+from latentbench.results.interim import analyses_made, first_analysis, schedule_of
 from latentbench.results.judging import methods_of
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
-from latentbench.stats.sequential import Looks
+from latentbench.stats.sequential import Schedule
 
 SETTLED = ("reproduced", "better", "not-reproduced")
 """Verdicts that more seeds are not run for."""
@@ -26,13 +26,13 @@ DEFAULT_CAP = 12
 
 @dataclass(frozen=True)
 class Standing:
-    """How a suite stands after the looks taken so far.
+    """How a suite stands after the interim analyses so far.
 
     Attributes:
         claims: those that are judged at this tier.
         unsettled: those of them that no verdict settles.
-        runs: what the next look of those needs, within the cap; empty where nothing is left to do.
-        seeds: the largest next look; 0 without any.
+        runs: what the next analysis of those needs, within the cap; empty where nothing is left to do.
+        seeds: the largest next analysis; 0 without any.
     """
 
     claims: list[ClaimVerdict]
@@ -46,14 +46,14 @@ class Standing:
         if self.runs:
             runs = f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}"
             return f"{said}; next: {runs}, up to {self.seeds} seeds of a method"
-        return said if not self.unsettled else f"{said}; no further look of the others lies within the cap"
+        return said if not self.unsettled else f"{said}; no further analysis of the others lies within the cap"
 
 
 def declaration(loaded: LoadedSuite, tier: Tier, cap: int | None, results: Path) -> Declared:
     """The declaration of a suite at a tier, written now if there is none.
 
     Raises:
-        UserError: the tier has no claims to settle, the cap lies below the first look, or the file cannot be written.
+        UserError: the tier has no claims to settle, the cap is below the first analysis, or the file cannot be written.
     """
     if (found := read_declared(loaded.suite.id, tier, results)) is not None:
         return found
@@ -74,8 +74,8 @@ def drafted(loaded: LoadedSuite, tier: Tier, cap: int | None) -> Declared:
             fix="use another tier, or run it without",
         )
     seeds = suite.tiers[tier].seeds
-    first = first_look(suite, tier)
-    looks = Looks(first, max(first, DEFAULT_CAP) if cap is None else cap)
+    first = first_analysis(suite, tier)
+    schedule = Schedule(first, max(first, DEFAULT_CAP) if cap is None else cap)
     return Declared(
         suite=suite.id,
         version=suite.version,
@@ -83,7 +83,7 @@ def drafted(loaded: LoadedSuite, tier: Tier, cap: int | None) -> Declared:
         declared=datetime.now(UTC).isoformat(timespec="seconds"),
         seeds=seeds,
         first=first,
-        cap=looks.cap,
+        cap=schedule.cap,
         there=0,
     )
 
@@ -91,7 +91,7 @@ def drafted(loaded: LoadedSuite, tier: Tier, cap: int | None) -> Declared:
 def first_runs(
     loaded: LoadedSuite, declared: Declared, methods: Sequence[str] = (), datasets: Sequence[str] = ()
 ) -> list[RunSpec]:
-    """The runs of the first look: all methods, in no claim or in many."""
+    """The runs of the first analysis: all methods, in no claim or in many."""
     seeds = declared.order(declared.first)
     return plan(loaded, declared.tier, seeds=seeds, methods=methods, datasets=datasets)
 
@@ -104,11 +104,11 @@ def standing(
     methods: Sequence[str] = (),
     datasets: Sequence[str] = (),
 ) -> Standing:
-    """Judge the claims at the looks that the records complete, and plan the next look of the unsettled ones.
+    """Judge the claims at the analyses that the records complete, and plan the next analysis of the unsettled ones.
 
     Args:
         loaded, tier: a suite with a declaration.
-        cap: seeds of a method at most; the declared cap if None. Beyond that one, looks have little alpha left.
+        cap: seeds of a method at most; the declared cap if None. Beyond that one, analyses have little alpha left.
         results: where the records are.
         methods, datasets: names or patterns that runs are kept to.
     """
@@ -133,16 +133,16 @@ def _seeds(found: Gathered, n: int) -> list[int]:
 
 
 def _next_looks(found: Gathered, unsettled: set[str], cap: int | None) -> dict[tuple[str, str], int]:
-    """For each method and dataset of the unsettled claims, the seeds of the next look within the cap."""
+    """For each method and dataset of the unsettled claims, the seeds of the next analysis within the cap."""
     declared = found.declared
     assert declared is not None
-    looks = looks_of(declared).within(declared.cap if cap is None else cap)
+    analyses = schedule_of(declared).within(declared.cap if cap is None else cap)
     wanted: dict[tuple[str, str], int] = {}
     for claim in found.loaded.suite.claims:
-        if claim.id in unsettled and len(taken := looks_taken(claim, found)) < len(looks):
+        if claim.id in unsettled and len(made := analyses_made(claim, found)) < len(analyses):
             for method in methods_of(claim):
                 at = (method, claim.dataset)
-                wanted[at] = max(wanted.get(at, 0), looks[len(taken)].seeds)
+                wanted[at] = max(wanted.get(at, 0), analyses[len(made)].seeds)
     return wanted
 
 

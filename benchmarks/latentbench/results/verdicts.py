@@ -10,7 +10,7 @@ from typing import Any
 from latentbench.records.declared import order
 from latentbench.records.record import Record
 from latentbench.results.gather import Gathered
-from latentbench.results.interim import first_look, judge_so_far, planner_for
+from latentbench.results.interim import first_analysis, judge_so_far, planner_for
 from latentbench.results.judging import methods_of
 from latentbench.spec.registry import find_metric
 from latentbench.stats.judgement import Judgement, settle
@@ -25,7 +25,7 @@ class ClaimVerdict:
 
     `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `sequential` is
     true where seeds are added until claims are settled (`latentbench.results.interim`): then the test is the sequential
-    one, and the interval one that covers at all looks at once. `information` is true for a value claim below tier
+    one, and the interval one that covers at all analyses at once. `information` is true for a value claim below tier
     `paper`: it is shown and not judged. `missing` counts the planned seeds without a record, `stale` the records that
     other code than today's made, over all methods of the claim.
     """
@@ -86,7 +86,7 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
         if peeked := _peeked(gathered, methods, claim.dataset):
             text += (
                 f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled` or `--budget`, "
-                "whose declaration is missing: this verdict does not allow for the looks that were taken"
+                "whose declaration is missing: this verdict does not allow for the interim analyses that were made"
             )
         elif judgement.n and (added := _added(gathered, methods, claim.dataset)):
             text += (
@@ -94,7 +94,7 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
                 "number was fixed before any was looked at"
             )
         if judgement.n and gathered.declared is not None and (there := gathered.declared.there):
-            text += f"; {there} record{'s were' if there > 1 else ' was'} there before the looks were declared"
+            text += f"; {there} record{'s' if there > 1 else ''} from before the interim analyses were declared"
         if stale:
             text += f"; {stale} record{'s were' if stale > 1 else ' was'} made by other code than today's"
         out.append(
@@ -125,24 +125,24 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
 
 
 def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Records whose seeds were added by what others had said, where nothing declares the looks any more."""
+    """Records whose seeds were added by what others had said, where nothing declares the analyses any more."""
     if gathered.declared is not None:
         return 0
     suite, tier = gathered.loaded.suite, gathered.tier
-    first = order(suite.tiers[tier].seeds, first_look(suite, tier))
+    first = order(suite.tiers[tier].seeds, first_analysis(suite, tier))
     return sum(_was_added(r, first) for m in methods for r in gathered.records(m, dataset))
 
 
 def _was_added(record: Record, first: Collection[int]) -> bool:
-    """By its command. A budget buys the first look's seeds, `first`, whatever they say."""
+    """By its command. A budget buys the first analysis's seeds, `first`, whatever they say."""
     options = {word.partition("=")[0] for word in record.provenance.command}
     bought = "--budget" in options and record.seed not in first and not record.exact
     return bought or "--until-settled" in options
 
 
 def _added(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Seeds that the tier does not ask for and that a comparison of the claim uses, where no looks were declared: of a
-    paired one those on both sides, else those of the side that has more."""
+    """Seeds that the tier does not ask for and that a comparison of the claim uses, where no analyses were declared: of
+    a paired one those on both sides, else those of the side that has more."""
     if gathered.declared is not None:
         return 0
     own = set(gathered.loaded.suite.tiers[gathered.tier].seeds)

@@ -59,7 +59,7 @@ def perform(
     folder = run_folder(spec, dataset.content_hash, settings.results)
     try:
         with lock(spec, dataset.content_hash, settings, wait=wait):
-            record, damage = standing(folder / "record.json")
+            record, damage = record_at(folder / "record.json")
             if record is not None and record.status in SETTLED and not settings.force:
                 return record, True
             attempt = Attempt(spec, settings, dataset, folder, damage, report, observe)
@@ -85,7 +85,7 @@ def give_up(spec: RunSpec, settings: Settings, why: str, conductor: Conductor) -
     path = run_folder(spec, data_hash, settings.results) / "record.json"
     try:
         with lock(spec, data_hash, settings, wait=False):
-            record, _ = standing(path)
+            record, _ = record_at(path)
             if record is not None and record.status in SETTLED and not settings.force:
                 return record, True
             notes = Notes(devices=conductor.devices(spec, settings))
@@ -126,7 +126,7 @@ def lock(spec: RunSpec, data_hash: str, settings: Settings, *, wait: bool) -> It
         held.release()
 
 
-def standing(path: Path) -> tuple[Record | None, str | None]:
+def record_at(path: Path) -> tuple[Record | None, str | None]:
     """The record at `path`, or None; and what is wrong with one that is damaged."""
     if not path.is_file():
         return None, None

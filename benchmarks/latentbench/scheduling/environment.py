@@ -27,11 +27,11 @@ OWN_DATA = "~/.cache/latentbench/data"
 #: Bytes of plug-in folders; they hold code.
 MOST_BYTES = 50_000_000
 
-_entered: list[Surroundings] = []
+_entered: list[Environment] = []
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Environment:
     """See the module.
 
     Attributes:
@@ -47,7 +47,7 @@ class Surroundings:
     command: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls, datasets: Iterable[str] = ()) -> Surroundings:
+    def here(cls, datasets: Iterable[str] = ()) -> Environment:
         """Those of this process; the entries of `datasets` travel as a plug-in folder of their own.
 
         Raises:

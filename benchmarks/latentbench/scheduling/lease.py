@@ -49,7 +49,7 @@ class Lease:
         dead: owners that are known to have died, whose leases need not expire.
 
     Attributes:
-        told: what the run says of itself; the next heartbeat carries it.
+        report: what the run does now; the next heartbeat carries it.
         lost: another has taken the lease over, since this process was not heard of for too long.
 
     Raises:
@@ -62,7 +62,7 @@ class Lease:
         self._generation = 0
         self._over = Event()
         self._beating = Thread(target=self._beat, name="lease", daemon=True)
-        self.told = ProgressReport("", "data")
+        self.report = ProgressReport("", "data")
         self.lost = False
 
     def __enter__(self) -> Lease:
@@ -123,21 +123,21 @@ class Lease:
         return f"{self._place}/{generation:06d}.json"
 
     def _content(self) -> bytes:
-        return json.dumps({"owner": self._owner, "beat": time.time(), "told": asdict(self.told)}).encode()
+        return json.dumps({"owner": self._owner, "beat": time.time(), "report": asdict(self.report)}).encode()
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """A run that somebody is doing, what it said of itself last, and on which machine."""
+    """A run that somebody is doing, what it reported last, and on which machine."""
 
     suite: str
     run_id: str
-    told: ProgressReport
+    report: ProgressReport
     host: str
 
     def __str__(self) -> str:
-        steps = f" {self.told.step}/{self.told.steps}" if self.told.steps else ""
-        return f"{self.told.phase}{steps} on {self.host}"
+        steps = f" {self.report.step}/{self.report.steps}" if self.report.steps else ""
+        return f"{self.report.phase}{steps} on {self.host}"
 
 
 def under_way(store: Store) -> list[UnderWay]:
@@ -149,11 +149,11 @@ def under_way(store: Store) -> list[UnderWay]:
         suite, run_id, _ = name.split("/")
         said = _parse(store.read(f"{LEASES}/{name}"))
         if abs(time.time() - said["beat"]) < EXPIRY:
-            found.append(UnderWay(suite, run_id, _told(said["told"]), said["owner"].partition(":")[0]))
+            found.append(UnderWay(suite, run_id, _report(said["report"]), said["owner"].partition(":")[0]))
     return found
 
 
-def _told(kept: dict[str, Any]) -> ProgressReport:
+def _report(kept: dict[str, Any]) -> ProgressReport:
     with suppress(KeyError, TypeError, ValueError):
         return ProgressReport(
             str(kept["cell"]),
@@ -169,5 +169,5 @@ def _parse(content: bytes | None) -> dict[str, Any]:
     """A lease's content; of one that is half written or no lease, nothing that anybody could be taken for."""
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         said = json.loads(content or b"")
-        return {"owner": str(said["owner"]), "beat": float(said["beat"]), "told": dict(said["told"])}
-    return {"owner": "", "beat": 0.0, "told": {}}
+        return {"owner": str(said["owner"]), "beat": float(said["beat"]), "report": dict(said.get("report", {}))}
+    return {"owner": "", "beat": 0.0, "report": {}}

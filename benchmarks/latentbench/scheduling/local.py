@@ -16,7 +16,7 @@ from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
 from latentbench.scheduling.task import give_up, perform
 from latentbench.scheduling.tracking import track_run
-from latentbench.scheduling.workers import GRACE, Died, Lane, lanes_with_news
+from latentbench.scheduling.workers import GRACE, Died, Worker, ready_workers
 
 #: Processes that are started unasked; each takes half a gigabyte or more.
 MOST_JOBS = 8
@@ -94,17 +94,17 @@ def run_all(
             else:
                 on_done(spec, record, cached)
         return
-    lanes = [Lane(settings) for _ in range(jobs)]
+    workers = [Worker(settings) for _ in range(jobs)]
     try:
-        _drive(lanes, waiting, settings, report, on_done)
+        _drive(workers, waiting, settings, report, on_done)
     except BaseException:
-        for lane in lanes:
-            lane.stop()
+        for worker in workers:
+            worker.stop()
         raise
     finally:
         deadline = time.monotonic() + GRACE
-        for lane in lanes:
-            lane.close(deadline)
+        for worker in workers:
+            worker.close(deadline)
 
 
 class Waiting:
@@ -134,32 +134,32 @@ class Waiting:
         self._runs.appendleft(spec)
 
 
-def _drive(lanes: Sequence[Lane], waiting: Waiting, settings: Settings, report: Report, on_done: OnDone) -> None:
+def _drive(workers: Sequence[Worker], waiting: Waiting, settings: Settings, report: Report, on_done: OnDone) -> None:
     deaths: Counter[str] = Counter()
     rest: float = 0.0
     while True:
         check()
-        for lane in lanes:
-            if lane.spec is None and time.monotonic() >= rest and (spec := waiting.next(patient=False)) is not None:
-                lane.begin(spec)
-        if not (active := [lane for lane in lanes if lane.spec is not None]):
+        for worker in workers:
+            if worker.spec is None and time.monotonic() >= rest and (spec := waiting.next(patient=False)) is not None:
+                worker.start(spec)
+        if not (active := [worker for worker in workers if worker.spec is not None]):
             if not len(waiting):
                 return
             time.sleep(LOOK_AGAIN)
             continue
-        for lane in lanes_with_news(active):
-            spec, news = lane.spec, lane.news()
+        for worker in ready_workers(active):
+            spec, message = worker.spec, worker.receive()
             assert spec is not None
-            match news:
+            match message:
                 case ProgressReport():
-                    report(news)
+                    report(message)
                 case Died():
                     deaths[spec.cell] += 1
                     if deaths[spec.cell] < TRIES:
                         waiting.put_first(spec)
                     else:
                         deaths[spec.cell] = 0
-                        why = f"its worker process died {TRIES} times ({news.how})"
+                        why = f"its worker process died {TRIES} times ({message.how})"
                         try:
                             on_done(spec, *give_up(spec, settings, why))
                         except Busy:
@@ -168,6 +168,6 @@ def _drive(lanes: Sequence[Lane], waiting: Waiting, settings: Settings, report: 
                     waiting.put_off(spec)
                     rest = time.monotonic() + LOOK_AGAIN
                 case BaseException():
-                    raise news
+                    raise message
                 case (record, cached):
                     on_done(spec, record, cached)

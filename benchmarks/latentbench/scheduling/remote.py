@@ -1,6 +1,6 @@
 """One run on whichever machine: state comes from the shared store, and goes there as it is made.
 
-The run itself happens in a folder of the machine's own, by `latentbench.running.one.perform`, as it does at home.
+The run itself happens in a folder of the machine's own, by `latentbench.scheduling.task.perform` as everywhere.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.one import SETTLED, Busy
 from latentbench.running.settings import Settings
 from latentbench.scheduling import task
-from latentbench.scheduling.jobs import Errand, Place
 from latentbench.scheduling.lease import Lease, Taken
 from latentbench.scheduling.object_store import Store
+from latentbench.scheduling.run_requests import RunRequest, SweepContext
 from latentbench.scheduling.scratch import scratch_folder
 from latentbench.scheduling.shared_data import have
 from latentbench.scheduling.transfer import (
     RECORD,
     Mirror,
-    place_of,
+    prefix_of,
     pull_checkpoints,
     push_results,
     stored_record,
 )
 
 
-def perform_away(
-    errand: Errand, place: Place, settings: Settings, report: Report = lambda _: None
+def perform_request(
+    request: RunRequest, context: SweepContext, settings: Settings, report: Report = lambda _: None
 ) -> tuple[Record, bool]:
     """Do a run unless its record is in the store; one that was interrupted anywhere goes on from its checkpoint there.
 
@@ -48,23 +48,23 @@ def perform_away(
         UserError: store, data or code are not those of the sender.
         KeyboardInterrupt: this process was asked to stop; the state of the run is in the store.
     """
-    place.surroundings.enter()
-    place.store.must_be(place.mark)
-    spec = replace(errand.spec)  # without the hashes that the sender has worked out
-    if spec.code_hash != errand.code_hash:
+    context.environment.enter()
+    context.store.must_be(context.mark)
+    spec = replace(request.spec)  # without the hashes that the sender has worked out
+    if spec.code_hash != request.code_hash:
         raise UserError(
             f"this machine has other code of {spec.method!r} than the sweep was started with",
             where=f"{spec.suite} {spec.cell}",
             fix="install the same latentbench and plug-ins on every node",
         )
-    have(place.store, spec.data["source"], errand.data_hash)
+    have(context.store, spec.data["source"], request.data_hash)
     try:
         with (
-            Lease(place.store, spec.suite, errand.run_id, errand.owner, errand.dead) as lease,
-            _lock(spec, errand.data_hash, place.store),
+            Lease(context.store, spec.suite, request.run_id, request.owner, request.dead) as lease,
+            _lock(spec, request.data_hash, context.store),
         ):
             try:
-                return _perform(spec, errand, place.store, settings, lease, report)
+                return _perform(spec, request, context.store, settings, lease, report)
             except KeyboardInterrupt:
                 if not lease.lost:
                     raise
@@ -75,32 +75,32 @@ def perform_away(
 
 
 def _perform(
-    spec: RunSpec, errand: Errand, store: Store, settings: Settings, lease: Lease, report: Report
+    spec: RunSpec, request: RunRequest, store: Store, settings: Settings, lease: Lease, report: Report
 ) -> tuple[Record, bool]:
-    def heard(what: ProgressReport) -> None:
-        lease.told = what
+    def forward(what: ProgressReport) -> None:
+        lease.report = what
         report(what)
 
     def say(fault: str) -> None:
-        heard(replace(lease.told, cell=spec.cell, phase=fault))
+        forward(replace(lease.report, cell=spec.cell, phase=fault))
 
     with scratch_folder() as scratch:
         wandb = settings.wandb if settings.wandb == "online" else "disabled"  # nobody would find its offline files
         own = replace(settings, results=scratch, wandb=wandb)
-        folder = run_folder(spec, errand.data_hash, own.results)
+        folder = run_folder(spec, request.data_hash, own.results)
         refused = None
         if not settings.force:
             try:
-                record = stored_record(store, spec.suite, errand.run_id)
+                record = stored_record(store, spec.suite, request.run_id)
             except UserError as e:
                 record, refused = None, without_secrets(str(e))
             if record is not None and record.status in SETTLED:
                 return record, True
-        pull_checkpoints(store, spec.suite, errand.run_id, folder)
-        mirror = Mirror(store, place_of(spec.suite, errand.run_id), folder, say)
+        pull_checkpoints(store, spec.suite, request.run_id, folder)
+        mirror = Mirror(store, prefix_of(spec.suite, request.run_id), folder, say)
         try:
             with mirror:
-                record, _ = task.perform(spec, own, heard)
+                record, _ = task.perform(spec, own, forward)
         except BaseException:
             if lease.holds():
                 mirror.settle()
@@ -126,7 +126,7 @@ def _hand_in(store: Store, record: Record, folder: Path, lease: Lease) -> None:
     push_results(store, record, folder)
 
 
-def give_up_away(errand: Errand, place: Place, settings: Settings, why: str) -> tuple[Record, bool]:
+def give_up_request(request: RunRequest, context: SweepContext, settings: Settings, why: str) -> tuple[Record, bool]:
     """The record of a run that no process survived, put into the store; as `latentbench.running.one.give_up`.
 
     Raises:
@@ -134,19 +134,19 @@ def give_up_away(errand: Errand, place: Place, settings: Settings, why: str) -> 
     """
     try:
         with (
-            Lease(place.store, errand.spec.suite, errand.run_id, errand.owner, errand.dead) as lease,
+            Lease(context.store, request.spec.suite, request.run_id, request.owner, request.dead) as lease,
             scratch_folder() as scratch,
         ):
             with suppress(UserError):
-                record = stored_record(place.store, errand.spec.suite, errand.run_id)
+                record = stored_record(context.store, request.spec.suite, request.run_id)
                 if record is not None and record.status in SETTLED and not settings.force:
                     return record, True
             own = replace(settings, results=scratch)
-            record, _ = task.give_up(errand.spec, own, why)
-            _hand_in(place.store, record, run_folder(errand.spec, errand.data_hash, own.results), lease)
+            record, _ = task.give_up(request.spec, own, why)
+            _hand_in(context.store, record, run_folder(request.spec, request.data_hash, own.results), lease)
             return record, False
     except Taken:
-        raise Busy(errand.spec.cell) from None
+        raise Busy(request.spec.cell) from None
 
 
 @contextmanager

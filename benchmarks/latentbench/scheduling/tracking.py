@@ -54,17 +54,17 @@ class Tracker:
     """
 
     def __init__(self, mode: Tracking, folder: Path, **init: Any) -> None:
-        self._told: SimpleQueue[tuple[str, Act] | None] | None = None
+        self._queue: SimpleQueue[tuple[str, Act] | None] | None = None
         if mode == "disabled" or _given_up.is_set():
             return
-        self._told = SimpleQueue()
-        self._thread = Thread(target=_talk, args=(self._told, mode, folder, init), name="wandb", daemon=True)
+        self._queue = SimpleQueue()
+        self._thread = Thread(target=_talk, args=(self._queue, mode, folder, init), name="wandb", daemon=True)
         self._thread.start()
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Mirror a row of the learning curve."""
         values, step = {k: v for k, v in row.items() if k != "step"}, int(row["step"])
-        self._tell("log", lambda run: run.log(values, step=step))
+        self._enqueue("log", lambda run: run.log(values, step=step))
 
     def ended(self, record: Record) -> None:
         """Mirror the record's numbers, and end."""
@@ -80,7 +80,7 @@ class Tracker:
 
             run.log({name: wandb.Table(columns=columns, data=rows)})
 
-        self._tell("log a table", send)
+        self._enqueue("log a table", send)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
         """Mirror the summary and end; at most `PATIENCE` seconds are spent on it."""
@@ -89,26 +89,26 @@ class Tracker:
             run.summary.update(dict(summary))
             run.finish(exit_code=int(failed))
 
-        if self._told is None:
+        if self._queue is None:
             return
-        self._tell("finish", send)
-        self._told.put(None)
+        self._enqueue("finish", send)
+        self._queue.put(None)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
             _give_up(f"finish within {PATIENCE:.0f} s")
-        self._told = None
+        self._queue = None
 
-    def _tell(self, what: str, act: Act) -> None:
-        if self._told is not None:
-            self._told.put((what, act))
+    def _enqueue(self, what: str, act: Act) -> None:
+        if self._queue is not None:
+            self._queue.put((what, act))
 
 
-def _talk(told: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Path, init: Mapping[str, Any]) -> None:
-    """Start a wandb run and pass on what is told of it, until there is no more or something fails."""
+def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Path, init: Mapping[str, Any]) -> None:
+    """Start a wandb run and carry out what is queued for it, until there is no more or something fails."""
     what = "start"
     try:
         run = _start(mode, folder, init)
-        while (next_one := told.get()) is not None:
+        while (next_one := queue.get()) is not None:
             what, act = next_one
             act(run)
     except Exception as e:  # whatever wandb raises, the run goes on

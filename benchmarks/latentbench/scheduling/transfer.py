@@ -26,7 +26,7 @@ PERIOD = 1.0
 _CHECKPOINT = re.compile(r"[0-9]{12}-[0-9a-f]{64}" + re.escape(SUFFIX))
 
 
-def place_of(suite: str, run_id: str) -> str:
+def prefix_of(suite: str, run_id: str) -> str:
     """The beginning of the names of a run's files."""
     return f"runs/{safe_name(suite)}/{run_id}"
 
@@ -37,7 +37,7 @@ def stored_record(store: Store, suite: str, run_id: str) -> Record | None:
     Raises:
         UserError: what lies there is no record, is not as it was sealed, or belongs to another run.
     """
-    name = f"{place_of(suite, run_id)}/{RECORD}"
+    name = f"{prefix_of(suite, run_id)}/{RECORD}"
     content = store.read(name)
     return None if content is None else checked_record(content, suite, run_id, where=f"{store.shown}/{name}")
 
@@ -60,7 +60,7 @@ def checked_record(content: bytes, suite: str, run_id: str, where: str) -> Recor
 
 def pull_checkpoints(store: Store, suite: str, run_id: str, folder: Path) -> None:
     """Bring a run's checkpoints and kept values into `folder`; whoever reads them checks their hashes."""
-    place = f"{place_of(suite, run_id)}/{CHECKPOINT}"
+    place = f"{prefix_of(suite, run_id)}/{CHECKPOINT}"
     for name in store.names(place):
         if (name == VALUES or _CHECKPOINT.fullmatch(name)) and (content := store.read(f"{place}/{name}")) is not None:
             write_atomically(folder / CHECKPOINT / name, content)
@@ -72,7 +72,7 @@ def push_results(store: Store, record: Record, folder: Path) -> None:
     Raises:
         UserError: the store cannot be written.
     """
-    place = place_of(record.suite, record.run_id)
+    place = prefix_of(record.suite, record.run_id)
     for name in (*sorted(record.files), RECORD):
         store.write(f"{place}/{name}", (folder / name).read_bytes())
 
@@ -83,7 +83,7 @@ def pull_results(store: Store, record: Record, results: Path, *, weights: bool =
     Raises:
         UserError: a file does not hash to what the record says; nothing of the run is kept then.
     """
-    place = place_of(record.suite, record.run_id)
+    place = prefix_of(record.suite, record.run_id)
     wanted = [n for n in (CURVE, WEIGHTS) if n in record.files and (n != WEIGHTS or weights)]
     kept: dict[str, bytes] = {}
     for name in wanted:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from latentbench.acceleration.processes import ending, without_interrupts
+from latentbench.acceleration.processes import exit_description, without_interrupts
 from latentbench.planning.plan import RunSpec
 from latentbench.running.observer import ProgressReport
 from latentbench.running.settings import Settings
@@ -22,13 +22,13 @@ GRACE = 10.0
 
 @dataclass(frozen=True)
 class Died:
-    """A worker ended without an answer."""
+    """A worker process ended without an answer."""
 
     how: str
 
 
-class Lane:
-    """One worker process, started when it is first needed and again when it has died.
+class Worker:
+    """A worker process, started when it is first needed and again when it has died.
 
     Attributes:
         spec: the run that it is doing, or None.
@@ -40,35 +40,35 @@ class Lane:
         self._pipe: Connection | None = None
         self.spec: RunSpec | None = None
 
-    def begin(self, spec: RunSpec) -> None:
-        """Have the worker do `spec`."""
+    def start(self, spec: RunSpec) -> None:
+        """Have it do `spec`."""
         if self._process is None or not self._process.is_alive():
             self._start()
         assert self._pipe is not None
         self.spec = spec
-        with suppress(OSError):  # it has died since: `news` will say so
+        with suppress(OSError):  # it has died since: `receive` will say so
             self._pipe.send(spec)
 
-    def news(self) -> Any:
-        """What the worker says: a `ProgressReport`; or (record, cached), an exception or `Died`, which end its run."""
+    def receive(self) -> Any:
+        """What the process sends: `ProgressReport`; or (record, cached), an exception or `Died`, which end its run."""
         assert self._pipe is not None
         try:
             message = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
-            message = Died(ending(self._process.exitcode))
+            message = Died(exit_description(self._process.exitcode))
             self._process = None
         if not isinstance(message, ProgressReport):
             self.spec = None
         return message
 
     def stop(self) -> None:
-        """Ask the worker to save its state and end."""
+        """Ask the process to save its state and end."""
         if self._process is not None:
             self._process.terminate()
 
     def close(self, deadline: float) -> None:
-        """End the worker; what it does at `deadline`, in `time.monotonic` seconds, is cut off."""
+        """End the process; what it does at `deadline`, in `time.monotonic` seconds, is cut off."""
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:
@@ -92,10 +92,10 @@ class Lane:
         theirs.close()
 
 
-def lanes_with_news(lanes: Sequence[Lane], timeout: float = 0.5) -> list[Lane]:
-    """Those whose worker has said something or died."""
-    ready = wait([lane.pipe for lane in lanes], timeout)
-    return [lane for lane in lanes if lane.pipe in ready]
+def ready_workers(workers: Sequence[Worker], timeout: float = 0.5) -> list[Worker]:
+    """Those that have sent something or died."""
+    ready = wait([worker.pipe for worker in workers], timeout)
+    return [worker for worker in workers if worker.pipe in ready]
 
 
 def _work(pipe: Connection, settings: Settings) -> None:

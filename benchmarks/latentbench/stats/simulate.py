@@ -140,10 +140,10 @@ def right(kind: Kind, effect: float, m: int, draw: Draw, repetitions: int, n: in
     return float((holm(held) <= alpha).mean())
 
 
-def peeking(draw: Draw, looks: Sequence[int], repetitions: int, alpha: float) -> float:
-    """Share of ties called reproduced when one looks at each number of seeds and stops at the first verdict."""
-    x = draw((repetitions, max(looks)))
-    hits = [one_sample(x[:, :n]).p_above(0.0) <= alpha for n in looks]
+def peeking(draw: Draw, sizes: Sequence[int], repetitions: int, alpha: float) -> float:
+    """Share of ties called reproduced when one judges at each number of seeds and stops at the first verdict."""
+    x = draw((repetitions, max(sizes)))
+    hits = [one_sample(x[:, :n]).p_above(0.0) <= alpha for n in sizes]
     return float(np.any(hits, axis=0).mean())
 
 
@@ -237,12 +237,12 @@ def report(repetitions: int, seed: int, alpha: float) -> str:
             equivalence,
         )
     )
-    looks = [
-        [", ".join(map(str, looks)), f"{100 * peeking(draw, looks, repetitions, alpha):.1f}"]
-        for looks in ((10,), (3, 5, 10))
+    peeked = [
+        [", ".join(map(str, sizes)), f"{100 * peeking(draw, sizes, repetitions, alpha):.1f}"]
+        for sizes in ((10,), (3, 5, 10))
     ]
     parts.append(
-        table("A tie called `reproduced`, judged anew after each batch of seeds", ["looks at n", "share"], looks)
+        table("A tie called `reproduced`, judged anew after each batch of seeds", ["analyses at n", "share"], peeked)
     )
     return "\n".join(parts)
 

@@ -52,7 +52,7 @@ def cluster():
 @pytest.fixture
 def sweep(cluster, project: Project, monkeypatch):
     """`sweep(specs, …)` runs them on the cluster; the records with whether they were there, and what was told."""
-    monkeypatch.setattr("latentbench.scheduling.executors.ray_sweep.LISTEN", 0.1)
+    monkeypatch.setattr("latentbench.scheduling.executors.ray_sweep.POLL", 0.1)
 
     def go(specs, hook=lambda told: None, **options):
         done, heard = [], []

@@ -13,8 +13,8 @@ from latentbench.core.errors import UserError
 from latentbench.core.interrupts import check, install
 from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
-from latentbench.scheduling.jobs import Errand, Place
-from latentbench.scheduling.remote import perform_away
+from latentbench.scheduling.remote import perform_request
+from latentbench.scheduling.run_requests import RunRequest, SweepContext
 
 #: Seconds before a run that somebody else is doing is tried again.
 PATIENCE = 10.0
@@ -27,8 +27,8 @@ class Share:
     submitit calls `checkpoint` for what goes into the queue again: the same, since the store knows how far it is.
     """
 
-    errands: Sequence[Errand]
-    place: Place
+    requests: Sequence[RunRequest]
+    context: SweepContext
     settings: Settings
 
     def __call__(self) -> str | None:
@@ -48,9 +48,9 @@ class Share:
 
         signal.signal(warning, warn)
         try:
-            waiting = list(self.errands)
+            waiting = list(self.requests)
             while waiting:
-                waiting = [errand for errand in waiting if not self._do(errand)]
+                waiting = [request for request in waiting if not self._do(request)]
                 for _ in range(int(PATIENCE) if waiting else 0):
                     check()
                     time.sleep(1)
@@ -68,9 +68,9 @@ class Share:
 
         return DelayedSubmission(self)
 
-    def _do(self, errand: Errand) -> bool:
+    def _do(self, request: RunRequest) -> bool:
         try:
-            perform_away(errand, self.place, self.settings)
+            perform_request(request, self.context, self.settings)
         except Busy:
             return False
         return True

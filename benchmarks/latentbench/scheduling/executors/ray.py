@@ -2,7 +2,7 @@
 
 A few tasks more than the cluster can hold are under way at any time, so that neither this process nor the cluster's
 head has to remember a long sweep. A task whose worker or node dies is sent again, and goes on from the checkpoint in
-the store; it is told which owner of the run's lease is dead, so it need not wait for the lease to expire.
+the store; it knows which owner of the run's lease is dead, so it need not wait for the lease to expire.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from latentbench.running.observer import Report
 from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.executor import Device
 from latentbench.scheduling.executors.ray_sweep import RaySweep, Resources
-from latentbench.scheduling.jobs import bring_home, set_out, settled
 from latentbench.scheduling.local import OnDone
 from latentbench.scheduling.object_store import Store
+from latentbench.scheduling.run_requests import fetch_results, prepare_sweep, settled_records
 
 VARIABLE = "RAY_ADDRESS"
 
@@ -82,20 +82,20 @@ class RayExecutor:
             KeyboardInterrupt: asked to stop; the runs under way have saved their state.
         """
         store = Store(self.store or settings.results)
-        there = settled(runs, settings, store, note)
+        there = settled_records(runs, settings, store, note)
         for spec in runs:
             if (record := there.get(f"{spec.suite} {spec.cell}")) is not None:
-                bring_home(store, record, settings.results)
+                fetch_results(store, record, settings.results)
                 on_done(spec, record, True)
         left = [spec for spec in runs if f"{spec.suite} {spec.cell}" not in there]
         if not left:
             return
-        place = set_out(left, store, share_data=self.address is not None and self.store is not None)
+        context = prepare_sweep(left, store, share_data=self.address is not None and self.store is not None)
         with self._cluster():
             RaySweep(
                 Resources(self.jobs, self.threads, self.gpus, self.memory),
                 left,
-                place,
+                context,
                 replace(settings, threads=self.threads),
                 report,
                 on_done,

@@ -1,4 +1,4 @@
-"""Runs on their way over a Ray cluster: sent, heard of, sent again, cancelled."""
+"""The tasks of a sweep on a Ray cluster: submitted, polled, submitted again, cancelled."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from latentbench.planning.plan import RunSpec
 from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
-from latentbench.scheduling.jobs import Errand, Place, bring_home, data_hash_of
 from latentbench.scheduling.lease import new_owner
 from latentbench.scheduling.local import LOOK_AGAIN, OnDone, Waiting
-from latentbench.scheduling.remote import give_up_away, perform_away
+from latentbench.scheduling.remote import give_up_request, perform_request
 from latentbench.scheduling.resources import cell_of, memory
+from latentbench.scheduling.run_requests import RunRequest, SweepContext, data_hash_of, fetch_results
 from latentbench.scheduling.workers import GRACE
 
 #: Workers that may die over one run, or nodes under it, before it counts as failed.
 TRIES = 4
 #: Tasks under way at a time: a share more than the cluster holds, so that none of its slots waits for this process.
 SPARE, FEWEST, MOST = 1.5, 16, 2000
-#: Seconds between two looks at what the runs say.
-LISTEN = 0.5
+#: Seconds between two polls of the runs' reports.
+POLL = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,23 @@ class Resources:
     memory: int | None
 
 
-class Ears:
-    """What runs say of themselves, until somebody asks: the last word of each."""
+class ReportBuffer:
+    """An actor that keeps the last report of each run until it is taken."""
 
     def __init__(self) -> None:
-        self._heard: dict[tuple[str, str], ProgressReport] = {}
+        self._latest: dict[tuple[str, str], ProgressReport] = {}
 
-    def tell(self, suite: str, what: ProgressReport) -> None:
-        self._heard[suite, what.cell] = what
+    def put(self, suite: str, what: ProgressReport) -> None:
+        self._latest[suite, what.cell] = what
 
-    def news(self) -> list[ProgressReport]:
-        heard, self._heard = self._heard, {}
-        return list(heard.values())
+    def take(self) -> list[ProgressReport]:
+        taken, self._latest = self._latest, {}
+        return list(taken.values())
 
 
 @dataclass(frozen=True)
 class _Try:
-    errand: Errand
+    request: RunRequest
     task: Any
 
 
@@ -68,7 +68,7 @@ class RaySweep:
         self,
         resources: Resources,
         runs: Sequence[RunSpec],
-        place: Place,
+        context: SweepContext,
         settings: Settings,
         report: Report,
         on_done: OnDone,
@@ -76,18 +76,18 @@ class RaySweep:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._resources, self._place, self._settings = resources, place, settings
+        self._resources, self._context, self._settings = resources, context, settings
         self._report, self._on_done = report, on_done
         self._waiting = Waiting(runs)
         self._under_way: dict[Any, _Try] = {}
         self._deaths: Counter[str] = Counter()
         self._dead: dict[str, tuple[str, ...]] = {}
-        self._listened = 0.0
+        self._polled = 0.0
         self._needs = {} if settings.device == "cuda" or resources.memory else memory(runs, settings.results)
-        self._task = ray.remote(max_retries=0)(_errand)
+        self._task = ray.remote(max_retries=0)(_perform)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._ears = ray.remote(Ears).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._shared = ray.put((place, settings))
+        self._buffer = ray.remote(ReportBuffer).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._shared = ray.put((context, settings))
 
     def go(self) -> None:
         """Send the runs out until all are done."""
@@ -114,7 +114,7 @@ class RaySweep:
         """How many tasks may be under way; the cluster may grow or shrink meanwhile."""
         if self._resources.jobs:
             return self._resources.jobs
-        if not self._under_way or time.monotonic() - self._listened > LISTEN:
+        if not self._under_way or time.monotonic() - self._polled > POLL:
             import ray
 
             there = ray.cluster_resources()
@@ -133,29 +133,29 @@ class RaySweep:
         wants: dict[str, Any] = {"num_cpus": self._resources.threads, "num_gpus": self._gpus()}
         if amount := self._resources.memory or self._needs.get(cell_of(spec)):
             wants["memory"] = amount
-        errand = Errand(spec, data_hash_of(spec), spec.code_hash, new_owner(), self._dead.get(_key(spec), ()))
-        ref = self._task.options(name=f"{spec.suite} {spec.cell}", **wants).remote(errand, self._shared, self._ears)
-        self._under_way[ref] = _Try(errand, ref)
+        request = RunRequest(spec, data_hash_of(spec), spec.code_hash, new_owner(), self._dead.get(_key(spec), ()))
+        ref = self._task.options(name=f"{spec.suite} {spec.cell}", **wants).remote(request, self._shared, self._buffer)
+        self._under_way[ref] = _Try(request, ref)
 
     def _finished(self) -> list[_Try]:
         """Tasks that have ended, after a moment; on the way, what the others say is passed on."""
         import ray
 
         refs = list(self._under_way)
-        ready, _ = ray.wait(refs, num_returns=1, timeout=LISTEN, fetch_local=False)
+        ready, _ = ray.wait(refs, num_returns=1, timeout=POLL, fetch_local=False)
         if ready:
             ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
-        if time.monotonic() - self._listened > LISTEN:
-            self._listened = time.monotonic()
-            for told in ray.get(self._ears.news.remote()):
-                self._report(told)
+        if time.monotonic() - self._polled > POLL:
+            self._polled = time.monotonic()
+            for what in ray.get(self._buffer.take.remote()):
+                self._report(what)
         return [self._under_way[ref] for ref in ready]
 
     def _settle(self, one: _Try) -> bool:
         """Take note of how a task ended; whether its run is somebody else's at present."""
         import ray
 
-        spec = one.errand.spec
+        spec = one.request.spec
         try:
             record, cached = ray.get(one.task)
         except ray.exceptions.RayTaskError as e:
@@ -166,29 +166,29 @@ class RaySweep:
             return True
         except (ray.exceptions.RayError, ray.exceptions.TaskCancelledError) as e:
             del self._under_way[one.task]
-            return self._died(one.errand, e)
+            return self._died(one.request, e)
         del self._under_way[one.task]
-        bring_home(self._place.store, record, self._settings.results)
+        fetch_results(self._context.store, record, self._settings.results)
         self._on_done(spec, record, cached)
         return False
 
-    def _died(self, errand: Errand, error: Exception) -> bool:
-        spec, key = errand.spec, _key(errand.spec)
+    def _died(self, request: RunRequest, error: Exception) -> bool:
+        spec, key = request.spec, _key(request.spec)
         self._deaths[key] += 1
-        self._dead[key] = (*errand.dead, errand.owner)
+        self._dead[key] = (*request.dead, request.owner)
         if self._deaths[key] < TRIES:
             self._waiting.put_first(spec)
             return False
         how = " ".join(str(error).split())[:200]
         why = f"its worker died {TRIES} times ({type(error).__name__}: {how})"
         try:
-            record, cached = give_up_away(
-                replace(errand, owner=new_owner(), dead=self._dead[key]), self._place, self._settings, why
+            record, cached = give_up_request(
+                replace(request, owner=new_owner(), dead=self._dead[key]), self._context, self._settings, why
             )
         except Busy:
             self._waiting.put_off(spec)
             return True
-        bring_home(self._place.store, record, self._settings.results)
+        fetch_results(self._context.store, record, self._settings.results)
         self._on_done(spec, record, cached)
         return False
 
@@ -205,7 +205,7 @@ class RaySweep:
             for ref in slow:
                 ray.cancel(ref, force=True)
         with suppress(ray.exceptions.RayError):
-            ray.kill(self._ears)
+            ray.kill(self._buffer)
 
 
 def _key(spec: RunSpec) -> str:
@@ -222,23 +222,23 @@ def _explained(error: Any) -> UserError:
     )
 
 
-def _errand(errand: Errand, shared: tuple[Place, Settings], ears: Any) -> Any:
+def _perform(request: RunRequest, shared: tuple[SweepContext, Settings], buffer: Any) -> Any:
     """A task: one run. Ray's cancellation and SIGTERM save its state and end it."""
     from latentbench.core.interrupts import install
 
-    place, settings = shared
+    context, settings = shared
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     install(*before)
     reported = 0.0
 
     def report(what: ProgressReport) -> None:
         nonlocal reported
-        if what.phase != "training" or time.monotonic() - reported > LISTEN:
+        if what.phase != "training" or time.monotonic() - reported > POLL:
             reported = time.monotonic()
-            ears.tell.remote(errand.spec.suite, what)
+            buffer.put.remote(request.spec.suite, what)
 
     try:
-        return perform_away(errand, place, settings, report)
+        return perform_request(request, context, settings, report)
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

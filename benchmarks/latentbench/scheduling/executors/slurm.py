@@ -23,10 +23,10 @@ from latentbench.scheduling.executors.array_task import Share
 from latentbench.scheduling.executors.executor import Device
 from latentbench.scheduling.executors.sbatch import Setting
 from latentbench.scheduling.executors.slurm_sweep import SlurmSweep, key_of
-from latentbench.scheduling.jobs import bring_home, set_out, settled
 from latentbench.scheduling.local import OnDone
 from latentbench.scheduling.object_store import Store
 from latentbench.scheduling.resources import cell_of, memory
+from latentbench.scheduling.run_requests import fetch_results, prepare_sweep, settled_records
 
 #: Tasks of an array: Slurm's own limit is 1,001 unless its MaxArraySize says otherwise.
 MOST_TASKS = 1000
@@ -88,15 +88,15 @@ class SlurmExecutor:
             KeyboardInterrupt: asked to stop; the runs under way have saved their state.
         """
         store = Store(self.store or settings.results)
-        there = settled(runs, settings, store, note)
+        there = settled_records(runs, settings, store, note)
         for spec in runs:
             if (record := there.get(key_of(spec))) is not None:
-                bring_home(store, record, settings.results)
+                fetch_results(store, record, settings.results)
                 on_done(spec, record, True)
         left = [spec for spec in runs if key_of(spec) not in there]
         if left:
-            place = set_out(left, store, share_data=False)
-            SlurmSweep(self, left, place, replace(settings, threads=self.threads), report, on_done).go()
+            context = prepare_sweep(left, store, share_data=False)
+            SlurmSweep(self, left, context, replace(settings, threads=self.threads), report, on_done).go()
 
     def submit(self, shares: Sequence[Share], runs: Sequence[RunSpec], settings: Settings, folder: Path) -> list[Any]:
         """Hand an array over; its jobs.

@@ -1,4 +1,4 @@
-"""Runs on their way through job arrays: handed over, looked for in the store, handed over again, cancelled."""
+"""The job arrays of a sweep on Slurm: submitted, their records awaited in the store, submitted again, cancelled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from latentbench.running.observer import Report
 from latentbench.running.one import Busy
 from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.array_task import Share
-from latentbench.scheduling.jobs import Errand, Place, bring_home, data_hash_of
 from latentbench.scheduling.lease import new_owner, under_way
 from latentbench.scheduling.local import TRIES, OnDone
-from latentbench.scheduling.remote import give_up_away
-from latentbench.scheduling.transfer import RECORD, place_of, stored_record
+from latentbench.scheduling.remote import give_up_request
+from latentbench.scheduling.run_requests import RunRequest, SweepContext, data_hash_of, fetch_results
+from latentbench.scheduling.transfer import RECORD, prefix_of, stored_record
 from latentbench.scheduling.workers import GRACE
 
-#: Seconds between two looks at the store.
+#: Seconds between two polls of the store.
 POLL = 5.0
 
 
@@ -54,30 +54,30 @@ class SlurmSweep:
         self,
         executor: Arrays,
         runs: Sequence[RunSpec],
-        place: Place,
+        context: SweepContext,
         settings: Settings,
         report: Report,
         on_done: OnDone,
     ) -> None:
-        self._executor, self._place, self._settings = executor, place, settings
+        self._executor, self._context, self._settings = executor, context, settings
         self._report, self._on_done = report, on_done
-        self._waiting: dict[str, Errand] = {}
+        self._waiting: dict[str, RunRequest] = {}
         self._before: dict[str, bytes | None] = {}
         self._deaths: Counter[str] = Counter()
         for spec in runs:
             owner = new_owner()  # the same when a task is queued again: its earlier self is dead then
-            errand = Errand(spec, data_hash_of(spec), spec.code_hash, owner, (owner,))
-            self._waiting[key_of(spec)] = errand
-            self._before[key_of(spec)] = place.store.read(_record_of(errand))
+            request = RunRequest(spec, data_hash_of(spec), spec.code_hash, owner, (owner,))
+            self._waiting[key_of(spec)] = request
+            self._before[key_of(spec)] = context.store.read(_record_of(request))
 
     def go(self) -> None:
-        """Hand arrays over until every run has its record."""
+        """Submit arrays until every run has its record."""
         folder = self._executor.folder(self._settings.results) / uuid.uuid4().hex[:8]
         while self._waiting:
-            errands = list(self._waiting.values())
-            tasks = self._executor.tasks(len(errands))
-            shares = [Share(errands[i::tasks], self._place, self._settings) for i in range(tasks)]
-            jobs = self._executor.submit(shares, [e.spec for e in errands], self._settings, folder)
+            requests = list(self._waiting.values())
+            tasks = self._executor.tasks(len(requests))
+            shares = [Share(requests[i::tasks], self._context, self._settings) for i in range(tasks)]
+            jobs = self._executor.submit(shares, [e.spec for e in requests], self._settings, folder)
             try:
                 self._await(jobs)
             except BaseException:
@@ -91,40 +91,40 @@ class SlurmSweep:
                 folder.parent.rmdir()
 
     def _await(self, jobs: Sequence[Any]) -> None:
-        looked = 0.0
+        polled = 0.0
         while not all(job.done() for job in jobs):
             check()
-            if time.monotonic() - looked >= POLL:
-                self._look()
-                looked = time.monotonic()
+            if time.monotonic() - polled >= POLL:
+                self._poll()
+                polled = time.monotonic()
             time.sleep(min(POLL, 0.5))
-        self._look()
+        self._poll()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Pass on what has come into the store since."""
         there: dict[str, dict[str, int]] = {}
-        for key, errand in list(self._waiting.items()):
-            name = _record_of(errand)
-            suite = place_of(errand.spec.suite, "").rstrip("/")
+        for key, request in list(self._waiting.items()):
+            name = _record_of(request)
+            suite = prefix_of(request.spec.suite, "").rstrip("/")
             if suite not in there:
-                there[suite] = self._place.store.names(suite)
+                there[suite] = self._context.store.names(suite)
             if name.removeprefix(f"{suite}/") not in there[suite]:
                 continue
-            if self._before[key] is not None and self._place.store.read(name) == self._before[key]:
+            if self._before[key] is not None and self._context.store.read(name) == self._before[key]:
                 continue
-            record = stored_record(self._place.store, errand.spec.suite, errand.run_id)
+            record = stored_record(self._context.store, request.spec.suite, request.run_id)
             if record is not None:
                 del self._waiting[key]
-                bring_home(self._place.store, record, self._settings.results)
-                self._on_done(errand.spec, record, False)
+                fetch_results(self._context.store, record, self._settings.results)
+                self._on_done(request.spec, record, False)
         mine = {(e.spec.suite, e.run_id) for e in self._waiting.values()}
-        for one in under_way(self._place.store):
-            if (one.suite, one.run_id) in mine and one.told.cell:
-                self._report(one.told)
+        for one in under_way(self._context.store):
+            if (one.suite, one.run_id) in mine and one.report.cell:
+                self._report(one.report)
 
     def _account(self, share: Share, job: Any, folder: Path) -> None:
         """What a task that is over has left undone: it is tried again, and then given up."""
-        left = [e for e in share.errands if key_of(e.spec) in self._waiting]
+        left = [e for e in share.requests if key_of(e.spec) in self._waiting]
         if not left:
             return
         fault = None
@@ -132,17 +132,17 @@ class SlurmSweep:
             fault = job.result()
         if fault is not None:
             raise UserError(f"a task could not begin: {fault}", where="--executor slurm")
-        for errand in left:
-            key = key_of(errand.spec)
+        for request in left:
+            key = key_of(request.spec)
             self._deaths[key] += 1
             if self._deaths[key] < TRIES:
                 continue
             why = f"its task died {TRIES} times (state {job.state}; log in {shown(folder)})"
             with suppress(Busy):
-                record, cached = give_up_away(errand, self._place, self._settings, why)
+                record, cached = give_up_request(request, self._context, self._settings, why)
                 del self._waiting[key]
-                bring_home(self._place.store, record, self._settings.results)
-                self._on_done(errand.spec, record, cached)
+                fetch_results(self._context.store, record, self._settings.results)
+                self._on_done(request.spec, record, cached)
 
     def _cancel(self, jobs: Sequence[Any]) -> None:
         """End the tasks; each saves the state of its run."""
@@ -159,8 +159,8 @@ class SlurmSweep:
             time.sleep(0.5)
 
 
-def _record_of(errand: Errand) -> str:
-    return f"{place_of(errand.spec.suite, errand.run_id)}/{RECORD}"
+def _record_of(request: RunRequest) -> str:
+    return f"{prefix_of(request.spec.suite, request.run_id)}/{RECORD}"
 
 
 def key_of(spec: RunSpec) -> str:

@@ -1,4 +1,4 @@
-"""What is sent to other machines: runs, with what they must find there; and how their results come home."""
+"""Requests to other machines: runs, with what they must find there; and how their results are fetched."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from latentbench.records.corrections import note_corrections
 from latentbench.records.record import Record
 from latentbench.running.one import SETTLED
 from latentbench.running.settings import Settings
-from latentbench.scheduling.environment import Surroundings
+from latentbench.scheduling.environment import Environment
 from latentbench.scheduling.object_store import Store
 from latentbench.scheduling.shared_data import share
-from latentbench.scheduling.transfer import RECORD, place_of, pull_results, stored_record
+from latentbench.scheduling.transfer import RECORD, prefix_of, pull_results, stored_record
 
 
 @dataclass(frozen=True)
-class Place:
-    """What all runs of a sweep share: the store with its mark, and the sender's surroundings."""
+class SweepContext:
+    """What all runs of a sweep share: the store with its mark, and the sender's environment."""
 
     store: Store
     mark: str
-    surroundings: Surroundings
+    environment: Environment
 
 
 @dataclass(frozen=True)
-class Errand:
-    """A run that is sent to some machine, with what it must find there.
+class RunRequest:
+    """A run that some machine is asked to do, with what it must find there.
 
     Attributes:
         spec: the run.
@@ -51,7 +51,7 @@ class Errand:
         return self.spec.run_id(self.data_hash)
 
 
-def set_out(runs: Sequence[RunSpec], store: Store, *, share_data: bool) -> Place:
+def prepare_sweep(runs: Sequence[RunSpec], store: Store, *, share_data: bool) -> SweepContext:
     """Prepare a sweep on other machines: data into the store if they are to find them there.
 
     Raises:
@@ -61,16 +61,18 @@ def set_out(runs: Sequence[RunSpec], store: Store, *, share_data: bool) -> Place
     if share_data:
         for source in sources:
             share(store, source)
-    return Place(store, store.mark, Surroundings.here(sources))
+    return SweepContext(store, store.mark, Environment.here(sources))
 
 
-def settled(runs: Iterable[RunSpec], settings: Settings, store: Store, say: Callable[[str], None]) -> dict[str, Record]:
-    """Runs whose record is in the store and needs no other try, by suite and cell; what is refused is told."""
+def settled_records(
+    runs: Iterable[RunSpec], settings: Settings, store: Store, say: Callable[[str], None]
+) -> dict[str, Record]:
+    """Runs whose record is in the store and needs no other try, by suite and cell; `say` hears what is refused."""
     found: dict[str, Record] = {}
     there: dict[str, dict[str, int]] = {}
     for spec in () if settings.force else runs:
         run_id = spec.run_id(data_hash_of(spec))
-        name = f"{place_of(spec.suite, run_id)}/{RECORD}"
+        name = f"{prefix_of(spec.suite, run_id)}/{RECORD}"
         suite = name.rpartition("/")[0].rpartition("/")[0]
         if suite not in there:
             there[suite] = store.names(suite)
@@ -92,8 +94,8 @@ def data_hash_of(spec: RunSpec) -> str:
     return content_hash_if_known(source) or open_dataset(source).content_hash
 
 
-def bring_home(store: Store, record: Record, results: Path) -> None:
-    """Bring a run's record and curve into the sender's results, where these are not the store itself.
+def fetch_results(store: Store, record: Record, results: Path) -> None:
+    """Fetch a run's record and curve into the sender's results, where these are not the store itself.
 
     Raises:
         UserError: the files are not what the record says.
