@@ -64,7 +64,7 @@ class Judgement:
     verdict: Verdict | None = None
     _conditions: tuple[Condition, ...] = field(default=(), repr=False, compare=False)
     _against: Verdict = field(default="not-reproduced", repr=False, compare=False)
-    _run: int = field(default=0, repr=False, compare=False)  # seeds, those that failed included, where analyses count them
+    _run: int = field(default=0, repr=False, compare=False)  # seeds, failed ones included, where analyses count them
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of the public attributes."""
