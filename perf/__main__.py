@@ -26,6 +26,7 @@ BENCHMARKS = {
     "planning": "perf.planning:planning",
     "decision": "perf.planning:decision",
     "leaderboard": "perf.planning:leaderboard",
+    "packed": "perf.planning:packed",
     "loop": "perf.harness:loop",
     "kinds": "perf.kinds:kinds",
     "stacking": "perf.stacking:stacking",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from latentbench.core.paths import results_dir
 from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.archive import run_folder
+from latentbench.records.packform import lines_of
 from latentbench.records.record import Cost, Measured, Provenance, Record, seal
 from latentbench.running.recording import metric_identity
 from latentbench.spec.loading import load_suite
@@ -83,18 +84,33 @@ def _claims(dataset: str) -> list[dict[str, Any]]:
 
 
 def write_records() -> int:
-    """Records of all runs of the suite in the results folder; their number."""
+    """Records of all runs of the suite in the results folder, a file each; their number."""
+    count = 0
+    for record in _records():
+        path = results_dir() / "runs" / SUITE / record.run_id / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")  # fsync would take minutes
+        count += 1
+    return count
+
+
+def write_pack() -> int:
+    """The same records as references, in one file; their number."""
+    records = [lines_of(record.model_dump(mode="json")) for record in _records()]
+    path = results_dir() / "reference" / SUITE / "cpu.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{line}\n" for line in sorted({line for lines in records for line in lines})))
+    return len(records)
+
+
+def _records() -> Iterator[Record]:
     rng = np.random.default_rng(0)
     runs = plan(load_suite(SUITE), "cpu")
     data_hash = content_hash_if_known("digits") or "0" * 64
     identities = {m.key: metric_identity(m, runs[0], data_hash) for m in runs[0].metrics}
     for run in runs:
-        path = run_folder(run, data_hash, results_dir()) / "record.json"
-        path.parent.mkdir(parents=True)
         record = _record(run, data_hash, identities, rng)
-        record = record.model_copy(update={"seal": seal(record)})
-        path.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n")  # fsync would take minutes
-    return len(runs)
+        yield record.model_copy(update={"seal": seal(record)})
 
 
 def _record(run: RunSpec, data_hash: str, identities: dict[str, str], rng: np.random.Generator) -> Record:
