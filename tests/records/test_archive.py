@@ -23,7 +23,7 @@ def test_a_record_is_found_by_the_cell_that_it_answers(project, runs):
     path = write_made_up(runs[0], {"nll": 1.0})
     shelf = collect(runs)
     assert list(shelf.found) == [runs[0].cell]
-    assert shelf.paths[runs[0].cell] == path
+    assert shelf.path(runs[0].cell) == path
     assert (shelf.stale_code, shelf.outdated, shelf.unreadable) == ([], {}, [])
 
 
@@ -108,7 +108,7 @@ def test_broken_files_are_left_out_and_named(project, runs):
     bad.write_text("{")
     shelf = collect(runs)
     assert list(shelf.found) == [runs[0].cell]
-    assert shelf.paths[runs[0].cell] == good
+    assert shelf.path(runs[0].cell) == good
     assert len(shelf.unreadable) == 1
     assert bad.parent.name in shelf.unreadable[0]
 

@@ -124,7 +124,7 @@ def test_packed_records_count_as_single_ones_do(project, runs):
     found = gather(loaded, "cpu")
     assert leaderboard(found) == single
     assert len(single) == 3
-    assert all(map(is_reference, found.shelf.paths.values()))
+    assert all(map(is_reference, found.shelf.files.values()))
 
 
 def test_a_tier_of_its_own_file(project, runs):

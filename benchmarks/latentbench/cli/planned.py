@@ -73,7 +73,7 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
     spent, low, high, missing = needs.cost(needs.to_do)
     known = len(needs.to_do) - missing
     parts = [f"{len(needs.found.runs) - len(needs.to_do)} of {len(needs.found.runs)} runs done"]
-    if given := sum(is_reference(path) for path in needs.found.shelf.paths.values()):
+    if given := sum(map(is_reference, needs.found.shelf.files.values())):
         parts[0] += f", {given} of them by reference records, which `latentbench run` without --budget makes anew here"
     if known:
         parts.append(f"{known} cost about {hours(spent)} ({spread(low, high)})")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from latentbench.core.errors import UserError
@@ -147,6 +148,7 @@ def stays_inside(path: Path, folder: Path) -> Path:
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
+@lru_cache(maxsize=4096)
 def safe_name(text: str) -> str:
     """`text` as one path component that cannot climb out of its folder."""
     name = _UNSAFE.sub("_", text).strip(".") or "_"

@@ -134,19 +134,23 @@ class Shelf:
     """A suite's records: those that count, by cell, and what was left out."""
 
     found: dict[str, Record] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     stale_code: list[str] = field(default_factory=list)
     vouched: list[str] = field(default_factory=list)
     outdated: dict[str, str] = field(default_factory=dict)
     superseded: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
+    def path(self, cell: str) -> Path:
+        """Where the record that counts for a cell lies."""
+        return Path(self.files[cell])
 
-def is_reference(path: Path) -> bool:
-    """Whether a record's file is one that came with the repository."""
-    return path.parent.parent.name == "reference" or (
-        path.parent.suffix == SUFFIX and path.parent.parent.parent.name == "reference"
-    )
+
+def is_reference(file: str) -> bool:
+    """Whether a record's file, or its place in a pack, is one that came with the project."""
+    folder, _, name = file.rpartition("/")
+    suite = folder.rpartition("/")[0] if folder.endswith(SUFFIX) else folder
+    return name != "record.json" and suite.split("/")[-2:-1] == ["reference"]
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class _Answer:
     """A record that answers today's specification."""
 
     record: Record
-    path: Path
+    file: str
     fresh: bool
 
 
@@ -183,17 +187,20 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             except UserError as e:
                 shelf.unreadable.append(str(e))
                 continue
-            path = Path(file)
-            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, path):
+            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, file):
                 is_fresh = record.hashes.get("code") == run.code_hash
-                answers.setdefault(run.cell, []).append(_Answer(record, path, is_fresh))
+                answers.setdefault(run.cell, []).append(_Answer(record, file, is_fresh))
         shelf.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
-    vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values())
+    vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values() if len(each) > 1)
     fresh: dict[str, bool] = {}
     for cell, each in answers.items():
-        best = max(each, key=lambda a: (a.fresh or code_of(a.record) in vouched, *_rank(a.record, a.fresh)))
-        shelf.found[cell], shelf.paths[cell] = best.record, best.path
+        best = (
+            each[0]
+            if len(each) == 1
+            else max(each, key=lambda a: (a.fresh or code_of(a.record) in vouched, *_rank(a.record, a.fresh)))
+        )
+        shelf.found[cell], shelf.files[cell] = best.record, best.file
         fresh[cell] = best.fresh or code_of(best.record) in vouched
         if fresh[cell] and not best.fresh:
             shelf.vouched.append(cell)
@@ -209,7 +216,7 @@ def _part(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> 
         run = by_cell[cell]
         if not fresh[cell] and (run.suite, run.tier, run.method, run.dataset) in today:
             shelf.superseded.append(cell)
-            del shelf.found[cell], shelf.paths[cell]
+            del shelf.found[cell], shelf.files[cell]
 
 
 def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
@@ -218,10 +225,10 @@ def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
     return run if run is not None and (record.method, record.dataset) == (run.method, run.dataset) else None
 
 
-def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, path: Path) -> bool:
+def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, file: str) -> bool:
     """Whether a record answers what its run asks today; where it does not, the shelf says why."""
     if strange := {m.metric for m in record.metrics} - metrics().keys():
-        shelf.unreadable.append(f"{shown(path)}: it names a metric that is not registered, {min(strange)[:80]!r}")
+        shelf.unreadable.append(f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}")
         return False
     known = data[run.data["source"]]
     if not _same_spec(record, run) or (known is not None and record.hashes.get("data") != known):

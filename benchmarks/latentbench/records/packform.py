@@ -41,8 +41,9 @@ _ENVIRONMENT = (
 )
 _MEASURED = ("value", "se", "n", "failure", "details")
 _APART = ("run_id", "hashes", "spec", "metrics", "cost", "provenance")
-#: Keys of a run that are none of its record.
-_IN_RUN = ("run", "cell", "environment", "axes", "spec", "measured", "cost", "provenance")
+#: Keys of a run, and of a cell, that are not those of its record.
+_IN_RUN = frozenset(("run", "cell", "environment", "axes", "spec", "measured", "cost", "provenance"))
+_NOT_AS_IS = frozenset(("hashes", "spec", "metrics", "cost"))
 #: What a run says only where it is otherwise.
 _USUAL: Json = {"status": "finished", "error": None, "outcomes": []}
 _USUALLY_MADE: Json = {"resumed_from": None, "faults": []}
@@ -68,13 +69,15 @@ def joined(run: Json, cell: Json, environment: Json) -> Json:
     Raises:
         KeyError, TypeError, AttributeError, ValueError: they do not belong together.
     """
-    record = {k: cell[k] for k in (*_CELL, *_USUAL) if k in cell}
+    record = {k: v for k, v in cell.items() if k not in _NOT_AS_IS}
     record.update((k, v) for k, v in run.items() if k not in _IN_RUN)
     record["run_id"] = run["run"]
     record["hashes"] = {"spec": run["spec"], **cell["hashes"]}
     record["spec"] = cell["spec"] | {k: run[k] for k in _SEED if k in run}
-    metrics = zip(cell["metrics"], run["measured"], strict=True)
-    record["metrics"] = [m | dict(zip(_MEASURED, v, strict=True)) for m, v in metrics]
+    record["metrics"] = [
+        {**m, "value": value, "se": se, "n": n, "failure": failure, "details": details}
+        for m, (value, se, n, failure, details) in zip(cell["metrics"], run["measured"], strict=True)
+    ]
     record["cost"] = dict(zip(cell["cost"], run["cost"], strict=True))
     record["provenance"] = environment["provenance"] | run["provenance"]
     return record

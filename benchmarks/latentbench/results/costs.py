@@ -92,7 +92,7 @@ class Known:
             except UserError:
                 continue
             if record.status == "finished" and record.provenance.resumed_from is None:
-                found.append((record, not is_reference(Path(file))))
+                found.append((record, not is_reference(file)))
         return cls(found)
 
     @cached_property

@@ -75,7 +75,7 @@ def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
         (r for r in exact if r.cell in shelf.found), key=lambda r: shelf.found[r.cell].status != "finished"
     ):
         if kept.setdefault((run.method, run.dataset), run.cell) != run.cell:
-            del shelf.found[run.cell], shelf.paths[run.cell]
+            del shelf.found[run.cell], shelf.files[run.cell]
     shelf.stale_code = [cell for cell in shelf.stale_code if cell in shelf.found]
 
 

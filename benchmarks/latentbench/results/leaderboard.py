@@ -19,7 +19,7 @@ from latentbench.records.record import Measured, Record
 from latentbench.results.gather import Gathered
 from latentbench.spec.registry import find_metric
 from latentbench.stats.intervals import group_summary, t_interval
-from latentbench.stats.samples import Sample, compare
+from latentbench.stats.samples import Sample, differences
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
     by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in gathered.shelf.found.values():
         by_cell.setdefault((record.dataset, record.method), []).append(record)
+    measured = {at: _by_metric(records) for at, records in by_cell.items()}
     rows: list[Row] = []
     for d in suite.datasets:
         if dataset is not None and d != dataset:
@@ -92,30 +93,36 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
                 continue
             tables: dict[str, list[_Cell]] = {}
             for m in suite.methods:
-                for cell in _cells(m, key, by_cell.get((d, m), [])):
+                for cell in _cells(m, measured.get((d, m), {}).get(key, ()), by_cell.get((d, m), ())):
                     tables.setdefault(cell.measured.identity, []).append(cell)
             for cells in tables.values():
                 rows += _table(gathered, d, key, cells)
     return rows
 
 
-def _cells(method: str, key: str, records: Sequence[Record]) -> list[_Cell]:
+def _by_metric(records: Sequence[Record]) -> dict[str, list[tuple[Record, Measured]]]:
+    """What was measured of each metric, by its name in the suite, with the records."""
+    found: dict[str, list[tuple[Record, Measured]]] = {}
+    for record in records:
+        for name, one in {m.name: m for m in reversed(record.metrics)}.items():  # the first of a name counts
+            found.setdefault(name, []).append((record, one))
+    return found
+
+
+def _cells(method: str, measured: Sequence[tuple[Record, Measured]], records: Sequence[Record]) -> list[_Cell]:
     """The values of a metric by seed, one cell for each identity under which it was measured."""
     cells: dict[str, _Cell] = {}
-    for record in records:
-        measured = next((m for m in record.metrics if m.name == key), None)
-        if measured is None:
-            continue
-        cell = cells.setdefault(
-            measured.identity, _Cell(method, measured, {}, 0, {}, record.exact, find_metric(measured.metric).counts)
-        )
-        if record.status == "finished" and measured.value is not None:
-            cell.values[record.seed] = measured.value
+    for record, one in measured:
+        cell = cells.get(one.identity)
+        if cell is None:
+            cell = _Cell(method, one, {}, 0, {}, record.exact, find_metric(one.metric).counts)
+            cells[one.identity] = cell
+        if record.status == "finished" and one.value is not None:
+            cell.values[record.seed] = one.value
         else:
             cell.failed += 1
-            cell.outcomes[record.status if record.status != "finished" else "no value"] = (
-                cell.outcomes.get(record.status if record.status != "finished" else "no value", 0) + 1
-            )
+            word = record.status if record.status != "finished" else "no value"
+            cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
         for word in record.outcomes:
             cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
     broken = [r for r in records if not r.metrics]  # it failed before anything was measured
@@ -182,12 +189,9 @@ def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
         return marks
     sign = -1 if cells[0].measured.better == "higher" else 1
     top = min(able, key=lambda i: sign * means[i])
-    tied = []
-    for i in able:
-        if i != top:
-            low, high = compare([cells[top].sample, cells[i].sample], [1.0, -1.0]).contrast.interval(0.95)
-            if not (float(low) > 0 or float(high) < 0):
-                tied.append(i)
+    others = [i for i in able if i != top]
+    gaps = differences(cells[top].sample, [cells[i].sample for i in others])
+    tied = [i for i, (low, high) in zip(others, gaps) if not (low > 0 or high < 0)]
     for i in [top, *tied]:
         marks[i] = "tied" if tied else "best"
     return marks

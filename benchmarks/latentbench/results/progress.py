@@ -48,7 +48,7 @@ def suite_status(loaded: LoadedSuite, tier: Tier, results: Path, elsewhere: Sequ
             out.to_do.append(run.cell)
         elif record.status == "finished":
             out.done += 1
-            out.reference += is_reference(shelf.paths[run.cell])
+            out.reference += is_reference(shelf.files[run.cell])
         else:
             out.failed.append(f"{run.cell}: {record.status}: {record.error}")
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -53,12 +54,12 @@ class Sample:
         finite: dict[Hashable, float] = {}
         for seed, value in items.items():
             try:
-                number = np.nan if value is None else float(value)
+                number = math.nan if value is None else float(value)
             except (TypeError, ValueError):
                 raise UserError(
                     f"value {value!r} of seed {seed!r} is not a number", fix="give one number a seed"
                 ) from None
-            if np.isfinite(number):
+            if math.isfinite(number):
                 finite[seed] = number
         return cls(finite, seeded, failed + len(items) - len(finite), deterministic)
 
@@ -133,3 +134,21 @@ def compare(samples: Sequence[Sample], weights: Sequence[float]) -> Comparison:
     contrast = weighted([s.array() for s in samples], weights, paired=False)
     variances = tuple(np.zeros(()) if s.n == 1 else v for s, v in zip(samples, contrast.variances))
     return Comparison(replace(contrast, variances=variances), False, tuple(s.n for s in samples), exact)
+
+
+def differences(first: Sample, others: Sequence[Sample], level: float = 0.95) -> list[tuple[float, float]]:
+    """Intervals of the mean of `first` minus that of each of `others`, as `compare` makes them one by one.
+
+    Those with the very seeds of `first` are computed at once. No sample may be blind or empty.
+    """
+    seeds = list(first.values)
+    alike = [i for i, s in enumerate(others) if s.seeded and first.seeded and s.n > 1 and list(s.values) == seeds]
+    found: dict[int, tuple[float, float]] = {}
+    if alike:
+        rows = np.stack([others[i].array() for i in alike])
+        contrast = weighted([np.broadcast_to(first.array(), rows.shape), rows], [1.0, -1.0], paired=True)
+        found = dict(zip(alike, zip(*(side.tolist() for side in contrast.interval(level)))))
+    for i in set(range(len(others))) - found.keys():
+        low, high = compare([first, others[i]], [1.0, -1.0]).contrast.interval(level)
+        found[i] = float(low), float(high)
+    return [found[i] for i in range(len(others))]
