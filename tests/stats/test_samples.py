@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 from latentbench.core.errors import UserError
-from latentbench.stats.samples import Sample, compare, shared_seeds
+from latentbench.stats.samples import Sample, compare, differences, shared_seeds
 
 
 def test_what_is_not_finite_is_a_failure_and_nothing_else():
@@ -82,3 +82,14 @@ def test_methods_that_vary_in_step_are_no_numbers_without_randomness():
     a, b = Sample.of({0: 1.0, 1: 3.0}), Sample.of({0: 2.0, 1: 4.0})
     assert not compare([a, b], [1.0, -1.0]).exact
     assert compare([Sample.of({0: 1.0, 1: 1.0}), Sample.of({0: 2.0, 1: 2.0})], [1.0, -1.0]).exact
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 2], [2, 1, 0], [0, 1, 7], [3, 4, 5], [0]])
+def test_many_differences_are_those_of_one_comparison_each(seeds):
+    """Some on the seeds of the first, some on others, one without randomness."""
+    rng = np.random.default_rng(len(seeds))
+    first = Sample.of({seed: float(rng.normal()) for seed in range(3)})
+    alike = [Sample.of({seed: float(rng.normal(scale=s)) for seed in range(3)}) for s in (0.1, 1.0, 10.0)]
+    others = [*alike, Sample.of({s: float(rng.normal()) for s in seeds}, deterministic=len(seeds) == 1), first]
+    expected = [tuple(map(float, compare([first, o], [1.0, -1.0]).contrast.interval(0.95))) for o in others]
+    assert differences(first, others) == expected
