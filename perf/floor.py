@@ -16,7 +16,8 @@ from latentbench.core.imports import load
 from latentbench.core.seeds import generator
 from latentbench.core.types import Batch
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.running.experiment import build_model, load_data
+from latentbench.running.experiment import build_model
+from latentbench.running.run_data import load_data
 from latentbench.spec.loading import load_suite
 from latentbench.spec.protocol import Training
 from latentbench.training.order import total_steps

@@ -10,7 +10,9 @@ import pytest
 import torch
 from latentbench.core.errors import Diverged, UserError
 from latentbench.data.dataset import open_dataset
-from latentbench.running.experiment import Outcome, build_model, load_data, run_experiment
+from latentbench.running.experiment import build_model, run_experiment
+from latentbench.running.outcome import Outcome
+from latentbench.running.run_data import load_data
 from lightning.fabric import Fabric
 
 #: Every part of a protocol that looks at data: validation, best weights, fitted preprocessing, stochastic noise.

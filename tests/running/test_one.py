@@ -330,7 +330,7 @@ def test_what_a_killed_process_left_is_swept_up(project, settings):
 def test_a_success_removes_the_trace_of_the_failure_before(project, settings, monkeypatch):
     spec = spec_of(project)
     with monkeypatch.context() as patch:
-        patch.setattr("latentbench.running.experiment._evaluate", lambda *_: 1 / 0)
+        patch.setattr("latentbench.running.experiment.evaluate", lambda *_: 1 / 0)
         assert perform(spec, settings)[0].status == "failed"
     trace = next(project.results.rglob("traceback.txt"))
     assert perform(spec, settings)[0].status == "finished"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from latentbench.acceleration.accelerated import Accelerated
 from latentbench.acceleration.alone import why_alone
-from latentbench.acceleration.conductor import Accelerated
 from latentbench.acceleration.stackable import MOST_STACKED, draws_of, split_evenly, stackable
 from latentbench.core.console import note
 from latentbench.core.errors import Diverged
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import torch
     from lightning.fabric import Fabric
 
-    from latentbench.running.experiment import Data, Outcome
+    from latentbench.running.outcome import Outcome
+    from latentbench.running.run_data import Data
     from latentbench.training.state import Trained
 
 #: Copies of its weights that a training holds at most: weights, gradients, two moments, average, best.
@@ -224,7 +225,8 @@ def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
     import torch
 
     from latentbench.core.capabilities import Preparable, Trainable
-    from latentbench.running.experiment import _determinism, _source, build_model, load_data
+    from latentbench.running.experiment import build_model, deterministic_kernels
+    from latentbench.running.run_data import load_data, source_of
     from latentbench.spec.protocol import Training
     from latentbench.training.draws_by_member import CannotStack
     from latentbench.training.member import Member
@@ -236,7 +238,7 @@ def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
     data = load_data(specs[0])
     protocols = [Training.model_validate(spec.training) for spec in specs]
     fabric = launched(specs[0], settings)
-    with _determinism(protocols[0].deterministic):
+    with deterministic_kernels(protocols[0].deterministic):
         models = [build_model(specs[0], data.info)]
         if not isinstance(models[0], Trainable) or isinstance(models[0], Preparable):
             raise CannotStack("the model is not trained by gradients alone")
@@ -244,7 +246,7 @@ def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
         if len(part) > _room(models[0], data, protocols[0].batch_size * most, fabric.device):
             raise MemoryError("so many do not fit side by side")
         models += [build_model(spec, data.info) for spec in specs[1:]]
-        valid = _source(data, "valid", fabric.device) if "valid" in data.splits else None
+        valid = source_of(data, "valid", fabric.device) if "valid" in data.splits else None
         if valid is None and (protocols[0].early_stopping or protocols[0].select == "best"):
             raise CannotStack("there is no validation split")  # each run says so itself
         members = [
@@ -256,7 +258,7 @@ def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
         ]  # fmt: skip
         with deferred():  # the loop stops between two steps, where every state is whole
             trained = train_stacked(
-                members, _source(data, "train", fabric.device), valid, fabric,
+                members, source_of(data, "train", fabric.device), valid, fabric,
                 draws=find_model(specs[0].model).draws.rpartition(".")[2],
             )  # fmt: skip
     weights = [{k: v.detach().cpu().clone() for k, v in m.state_dict().items()} for m in models]

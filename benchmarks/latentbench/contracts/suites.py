@@ -13,9 +13,9 @@ from latentbench.contracts.models import check_model
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.running.experiment import load_data
 from latentbench.running.observer import ProgressReport
 from latentbench.running.preflight import check_models
+from latentbench.running.run_data import load_data
 from latentbench.running.settings import Settings
 from latentbench.scheduling.local import run_all
 from latentbench.spec.loading import LoadedSuite, load_suite, suite_id

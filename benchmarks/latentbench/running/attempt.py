@@ -26,7 +26,7 @@ from latentbench.running.shared_stages import StageStore
 from latentbench.running.watch import DataWatch
 
 if TYPE_CHECKING:
-    from latentbench.running.experiment import Outcome
+    from latentbench.running.outcome import Outcome
     from latentbench.training.loop import Progress
 
 #: What is called for the outcome: as `latentbench.running.experiment.run_experiment`.

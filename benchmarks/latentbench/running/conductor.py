@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import Strategy
 
-    from latentbench.running.experiment import RunKeeper
+    from latentbench.running.evaluating import RunKeeper
     from latentbench.training.compiled import Way
 
 

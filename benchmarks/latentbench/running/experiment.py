@@ -2,74 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from latentbench.core.capabilities import Fittable, Iterative, Players, Preparable, Staged, Trainable, Updates
-from latentbench.core.errors import Diverged, UserError
+from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.interrupts import deferred
-from latentbench.core.seeds import Seeds, derive, generator
-from latentbench.core.types import DataInfo, MetricValue
-from latentbench.data.dataset import open_dataset
-from latentbench.data.preprocess import Pipeline, build
-from latentbench.evaluation.view import View, make_view
+from latentbench.core.seeds import derive, generator
+from latentbench.core.types import DataInfo
+from latentbench.running.evaluating import RunKeeper, evaluate
+from latentbench.running.outcome import Outcome
+from latentbench.running.run_data import Data, load_data, source_of
 from latentbench.spec.protocol import Training, TrainingStage
 from latentbench.training.in_stages import Weights, train_in_stages
 from latentbench.training.loop import Progress, train
 from latentbench.training.order import NoLength
-from latentbench.training.source import Source
 from latentbench.training.state import Checkpointer, Trained
 
 if TYPE_CHECKING:
-    import numpy as np
     from lightning.fabric import Fabric
 
     from latentbench.planning.plan import RunSpec
-
-
-@dataclass
-class Outcome:
-    """What an experiment measured.
-
-    Attributes:
-        values: metric key -> value.
-        failures: metric key -> why it has no value.
-        trained: the training's curve and counts.
-        parameters: number of trainable parameters.
-        seconds: wall time by phase (data, training, evaluation).
-        model: the trained model, for whoever stores its weights.
-        outcomes: words for what happened besides numbers, e.g. ``posterior-collapse``.
-        elsewhere: seconds of the training in which stages were trained, or waited for, that are runs of their own.
-    """
-
-    values: dict[str, MetricValue] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    trained: Trained = field(default_factory=Trained)
-    parameters: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    model: Any = None
-    outcomes: list[str] = field(default_factory=list)
-    elsewhere: float = 0.0
-
-
-@dataclass(frozen=True)
-class Data:
-    """A run's data: raw splits, fitted preprocessing, and what models are told of it."""
-
-    splits: Mapping[str, np.ndarray]
-    columns: Mapping[str, Mapping[str, np.ndarray]]
-    pipeline: Pipeline
-    info: DataInfo
-    entry: Any
-    oracle: Any
 
 
 class SharedStages(Protocol):
@@ -80,40 +39,6 @@ class SharedStages(Protocol):
     ) -> tuple[Weights, Trained, str]:
         """The stage's weights, trained by `train` unless they are there; how they were trained; their fingerprint."""
         ...
-
-
-class RunKeeper(Checkpointer, Protocol):
-    """A `Checkpointer` that keeps the values of an evaluation as well."""
-
-    def worth(self, seconds: float) -> bool:
-        """Whether work of so many seconds is worth keeping."""
-        ...
-
-    def keep_value(self, key: str, value: MetricValue) -> None: ...
-
-    def values(self) -> Mapping[str, MetricValue]:
-        """Those that were kept, by metric key."""
-        ...
-
-
-def load_data(spec: RunSpec) -> Data:
-    """The splits that a specification names, cut to its limits, with preprocessing fitted on the training split."""
-    wanted = spec.data
-    dataset = open_dataset(wanted["source"])
-    scheme = wanted["split"] or dataset.protocol(wanted["protocol"])
-    splits, columns = {}, {}
-    for role in ("train", "valid", "test"):
-        if role not in scheme:
-            continue
-        table = dataset.split(scheme[role])
-        limit = wanted["limit"].get(role)
-        rows = slice(None, limit)
-        columns[role] = {k: v[rows] for k, v in table.items() if k != "x"}
-        splits[role] = table["x"][rows]
-    pipeline = build(wanted["preprocess"], dataset.column())
-    pipeline.fit(splits["train"])
-    info = pipeline.info(splits["train"], columns["train"])
-    return Data(splits, columns, pipeline, info, dataset.entry, dataset.oracle)
 
 
 def build_model(spec: RunSpec, info: DataInfo) -> Any:
@@ -167,7 +92,7 @@ def run_experiment(
     on_phase("data")
     data = load_data(spec)
     training = Training.model_validate(spec.training)
-    with _determinism(training.deterministic):
+    with deterministic_kernels(training.deterministic):
         model = build_model(spec, data.info)
         clock = _lap(out.seconds, "data", clock)
 
@@ -185,7 +110,7 @@ def run_experiment(
         out.seconds["training"] = max(out.trained.seconds, own)  # those before an interruption, too
 
         on_phase("evaluation")
-        _evaluate(model, data, spec, fabric.device, out, on_phase, checkpoints)
+        evaluate(model, data, spec, fabric.device, out, on_phase, checkpoints)
     _lap(out.seconds, "evaluation", clock)
     out.model = model
     return out
@@ -225,7 +150,7 @@ def _train(
     if isinstance(model, Iterative) or (module and isinstance(model, Trainable | Players | Updates | Staged)):
         if isinstance(model, Staged) and not training.in_stages:
             raise _unmet(spec, "the model trains in stages", "name them under `training.in_stages`")
-        valid = _source(data, "valid", fabric.device) if "valid" in data.splits else None
+        valid = source_of(data, "valid", fabric.device) if "valid" in data.splits else None
         for part in training.in_stages or [training]:
             if valid is None and (part.early_stopping or part.select == "best"):
                 raise _unmet(
@@ -233,7 +158,7 @@ def _train(
                     "early stopping and `select: best` need a validation split",
                     "choose a protocol with one, or give `split: {valid: ...}`",
                 )
-        source = _source(data, "train", fabric.device)
+        source = source_of(data, "train", fabric.device)
 
         def take(stage: TrainingStage) -> tuple[Weights, Trained]:
             since = time.monotonic()
@@ -288,40 +213,8 @@ def _taken(
     return weights, Trained(curve=trained.curve, taken=[told])
 
 
-def _evaluate(
-    model: Any,
-    data: Data,
-    spec: RunSpec,
-    device: torch.device,
-    out: Outcome,
-    on_phase: Callable[[str], None],
-    checkpoints: RunKeeper | None,
-) -> None:
-    if isinstance(model, torch.nn.Module):
-        model.to(device).eval()
-    view = _view(data, spec.seeds, device)
-    kept = checkpoints.values() if checkpoints is not None else {}
-    for metric in spec.metrics:
-        on_phase(metric.key)
-        draws = generator(spec.seeds, "evaluation", metric.key, device=str(device))
-        since = time.monotonic()
-        try:
-            with torch.no_grad():
-                value = kept.get(metric.key) or load(metric.target)(model, view, metric.settings, draws)
-        except (Diverged, UserError) as e:  # what it needs is not there: the other metrics are measured all the same
-            out.failures[metric.key] = str(e)
-            continue
-        if not math.isfinite(value.value):
-            out.failures[metric.key] = f"its value is {value.value}"
-            continue
-        if checkpoints is not None and metric.key not in kept and checkpoints.worth(time.monotonic() - since):
-            checkpoints.keep_value(metric.key, value)
-        out.values[metric.key] = value
-        out.outcomes += [o for o in value.details.get("outcomes", ()) if o not in out.outcomes]
-
-
 @contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
     """torch's deterministic kernels inside the block, where the protocol asks for them."""
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     if wanted:
@@ -331,36 +224,6 @@ def _determinism(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
-
-
-def _source(data: Data, split: str, device: torch.device) -> Source:
-    columns = {k: torch.from_numpy(v[:].copy()) for k, v in data.columns[split].items()}
-    return Source(
-        torch.from_numpy(data.splits[split][:].copy()),
-        columns,
-        data.pipeline,
-        device,
-        data.info.dims,
-        augment=split == "train",
-    )
-
-
-def _view(data: Data, seed: int | Seeds, device: torch.device) -> View:
-    def make(split: str, train: Any = None) -> View:
-        return make_view(
-            data.splits[split],
-            data.columns[split],
-            data.pipeline,
-            data.info,
-            data.entry,
-            data.oracle,
-            seed,
-            split,
-            device,
-            train,
-        )
-
-    return make("test", lambda: make("train"))
 
 
 def _lap(seconds: dict[str, float], phase: str, since: float) -> float:

@@ -12,7 +12,7 @@ from latentbench.planning.plan import RunSpec
 if TYPE_CHECKING:
     from lightning.fabric.strategies import Strategy
 
-    from latentbench.running.experiment import Outcome
+    from latentbench.running.outcome import Outcome
 
 #: Steps that are run first, and not timed: libraries load, memory is fetched.
 WARM = 2

@@ -27,7 +27,7 @@ from latentbench.running import provenance
 if TYPE_CHECKING:
     from latentbench.running.checkpoints import Checkpoints
     from latentbench.running.conductor import Notes
-    from latentbench.running.experiment import Outcome
+    from latentbench.running.outcome import Outcome
     from latentbench.running.settings import Settings
 
 

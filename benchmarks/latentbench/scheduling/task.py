@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentbench.acceleration.conductor import Accelerated
+from latentbench.acceleration.accelerated import Accelerated
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import Record
 from latentbench.running import one
