@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 
 import pytest
@@ -200,6 +201,8 @@ NONSENSE = {
     "another cell": lambda line: line.replace('"cell":"', '"cell":"0'),
     "a cell that is none": lambda line: line.replace('"cell":"', '"cell":{"a":"b"},"c":"'),
     "another name": lambda line: line.replace('"run":"', '"run":"x'),
+    "a name that climbs": lambda line: re.sub('"run":"[^"]*', '"run":"..', line),
+    "a name of a path": lambda line: line.replace('"run":"', '"run":"/tmp/'),
     "two names": lambda line: line.replace('"seed":1', '"run":"y","seed":1'),
     "another seed": lambda line: line.replace('"seed":1', '"seed":2'),
     "another seal": lambda line: line.replace('"seal":"', '"seal":"0'),

@@ -18,13 +18,14 @@ from pydantic_core import from_json
 from latentbench.core.file_cache import state_of
 from latentbench.core.paths import read_at_most
 from latentbench.records.pack import CURVES, MAX_BYTES, SUFFIX
+from latentbench.records.packform import NAME
 from latentbench.records.record import Record
 
 CURVE = "curve.csv"
 #: Bytes of a learning curve that travels in a pack, and of a file among the artefacts.
 MAX_CURVE = 16_384
 MAX_ARTEFACT = 64 << 20
-_LINE = re.compile(rb'\{"curve":"([A-Za-z0-9._+-]{1,400})",')
+_LINE = re.compile(rb'\{"curve":"(' + NAME + rb')",')
 
 
 def folder_of(path: Path) -> Path:

@@ -25,7 +25,9 @@ from typing import Any, Literal, cast
 Kind = Literal["cell", "environment", "run", "whole"]
 Json = dict[str, Any]
 
-LINE = re.compile(rb'\{"(cell|environment|run|whole)":"([A-Za-z0-9._+-]{1,400})",')
+#: What a name may be: a run's is that of a folder, too.
+NAME = rb"(?!\.)[A-Za-z0-9._+-]{1,255}"
+LINE = re.compile(rb'\{"(cell|environment|run|whole)":"(' + NAME + rb')",')
 _CELL = ("format", "suite", "version", "tier", "method", "dataset", "exact", "curve")
 _SEED = ("seed", "axes")
 _ENVIRONMENT = (
@@ -116,7 +118,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _line(kind: Kind, name: str, content: Mapping[str, Any]) -> str:
+def _line(kind: str, name: str, content: Mapping[str, Any]) -> str:
     return json.dumps({kind: name, **content}, separators=(",", ":"), allow_nan=False)
 
 

@@ -187,9 +187,9 @@ def raw_record(path: Path) -> Json:
 
 def as_written(path: Path) -> str:
     """The text of the file that a run wrote, for a record at any path that `read_record` takes."""
-    record, parts = raw_record(path), {"cost": Cost, "provenance": Provenance}
+    record = raw_record(path)
     out = {k: record[k] for k in Record.model_fields if k in record}
-    out |= {k: _like(model, out[k]) for k, model in parts.items()}
+    out["cost"], out["provenance"] = _like(Cost, out["cost"]), _like(Provenance, out["provenance"])
     out["metrics"] = [_like(Measured, m) for m in out.get("metrics", [])]
     return json.dumps(out, indent=1, allow_nan=False) + "\n"
 

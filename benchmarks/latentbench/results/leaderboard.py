@@ -121,7 +121,7 @@ def _cells(method: str, measured: Sequence[tuple[Record, Measured]], records: Se
             cell.values[record.seed] = one.value
         else:
             cell.failed += 1
-            word = record.status if record.status != "finished" else "no value"
+            word: str = record.status if record.status != "finished" else "no value"
             cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
         for word in record.outcomes:
             cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
