@@ -21,7 +21,7 @@ PAGES = sorted(
 def commands(text: str) -> list[list[str]]:
     """Each `latentbench` command line in the page's blocks of shell code, in words, comments left out."""
     blocks = re.findall(r"```(?:sh|console)\n(.*?)```", text, re.DOTALL)
-    lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.splitlines()]
+    lines = [line.removeprefix("$ ").strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.split(line, comments=True) for line in lines if re.match(r"latentbench\s", line)]
 
 
