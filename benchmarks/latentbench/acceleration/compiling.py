@@ -104,7 +104,8 @@ def _steps(spec: RunSpec) -> int:
     from latentbench.spec.protocol import Training
     from latentbench.training.order import total_steps
 
-    rows = len(open_dataset(spec.data["source"]).split(spec.data["split"]["train"])["x"])
+    dataset = open_dataset(spec.data["source"])
+    rows = len(dataset.split(spec.data["split"]["train"])[dataset.entry.main])
     return total_steps(Training.model_validate(spec.training), min(rows, spec.data["limit"].get("train") or rows))
 
 

@@ -149,7 +149,7 @@ def write_splits(entry: Entry, chunks: Iterable[Chunk], folder: Path) -> dict[st
                 "file": files[split].relative_to(folder).as_posix(),
                 "bytes": files[split].stat().st_size,
                 "columns": {
-                    n: c.model_dump(mode="json", exclude={"about"}) for n, c in entry.columns_of(split).items()
+                    n: c.model_dump(mode="json", exclude={"about", "role"}) for n, c in entry.columns_of(split).items()
                 },
                 "hashes": hashes[split],
             }

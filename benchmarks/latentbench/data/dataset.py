@@ -48,9 +48,9 @@ class Dataset:
         return {name: concatenate([p[name] for p in pieces]) for name in pieces[0]}
 
     def _part(self, part: Part) -> dict[str, AnyColumn]:
-        columns = self._whole(part.name)
+        columns = self.table(part.name)
         if part.listed is not None:
-            lists = self._whole(part.listed.split).get(part.listed.column)
+            lists = self.table(part.listed.split).get(part.listed.column)
             if not isinstance(lists, Ragged):
                 raise UserError(f"{self.name}: {part.listed.split} has no column {part.listed.column!r} of row numbers")
             rows = lists[part.listed.row]
@@ -77,7 +77,8 @@ class Dataset:
             return None
         return call("oracle", self.entry.oracle, **self.entry.params)
 
-    def _whole(self, split: str) -> dict[str, AnyColumn]:
+    def table(self, split: str) -> dict[str, AnyColumn]:
+        """All columns of all rows of a split."""
         if split not in self._open:
             if self._manifest is None:
                 assert self.entry.generate is not None  # held by Entry's validator

@@ -162,7 +162,8 @@ class Pipeline:
         if all(s.linear for s in self.steps):
             total, count = torch.zeros(self._known().shape, dtype=torch.float64), 0
             for rows in _chunks(train_x):
-                total += torch.from_numpy(rows.sum(0, dtype=np.int64 if rows.dtype.kind in "iu" else np.float64))
+                sums = rows.sum(0, dtype=np.int64 if rows.dtype.kind in "iu" else np.float64)
+                total += torch.from_numpy(np.asarray(sums))
                 count += len(rows)
             mean = _floats(self.arrange((total / max(count, 1)).to(torch.float32)[None]))[0]
             for step in self.steps:

@@ -22,6 +22,7 @@ from latentbench.core.codehash import closure
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import registry_dirs, shown
 from latentbench.core.trust import check_found, check_import
+from latentbench.core.types import Role
 from latentbench.core.yamlfile import parse, read_yaml
 from latentbench.discovery import finding
 
@@ -48,6 +49,7 @@ class Column(_Strict):
         levels: values are the integers ``0 .. levels - 1`` (256 for 8-bit pixels, 2 for bits).
         top: real values lie in ``[0, top]`` (1 for intensities); None where no range is known.
         about: what it holds, its unit, and anything a reader must know.
+        role: what models take it for; by its name where nothing is said (`latentbench.data.parts`).
     """
 
     shape: tuple[int, ...] = ()
@@ -56,11 +58,30 @@ class Column(_Strict):
     levels: int | None = Field(default=None, ge=2)
     top: float | None = Field(default=None, gt=0)
     about: str = ""
+    role: Role | None = None
 
     @property
     def size(self) -> int:
         """Number of scalars of one row (of one item, where ragged)."""
         return math.prod(self.shape)
+
+
+class WholePart(_Strict):
+    """What belongs to the whole problem and not to its rows, such as the edges of one large graph.
+
+    Attributes:
+        column: ``table.column`` of the dataset; all of it is given with every batch.
+        row: of a ragged column, the row that is meant.
+        role: what models take it for.
+        splits: the roles (train, valid, test) whose rows it comes with.
+        reveals: a column of integers, such as labels, which in these splits is -1 but for the rows that it numbers.
+    """
+
+    column: str = Field(pattern=r"^[^.]+\.[^.]+$")
+    row: int | None = Field(default=None, ge=0)
+    role: Role = "other"
+    splits: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
+    reveals: str | None = None
 
 
 class Split(_Strict):
@@ -141,6 +162,8 @@ class Entry(_Strict):
         seed: of a generated dataset.
         version: raised whenever a loader or a declaration changes what is stored.
         content_hash: what preparation must come to, whatever the source; known for real data.
+        main: the column that preprocessing is applied to and that models take for the sample.
+        parts: what belongs to the whole problem, by name; given where a split is a whole table, whose rows it numbers.
         protocols: named split schemes: role -> split expression (``train[:50000]``). The first is the default.
     """
 
@@ -164,6 +187,8 @@ class Entry(_Strict):
     splits: dict[str, Split]
     columns: dict[str, Column] = {}
     factors: tuple[Factor, ...] = ()
+    main: str = "x"
+    parts: dict[str, WholePart] = {}
     protocols: dict[str, dict[str, Annotated[str, Field(max_length=200)]]] = {}
 
     @model_validator(mode="after")
@@ -184,6 +209,10 @@ class Entry(_Strict):
             factors = self.columns_of(split).get("factors")
             if factors is not None and self.factors and factors.shape != (len(self.factors),):
                 raise ValueError(f"column factors of {split!r} must have shape [{len(self.factors)}]")
+        for name, part in self.parts.items():
+            table, column = part.column.split(".")
+            if table not in self.splits or column not in self.columns_of(table):
+                raise ValueError(f"part {name!r}: there is no column {part.column}")
         named = [file.name for form in self.forms for file in form.files]
         if len(set(named)) < len(named):
             raise ValueError("two files of one name")
@@ -226,7 +255,7 @@ class Entry(_Strict):
             name: [
                 split.rows,
                 split.params,
-                {n: c.model_dump(exclude={"about"}) for n, c in self.columns_of(name).items()},
+                {n: c.model_dump(exclude={"about", "role"}) for n, c in self.columns_of(name).items()},
             ]
             for name, split in self.splits.items()
         }

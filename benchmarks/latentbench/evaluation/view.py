@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentbench.core.seeds import Seeds, generator
-from latentbench.core.types import DataInfo
+from latentbench.core.types import Batch, DataInfo
+from latentbench.data.columns import AnyColumn, Ragged
+from latentbench.data.rows import RaggedTensor, Rows, on_device
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from latentbench.data.preprocess import Pipeline
 
 #: Rows that are preprocessed with one generator: part of the meaning of a seed, not a tuning knob.
@@ -35,20 +37,46 @@ class View:
         entry: the registry entry (factor names and sizes …).
         oracle: the exact density of a generated dataset, or None; `log_prob(raw)` in nats.
         train: the training split as another View, made on demand.
+        parts: everything by name as tensors, as `latentbench.core.types.Batch` has it in training; `batch` gives rows.
+        edges: the column with the edges of each row, where rows are graphs.
     """
 
     x: Tensor
     log_abs_det: Tensor
-    raw: np.ndarray
-    columns: Mapping[str, np.ndarray]
+    raw: Any
+    columns: Mapping[str, Any]
     info: DataInfo
     pipeline: Pipeline
     entry: Any
     oracle: Any = None
     _train: Any = field(default=None, repr=False)
+    _whole: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _offsets: Tensor | None = field(default=None, repr=False)
+    edges: str | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) if self._offsets is None else len(self._offsets) - 1
+
+    @cached_property
+    def _rows(self) -> Rows:
+        items = self.x
+        if self._offsets is not None and self.edges is None:
+            items = self.x[RaggedTensor(self.x, self._offsets).mask]
+        return Rows(
+            items if self._offsets is None else RaggedTensor(items, self._offsets),
+            {k: on_device(v, self.device) for k, v in self.columns.items()},
+            {k: torch.from_numpy(v[:].copy()).to(self.device) for k, v in self._whole.items()},
+            self.edges,
+        )
+
+    def batch(self, index: Tensor | None = None) -> Batch:
+        """The rows at `index`, or all, as training sees them."""
+        x, columns = self._rows.select(index, lambda items: items)
+        return Batch(x, self.info.n_train, columns=columns, index=torch.arange(len(self)) if index is None else index)
+
+    @property
+    def parts(self) -> Mapping[str, Tensor]:
+        return self.batch().parts
 
     @property
     def dims(self) -> int:
@@ -73,8 +101,8 @@ class View:
 
 
 def make_view(
-    raw: np.ndarray,
-    columns: Mapping[str, np.ndarray],
+    raw: AnyColumn,
+    columns: Mapping[str, AnyColumn],
     pipeline: Pipeline,
     info: DataInfo,
     entry: Any,
@@ -83,14 +111,27 @@ def make_view(
     split: str,
     device: torch.device,
     train: Any = None,
+    whole: Mapping[str, AnyColumn] | None = None,
+    edges: str | None = None,
 ) -> View:
-    """Preprocess a split. The draws depend on seed, split and row alone: neither on the method nor on batch sizes."""
+    """Preprocess a split. The draws depend on seed, split and row alone: neither on the method nor on batch sizes.
+
+    Of ragged rows `x` is padded to the longest, and of graphs it has all nodes; ``log_abs_det`` is of whole rows.
+    """
     xs, dets = [], []
     for start in range(0, len(raw), BLOCK):
         draws = generator(seed, "preprocess", split, start // BLOCK)
-        y, log_abs_det = pipeline.forward(raw[start : start + BLOCK], draws)
+        rows = raw[start : start + BLOCK]
+        y, log_abs_det = pipeline.forward(rows.values if isinstance(rows, Ragged) else rows, draws)
+        if isinstance(rows, Ragged):
+            of = torch.from_numpy(np.repeat(np.arange(len(rows)), rows.lengths))
+            log_abs_det = torch.zeros(len(rows)).index_add_(0, of, log_abs_det)
         xs.append(y)
         dets.append(log_abs_det)
+    x, offsets = torch.cat(xs).to(device), None
+    if isinstance(raw, Ragged):
+        offsets = torch.from_numpy(raw.offsets.astype("int64")).to(device)
+        x = x if edges is not None else RaggedTensor(x, offsets).padded()
     return View(
-        torch.cat(xs).to(device), torch.cat(dets).to(device), raw, columns, info, pipeline, entry, oracle, train
+        x, torch.cat(dets).to(device), raw, columns, info, pipeline, entry, oracle, train, whole or {}, offsets, edges
     )

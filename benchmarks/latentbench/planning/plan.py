@@ -307,6 +307,7 @@ def _cell(
         "stored": _stored(entry),
         "preprocess": preprocess,
         "limit": {k: v for k, v in limit.items() if v is not None},
+        **_parts(entry),
     }
     metrics = tuple(
         _metric(suite, key, metric_settings.get(key, {}))
@@ -336,8 +337,17 @@ def _cell(
 
 def _stored(entry: Entry) -> dict[str, Any]:
     """The declaration of the samples' column, which decides how preprocessing reads them."""
-    column = entry.columns_of(next(iter(entry.splits))).get("x")
+    column = entry.columns_of(next(iter(entry.splits))).get(entry.main)
     return {} if column is None else column.model_dump(mode="json", include={"shape", "dtype", "levels", "top"})
+
+
+def _parts(entry: Entry) -> dict[str, Any]:
+    """What decides which parts of the data a model sees, and what for, where anything but names does."""
+    roles = {f"{s}.{n}": c.role for s in entry.splits for n, c in entry.columns_of(s).items() if c.role is not None}
+    found: dict[str, Any] = {"main": entry.main} if entry.main != "x" else {}
+    if entry.parts:
+        found["parts"] = {name: part.model_dump(mode="json") for name, part in entry.parts.items()}
+    return found | ({"roles": roles} if roles else {})
 
 
 def _metric(suite: Suite, key: str, changes: dict[str, Any]) -> MetricSpec:

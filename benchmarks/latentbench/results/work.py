@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentbench.data.registry import Entry, load_entry
-from latentbench.spec.protocol import Training
+from latentbench.spec.protocol import Training, TrainingProtocol
 
 WORK = frozenset({"k", "samples", "steps", "draws", "repeats", "restarts", "subsets", "projections", "orders"})
 """Settings of metrics that multiply their work."""
@@ -36,10 +36,8 @@ class Work:
         entry = load_entry(data["source"])
         rows = _rows(entry, data["split"]["train"], data["limit"].get("train"))
         test = _rows(entry, data["split"].get("test", data["split"]["train"]), data["limit"].get("test"))
-        per_epoch = math.ceil(rows / training.batch_size)
-        epochs = training.epochs or sum(s.epochs for s in training.schedule.stages)
-        steps = training.steps if training.steps is not None else epochs * per_epoch
-        samples = steps * min(training.batch_size, rows) if training.steps is not None else epochs * rows
+        own = [stage for stage in training.in_stages if stage.model is None] or [training]
+        steps, samples = (sum(each) for each in zip(*(_training(one, rows) for one in own), strict=True))
         metrics = {m["key"]: _work(m["settings"], test) for m in settled["metrics"]}
         return cls(float(rows), float(samples), float(steps), metrics)
 
@@ -49,6 +47,15 @@ class Work:
             return (self.rows / old.rows,) * 2
         factors = self.steps / old.steps, self.samples / old.samples
         return min(factors), max(factors)
+
+
+def _training(training: TrainingProtocol, rows: int) -> tuple[int, int]:
+    """Steps, and samples that they go through."""
+    size, each = training.batch_rows(rows), training.batches_per_step
+    epochs, steps = training.length
+    if steps is not None:
+        return steps, steps * each * min(size, rows)
+    return math.ceil((epochs or 0) * math.ceil(rows / size) / each), (epochs or 0) * rows
 
 
 def _work(settings: Mapping[str, Any], rows: float) -> tuple[float, float]:

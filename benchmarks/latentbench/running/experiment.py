@@ -130,7 +130,7 @@ def _take_weights(model: Any, weights: Mapping[str, torch.Tensor], spec: RunSpec
 def _prepare(model: Any, data: Data, spec: RunSpec) -> None:
     if isinstance(model, Preparable):
         draws = generator(spec.seeds, "init", "prepare")
-        x, _ = data.pipeline.forward(data.splits["train"][:], draws)
+        x, _ = data.pipeline.forward(data.fixed_rows("prepare"), draws)
         model.prepare(x, draws)
 
 
@@ -177,7 +177,7 @@ def _train(
             raise _unmet(spec, str(e), "give `epochs`") from None
     elif isinstance(model, Fittable):
         noise = generator(spec.seeds, "noise")
-        x, _ = data.pipeline.forward(data.splits["train"][:], noise)
+        x, _ = data.pipeline.forward(data.fixed_rows("fit"), noise)
         model.fit(x, noise)
         out.trained.samples = len(x)
     else:

@@ -114,17 +114,14 @@ def _outcome(
 
     from latentbench.running.experiment import run_experiment
 
-    training = {
-        **run.training,
-        "epochs": None,
-        "steps": steps,
-        "schedule": {"name": "constant"},
-        "early_stopping": None,
-        "select": "last",
-    }
-    asked = run.data["limit"]
-    limit = {**asked, "test": min(test, asked.get("test") or test)}
-    limit["train"] = min(max(train, 4 * int(run.training["batch_size"])), asked.get("train") or 1 << 62)
+    short = {"epochs": None, "steps": steps, "schedule": {"name": "constant"}, "early_stopping": None, "select": "last"}
+    training = {**run.training, **short}
+    training["in_stages"] = [{**stage, **short} for stage in run.training.get("in_stages", ())]
+    limit = dict(run.data["limit"])
+    sizes = [one["batch_size"] for one in (run.training, *training["in_stages"])]
+    if "whole" not in sizes and "parts" not in run.data:  # a whole problem is not to be cut
+        limit["test"] = min(test, limit.get("test") or test)
+        limit["train"] = min(max(train, 4 * max(sizes)), limit.get("train") or 1 << 62)
     small = replace(run, training=training, data={**run.data, "limit": limit})
     options: dict[str, Any] = {} if strategy is None else {"strategy": strategy}
     fabric = Fabric(accelerator=device, devices=1, precision=run.training["precision"], **options)

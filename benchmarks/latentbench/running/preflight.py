@@ -4,6 +4,7 @@ trains."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
@@ -78,17 +79,19 @@ def declared_info(run: RunSpec) -> DataInfo:
     """What the registry and the preprocessing say of a run's data, without the data: the mean is a blank."""
     import torch
 
+    from latentbench.data.parts import items_of, parts_of, table_of
     from latentbench.data.registry import load_entry
 
     entry = load_entry(run.data["source"])
-    first = run.data["split"]["train"].split("[")[0].split("+")[0]
-    columns = entry.columns_of(first if first in entry.splits else next(iter(entry.splits)))
-    state = build(run.data["preprocess"], columns["x"]).state
-    return DataInfo(
+    table = table_of(entry, run.data["split"]["train"])
+    columns = entry.columns_of(table)
+    state = build(run.data["preprocess"], items_of(columns[entry.main])).state
+    info = DataInfo(
         shape=state.shape,
         support=state.support,
-        n_train=entry.splits[first].rows if first in entry.splits else 1,
+        n_train=entry.splits[table].rows,
         levels=state.levels if state.support == "discrete" else None,
         mean=torch.full(state.shape, 0.5),
-        columns={k: tuple(c.shape) for k, c in columns.items() if k != "x"},
+        columns={k: tuple(c.shape) for k, c in columns.items() if k != entry.main},
     )
+    return replace(info, parts=parts_of(entry, table, info, "train" if run.data["split"]["train"] == table else ""))

@@ -129,6 +129,7 @@ def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:
             "split": spec.data["split"].get("test"),
             "stored": spec.data["stored"],
             "rows": spec.data["limit"].get("test"),
+            **{key: spec.data[key] for key in ("main", "parts", "roles") if key in spec.data},
             "measure": build(spec.data["preprocess"]).quantity,
         }
     )[:12]

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from latentbench.core.errors import UserError
 from latentbench.core.seeds import Seeds
 from latentbench.core.types import DataInfo
+from latentbench.data.columns import Ragged
 from latentbench.data.dataset import open_dataset
+from latentbench.data.parts import edges_of, items_of, longest_of, parts_of, revealed, table_of, whole_columns
 from latentbench.data.preprocess import Pipeline, build
+from latentbench.data.rows import on_device
 from latentbench.evaluation.view import View, make_view
 from latentbench.training.source import Source
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from latentbench.planning.plan import RunSpec
 
 
 @dataclass(frozen=True)
 class Data:
-    """A run's data: raw splits, fitted preprocessing, and what models are told of it."""
+    """A run's data: raw splits, fitted preprocessing, and what models are told of it.
 
-    splits: Mapping[str, np.ndarray]
-    columns: Mapping[str, Mapping[str, np.ndarray]]
+    `whole` has the parts of the whole problem that come with each split, `edges` names the column with the edges of
+    each row where rows are graphs.
+    """
+
+    splits: Mapping[str, Any]
+    columns: Mapping[str, Mapping[str, Any]]
     pipeline: Pipeline
     info: DataInfo
     entry: Any
     oracle: Any
+    whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    edges: str | None = None
+
+    def fixed_rows(self, method: str) -> Any:
+        """All training rows, of a size that a tensor can hold, for a model's `method`."""
+        if isinstance(self.splits["train"], Ragged):
+            raise UserError(
+                f"rows of varying length cannot be handed to `{method}`",
+                fix="give the model `start` and `advance` instead",
+            )
+        return self.splits["train"][:]
 
 
 def load_data(spec: RunSpec) -> Data:
@@ -38,31 +55,42 @@ def load_data(spec: RunSpec) -> Data:
     wanted = spec.data
     dataset = open_dataset(wanted["source"])
     scheme = wanted["split"] or dataset.protocol(wanted["protocol"])
-    splits, columns = {}, {}
+    entry = dataset.entry
+    splits, columns, whole = {}, {}, {}
     for role in ("train", "valid", "test"):
         if role not in scheme:
             continue
         table = dataset.split(scheme[role])
         limit = wanted["limit"].get(role)
         rows = slice(None, limit)
-        columns[role] = {k: v[rows] for k, v in table.items() if k != "x"}
-        splits[role] = table["x"][rows]
-    pipeline = build(wanted["preprocess"], dataset.column())
-    pipeline.fit(splits["train"])
-    info = pipeline.info(splits["train"], columns["train"])
-    return Data(splits, columns, pipeline, info, dataset.entry, dataset.oracle)
+        columns[role] = {k: v[rows] for k, v in table.items() if k != entry.main}
+        splits[role] = table[entry.main][rows]
+        if entry.parts and scheme[role] in entry.splits and limit is None:
+            whole[role] = whole_columns(entry, dataset.table, role)
+            columns[role] = revealed(entry, columns[role], whole[role])
+    name = table_of(entry, scheme["train"])
+    pipeline = build(wanted["preprocess"], items_of(dataset.column(entry.main, name)))
+    train = splits["train"]
+    items = train.values if isinstance(train, Ragged) else train
+    pipeline.fit(items)
+    info = pipeline.info(items, columns["train"])
+    known = parts_of(entry, name, info, "train" if "train" in whole else "", longest_of(splits))
+    info = replace(info, n_train=len(train), parts=known)
+    return Data(splits, columns, pipeline, info, entry, dataset.oracle, whole, edges_of(entry, name))
 
 
 def source_of(data: Data, split: str, device: torch.device) -> Source:
     """The rows of a split for a training; those of the training split are augmented."""
-    columns = {k: torch.from_numpy(v[:].copy()) for k, v in data.columns[split].items()}
+    cpu = torch.device("cpu")
     return Source(
-        torch.from_numpy(data.splits[split][:].copy()),
-        columns,
+        on_device(data.splits[split], cpu),
+        {k: on_device(v, cpu) for k, v in data.columns[split].items()},
         data.pipeline,
         device,
         data.info.dims,
         augment=split == "train",
+        whole={k: torch.from_numpy(v[:].copy()) for k, v in data.whole.get(split, {}).items()},
+        edges=data.edges,
     )
 
 
@@ -81,6 +109,8 @@ def view_of(data: Data, seed: int | Seeds, device: torch.device) -> View:
             split,
             device,
             train,
+            data.whole.get(split, {}),
+            data.edges,
         )
 
     return make("test", lambda: make("train"))

@@ -174,7 +174,7 @@ def stage_rows(model: nn.Module, stage: TrainingStage, rows: Source, draws: Gene
         for index in torch.arange(len(rows), device=draws.device).split(BLOCK):
             batch = rows.batch(index, draws, 0, 0.0)
             found = model.stage_rows(stage.on, batch, draws) if isinstance(model, StageRows) else model.encode(batch.x)
-            made.append(batch.columns | (dict(found) if isinstance(found, Mapping) else {"x": found}))  # type: ignore[operator]
+            made.append(dict(batch.columns) | (dict(found) if isinstance(found, Mapping) else {"x": found}))  # type: ignore[operator]
     whole = {name: torch.cat([block[name] for block in made]) for name in made[0]}
     return Source.ready(whole.pop("x"), whole)
 

@@ -152,7 +152,10 @@ class _Loop:
         def draw() -> Batch:
             index = next(indices)
             out.samples += len(index)
-            return self._train.batch(index, self._noise, out.steps, out.steps / last if last else 0.0)
+            progress = out.steps / last if last else 0.0
+            if self._order.whole:
+                return self._train.whole(self._noise, out.steps, progress)
+            return self._train.batch(index, self._noise, out.steps, progress)
 
         self._training_mode()
         ended = out.steps == last or self._steps.done()

@@ -108,8 +108,9 @@ class ShardedLoss:
         for shard in mine:
             rows, weight = _share(len(batch.x), self._shards, shard)
             columns = {k: v[rows] for k, v in batch.columns.items()}
+            index = None if batch.index is None else batch.index[rows]
             buffers.begin()
-            part, draws = replace(batch, x=batch.x[rows], columns=columns), self._draw(noise, batch, shard)
+            part, draws = replace(batch, x=batch.x[rows], columns=columns, index=index), self._draw(noise, batch, shard)
             terms = own_loss(model, part, draws) if self._shared is None else self._shared(part, draws)
             buffers.add(weight)
             loss = terms["loss"] * weight

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
 
 from latentbench.core.types import Batch
+from latentbench.data.rows import RaggedTensor, Rows
 
 if TYPE_CHECKING:
     from latentbench.data.preprocess import Pipeline
@@ -21,37 +23,50 @@ class Source:
     """A split whose batches are index selections.
 
     Args:
-        raw: (N, …) rows as they are stored.
+        raw: (N, …) rows as they are stored, or ragged ones, whose items are preprocessed as rows are.
         columns: further columns of N rows.
         pipeline: fitted preprocessing.
         device: where the rows live.
-        dims: coordinates of one preprocessed row.
+        dims: coordinates of one preprocessed row (item).
         augment: apply the steps that are for training rows only.
+        whole: parts that belong to the whole problem: every batch has all of them.
+        edges: the column with the edges of each row, where rows are graphs.
     """
 
     def __init__(
         self,
-        raw: Tensor,
-        columns: Mapping[str, Tensor],
+        raw: Tensor | RaggedTensor,
+        columns: Mapping[str, Tensor | RaggedTensor],
         pipeline: Pipeline,
         device: torch.device,
         dims: int,
         *,
         augment: bool,
+        whole: Mapping[str, Tensor] | None = None,
+        edges: str | None = None,
     ) -> None:
         self._augment = augment and pipeline.augments
-        self._rows = pipeline.arrange(raw.to(device))
-        self._columns = {k: v.to(device) for k, v in columns.items()}
+        items = raw.values if isinstance(raw, RaggedTensor) else raw
+        arranged = pipeline.arrange(items.to(device))
         self._pipeline: Pipeline | None = pipeline
-        if not pipeline.stochastic and not self._augment and len(raw) * dims * 4 <= KEEP_BYTES:
-            self._rows = pipeline.values(self._rows)
+        if not pipeline.stochastic and not self._augment and len(items) * dims * 4 <= KEEP_BYTES:
+            arranged = pipeline.values(arranged)
             self._pipeline = None
+        main = replace(_to(raw, device), values=arranged) if isinstance(raw, RaggedTensor) else arranged
+        self._rows = Rows(
+            main,
+            {k: _to(v, device) if isinstance(v, RaggedTensor) else v.to(device) for k, v in columns.items()},
+            {k: v.to(device) for k, v in (whole or {}).items()},
+            edges,
+        )
+        self._index = torch.arange(len(self._rows), device=device)
 
     @classmethod
     def ready(cls, x: Tensor, columns: Mapping[str, Tensor]) -> Source:
         """Rows (N, ...) that need no preprocessing, with further columns of N rows, where they lie."""
         made = cls.__new__(cls)
-        made._augment, made._rows, made._columns, made._pipeline = False, x, dict(columns), None
+        made._augment, made._pipeline, made._rows = False, None, Rows(x, dict(columns), {})
+        made._index = torch.arange(len(x), device=x.device)
         return made
 
     def __len__(self) -> int:
@@ -59,11 +74,19 @@ class Source:
 
     def batch(self, index: Tensor, noise: Generator, step: int, progress: float) -> Batch:
         """The rows at `index`, with fresh preprocessing noise from `noise`."""
-        rows = self._rows.index_select(0, index)  # far faster than rows[index]
-        x = rows if self._pipeline is None else self._pipeline.values(rows, noise, train=self._augment)
-        columns = {k: v.index_select(0, index) for k, v in self._columns.items()}
-        return Batch(x, len(self), step, progress, columns)
+        return self._batch(index, noise, step, progress)
 
-    def whole(self, noise: Generator) -> Batch:
+    def whole(self, noise: Generator, step: int = 0, progress: float = 0.0) -> Batch:
         """All rows, in their own order."""
-        return self.batch(torch.arange(len(self), device=self._rows.device), noise, 0, 0.0)
+        return self._batch(None, noise, step, progress)
+
+    def _batch(self, index: Tensor | None, noise: Generator, step: int, progress: float) -> Batch:
+        def values(items: Tensor) -> Tensor:
+            return items if self._pipeline is None else self._pipeline.values(items, noise, train=self._augment)
+
+        x, columns = self._rows.select(index, values)
+        return Batch(x, len(self), step, progress, columns, self._index if index is None else index)
+
+
+def _to(rows: RaggedTensor, device: torch.device) -> RaggedTensor:
+    return RaggedTensor(rows.values.to(device), rows.offsets.to(device))

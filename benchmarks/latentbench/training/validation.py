@@ -25,7 +25,7 @@ def validation_loss(
     size = rows if batch_size == "whole" else max(batch_size, 256)
     for start in range(0, rows, size):
         index = torch.arange(start, min(start + size, rows), device=device)
-        batch = valid_set.batch(index, noise, 0, 1.0)
+        batch = valid_set.whole(noise, 0, 1.0) if size == rows else valid_set.batch(index, noise, 0, 1.0)
         loss = model.validation_loss(batch, noise) if isinstance(model, Validated) else model.loss(batch, noise)["loss"]
         total += float(loss) * len(index)
     return total / rows
