@@ -38,9 +38,10 @@ STRETCHES = 16
 PLUGIN = '''
 import numpy as np
 from latentbench.core.types import MetricValue
-from latentbench.spec.registry import MetricEntry, ModelEntry
+from latentbench.declare import generator, metric, model
 
 
+@model("nothing", "Fittable", "does nothing")
 class Nothing:
     """Fits nothing."""
 
@@ -51,16 +52,14 @@ class Nothing:
         pass
 
 
+@metric("nothing", "", "1", "lower", "is nothing")
 def nothing(model, view, settings, generator):
     return MetricValue(0.0)
 
 
+@generator("zeros")
 def generate(n, rng):
     return {"x": np.zeros((n, 1), np.float32)}
-
-
-MODELS = {"nothing": ModelEntry("latentbench_nothing:Nothing", frozenset({"Fittable"}), "does nothing")}
-METRICS = {"nothing": MetricEntry("latentbench_nothing:nothing", (), "1", "lower", "is nothing")}
 '''
 _DATASET = {
     "name": "nothing",
@@ -70,7 +69,7 @@ _DATASET = {
     "about": "Eight zeros.",
     "citation": "none",
     "licence": "Apache-2.0",
-    "generate": "latentbench_nothing:generate",
+    "generate": "zeros",
     "splits": {"train": {"rows": 8}, "test": {"rows": 8}},
     "columns": {"x": {"shape": [1], "dtype": "float32"}},
 }
@@ -108,16 +107,12 @@ def _suite(runs: int) -> Iterator[list[RunSpec]]:
         folder = root / "plugins"
         folder.mkdir()
         (folder / "latentbench_nothing.py").write_text(PLUGIN)
-        path = list(sys.path)
         registry.add_folder(folder)
         try:
             open_dataset("nothing")
             yield plan(load_suite("nothing"), "cpu", seeds=range(runs))
         finally:
-            sys.path[:] = path
-            sys.modules.pop("latentbench_nothing", None)
-            registry.models.cache_clear()
-            registry.metrics.cache_clear()
+            registry.forget()
 
 
 def _time(case: str, specs: list[RunSpec]) -> dict[str, Any]:

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 
 import pytest
 from latentbench.core import plugins
 from latentbench.spec import registry
 
+DECLARED = "from latentbench.declare import model\n@model('x', 'Fittable')\nclass X: ...\n"
+
 
 @pytest.fixture
 def folder(project, monkeypatch):
     """A plug-in folder; what was imported from it is forgotten afterwards."""
     monkeypatch.setenv(plugins.VARIABLE, "")
-    path, before = list(sys.path), set(sys.modules)
     yield project.root / "plugins"
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if name.startswith("my_"):
-            del sys.modules[name]
-    plugins.packages.cache_clear()
-    registry.models.cache_clear()
-    registry.metrics.cache_clear()
+    monkeypatch.undo()
+    registry.forget()
 
 
 @pytest.mark.parametrize("kind", ["model", "metric", "dataset", "suite"])
@@ -66,24 +64,18 @@ def test_a_helper_module_of_a_plug_in_counts_for_the_code_hash(project, folder):
     helper = folder / "my_helper.py"
     helper.write_text("SCALE = 1.0\n")
     model = folder / "my_model.py"
-    model.write_text(model.read_text().replace("import torch\n", "import my_helper\nimport torch\n", 1))
-    project.suite({"methods.mine": {"model": "my-model"}})
+    model.write_text(model.read_text().replace("import torch\n", "from . import my_helper\nimport torch\n", 1))
+    model.write_text(model.read_text().replace("scale * torch.randn(dims)", "my_helper.SCALE * torch.randn(dims)"))
+    path = project.suite({"methods.mine": {"model": "my-model"}})
     answers = []
     for scale in ("1.0", "2.0"):
         helper.write_text(f"SCALE = {scale}\n")
         script = (
-            "from latentbench.core.plugins import folders; folders();"
-            "from latentbench.planning.fingerprint import code_hash; print(code_hash(['my_model']))"
+            "from latentbench.planning.plan import plan; from latentbench.spec.loading import load_suite;"
+            f"print(plan(load_suite('{path}'), 'cpu', methods=['mine'])[0].code_hash)"
         )
-        import subprocess
-
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env={**__import__("os").environ, plugins.VARIABLE: str(folder)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        env = {**os.environ, plugins.VARIABLE: str(folder)}
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
         answers.append(done.stdout)
     assert answers[0] != answers[1]
 
@@ -99,10 +91,10 @@ def test_a_broken_suite_is_said_to_be_broken(project):
 @pytest.mark.parametrize(
     ("name", "text", "error"),
     [
-        ("empty.py", "x = 1\n", "neither MODELS nor METRICS"),
+        ("empty.py", "x = 1\n", "neither a model nor a metric"),
         ("odd.txt", "", "neither a module, nor YAML"),
-        ("wrong.py", "MODELS = {'a': 3}\n", "is no ModelEntry"),
-        ("raises.py", "1/0\n", "cannot be imported: ZeroDivisionError"),
+        ("wrong.py", DECLARED.replace("Fittable", "Fitting"), "wrong.py:2: declaration @model: no capability"),
+        ("raises.py", DECLARED + "1/0\n", "cannot be imported: ZeroDivisionError"),
     ],
 )
 def test_what_cannot_be_checked_is_an_error_of_input(project, folder, name, text, error):
@@ -117,10 +109,10 @@ def test_a_name_that_is_taken_is_refused(project, folder):
     assert "has a model 'vae'" in project("new", "model", "vae", "--folder", folder).err
     project("new", "model", "my-model", "--folder", folder)
     module = folder / "my_model.py"
-    module.write_text(module.read_text().replace('"my-model": ModelEntry', '"vae": ModelEntry'))
+    module.write_text(module.read_text().replace('"my-model",', '"vae",'))
     done = project("check", module)
     assert done.code == 2
-    assert "has the name of one of latentbench's own" in done.err
+    assert "model 'vae' is declared twice" in done.err
 
 
 def test_a_folder_with_helpers_and_datasets_is_checked_whole(project, folder):

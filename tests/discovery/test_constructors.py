@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from latentbench.core import plugins
-from latentbench.core.imports import load, module_file
-from latentbench.discovery import constructors, ranges
+from latentbench.core.imports import load
+from latentbench.discovery import ranges
+from latentbench.spec import registry
 from latentbench.spec.registry import models, parameters
 
 HEIRS = """
@@ -42,16 +43,14 @@ class Alone(Base):
 @pytest.fixture
 def heirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A plug-in folder whose models inherit from ours."""
-    (tmp_path / "their_heirs.py").write_text(HEIRS)
-    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    caches = (plugins.packages, module_file, parameters, constructors.read_module)
-    for cached in caches:
-        cached.cache_clear()
-    yield "their_heirs"
+    folder = tmp_path / "their-models"
+    folder.mkdir()
+    (folder / "heirs.py").write_text(HEIRS)
+    monkeypatch.setenv(plugins.VARIABLE, str(folder))
+    registry.forget()
+    yield "latentbench.papers.their_models.heirs"
     monkeypatch.undo()
-    for cached in caches:
-        cached.cache_clear()
+    registry.forget()
 
 
 @pytest.mark.parametrize("name", models())

@@ -46,7 +46,7 @@ def summary() -> str:
 
 def test_a_folder_s_declarations_join_ours(folder):
     found = finding.found("model")
-    assert found["mine"].target == "mine:Mine"
+    assert found["mine"].target == "latentbench.papers.plugins.mine:Mine"
     assert found["vae"].target == "latentbench.models.vae:VAE"
 
 

@@ -286,23 +286,30 @@ def test_what_is_sent_along_is_taken_up_once(tmp_path, monkeypatch):
     import sys
 
     from latentbench.core import plugins
+    from latentbench.core.imports import load
     from latentbench.running import provenance
+    from latentbench.spec import registry
 
-    (tmp_path / "sent_along.py").write_text("MODELS = {}\n")
-    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path))
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "sent-along"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from latentbench.declare import model\n@model('mine', '')\nclass Mine: ...\n")
+    monkeypatch.setenv(plugins.VARIABLE, str(folder))
     monkeypatch.setattr(sys, "argv", ["/some/where/latentbench", "run", "small", "--until-settled"])
     monkeypatch.setattr(provenance, "_sent", [])
     monkeypatch.setattr("latentbench.scheduling.environment._entered", [])
     sent = pickle.dumps(Environment.here())
     monkeypatch.setattr(sys, "argv", ["/ray/default_worker.py", "--node-ip-address=10.0.0.1"])
-    found = []
+    found, where = [], []
     for _ in range(2):
         pickle.loads(sent).enter()
-        found.append([m.__file__ for m in plugins.modules() if m.__name__ == "sent_along"])
-    sys.modules.pop("sent_along")
-    assert found[0] == found[1] != []
-    assert provenance.command_line() == ["latentbench", "run", "small", "--until-settled"]
+        found.append(load(registry.find_model("mine").target))
+        where.append(sys.modules[found[-1].__module__].__file__)
+    typed = provenance.command_line()
+    monkeypatch.undo()
+    registry.forget()
+    assert found[0] is found[1]
+    assert where[0] == where[1] != str(folder / "mine.py")
+    assert typed == ["latentbench", "run", "small", "--until-settled"]
 
 
 def test_messages_show_no_password_of_an_address(project, folder):

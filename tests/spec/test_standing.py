@@ -8,14 +8,15 @@ import shutil
 import pytest
 from latentbench.core import file_cache
 from latentbench.core.plugins import VARIABLE
-from latentbench.discovery.constructors import read_module
 from latentbench.spec import loading, registry
 from latentbench.spec.standing import papers, states, suites
 
 PLUGIN = """\
-from latentbench.discovery.constructors import read_module
-from latentbench.spec.registry import ModelEntry
-MODELS = {"mine": ModelEntry("mine_too:Mine", frozenset({"Trainable", "ExactLikelihood"}), "mine")}
+from latentbench.declare import model
+
+@model("mine", "Trainable ExactLikelihood", "mine")
+class Mine:
+    def __init__(self, info, *, size=1): ...
 """
 
 
@@ -74,17 +75,14 @@ def test_a_plug_in_that_is_added_counts_at_once(remembered, tmp_path, monkeypatc
     assert states() == {"small": "invalid"}
     folder = tmp_path / "plug-ins"
     folder.mkdir()
-    (folder / "mine_entries.py").write_text(PLUGIN)
-    (folder / "mine_too.py").write_text("class Mine:\n    def __init__(self, info, *, size=1): ...\n")
+    (folder / "mine_too.py").write_text(PLUGIN)
     monkeypatch.setenv(VARIABLE, "")
-    monkeypatch.syspath_prepend(str(folder))
     registry.add_folder(folder)
     assert states() == {"small": "validates"}
     remembered.suite({"methods": {"mine": {"model": "mine", "params": {"size": 2}}}, "metrics": {"nll": {}}})
     assert states() == {"small": "validates"}
-    (folder / "mine_too.py").write_text("class Mine:\n    def __init__(self, info): ...\n")
-    for cached in (registry.parameters, read_module):  # which another process would not have
-        cached.cache_clear()
+    (folder / "mine_too.py").write_text(PLUGIN.replace(", *, size=1", ""))
+    registry.forget()  # what another process would not know
     assert states() == {"small": "invalid"}
 
 

@@ -185,10 +185,8 @@ def _time_there(pipe: Connection, *run: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from latentbench.core.interrupts import watch_parent
-    from latentbench.core.plugins import folders
 
     watch_parent()
-    folders()  # the user's plug-ins
     with suppress(Exception):  # what is wrong with the run will show in the run itself
         pipe.send(time_ways(*run))
 

@@ -150,11 +150,9 @@ def _live(pipe: Connection, rank: int, part: Callable[..., None], arguments: tup
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from latentbench.core.interrupts import install, watch_parent
-    from latentbench.core.plugins import folders
 
     install(signal.SIGTERM)
     watch_parent()
-    folders()  # the user's plug-ins
     with ExitStack() as after:
         try:
             part(pipe, after, *arguments)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from latentbench.cli.options import examples, format_option, print_json
 from latentbench.core.console import note, out, printable
 from latentbench.core.errors import UserError
+from latentbench.core.plugins import PAPERS, package_name
+from latentbench.discovery.reading import declarations
 from latentbench.spec import registry
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "check suites/iwae/suite.yaml",
         "check my-plugins/my_model.py        models and metrics in a module of your own",
-        "check my-plugins                    everything in a folder: modules, datasets/*.yaml, suites/*.yaml",
+        "check my-plugins                    everything in a folder: modules, suites, data/*.yaml",
     ),
 )
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
@@ -32,7 +34,7 @@ def command(ctx: click.Context, path: Path, form: str, quiet: bool) -> None:
     """The contract tests, on models, metrics, datasets and suites of your own.
 
     A suite: it validates, its models keep their contracts on its own data (seeds, gradients, bounds, shapes, saving),
-    its smoke tier runs. A module: each model and metric in its tables MODELS and METRICS. A dataset's entry: it
+    its smoke tier runs. A module: each model and metric that it declares. A dataset's entry: it
     prepares, twice the same. Modules are imported: check those that you trust. Exit code 1: something does not hold.
     """
     found: list[Finding] = []
@@ -87,7 +89,7 @@ def _yaml(path: Path) -> Iterator[Finding]:
 
     data = read_yaml(path).data
     if isinstance(data, dict) and "kind" in data and "splits" in data:
-        if path.resolve().parent.name == "datasets":
+        if path.resolve().parent.name == "data":
             registry.add_folder(path.resolve().parent.parent)
         yield from check_dataset(path)
     else:
@@ -98,17 +100,17 @@ def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
     """The findings on a module's models and metrics; `alone`, it must have some."""
     from latentbench.contracts.metrics import check_metric
     from latentbench.contracts.synthetic import check_on_synthetic_data
-    from latentbench.core import plugins
 
-    folder = path.resolve().parent
-    registry.add_folder(folder)
-    module = plugins.load_module(folder, path.stem)
-    tables: dict[str, dict[str, Any]] = {t: dict(getattr(module, t, {})) for t in ("MODELS", "METRICS")}
-    if alone and not any(tables.values()):
+    file = path.resolve()
+    registry.add_folder(file.parent)
+    module = f"{PAPERS}.{package_name(file.parent)}.{file.stem}"
+    declared = declarations(file, module)
+    if alone and not any(d.kind in ("model", "metric") for d in declared):
         raise UserError(
-            "it has neither MODELS nor METRICS", where=path, fix="see what `latentbench new model NAME` writes"
+            "it declares neither a model nor a metric", where=path, fix="see what `latentbench new model NAME` writes"
         )
-    for name in tables["MODELS"]:
-        yield from check_on_synthetic_data(name, registry.find_model(name))
-    for name in tables["METRICS"]:
-        yield from check_metric(name, registry.find_metric(name))
+    for found in declared:
+        if found.kind == "model":
+            yield from check_on_synthetic_data(found.name, registry.find_model(found.name))
+        elif found.kind == "metric":
+            yield from check_metric(found.name, registry.find_metric(found.name))

@@ -103,7 +103,7 @@ def cli(plugins: tuple[str, ...], trust: bool) -> None:
 
         for folder in plugins:
             registry.add_folder(Path(folder))
-    folders()
+    folders()  # which says where one is none
     if trust:
         os.environ[VARIABLE] = "1"
 

@@ -20,7 +20,7 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
     "suite": (("suite.yaml.txt", "suites/{name}/suite.yaml"),),
     "model": (("model.py.txt", "{module}.py"),),
     "metric": (("metric.py.txt", "{module}.py"),),
-    "dataset": (("dataset.yaml.txt", "datasets/{name}.yaml"), ("generator.py.txt", "{module}.py")),
+    "dataset": (("dataset.yaml.txt", "data/{name}.yaml"), ("generator.py.txt", "{module}.py")),
 }
 NEXT: dict[str, tuple[str, ...]] = {
     "suite": ("check {file}", "run {file} --tier cpu"),

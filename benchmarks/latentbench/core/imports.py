@@ -6,20 +6,45 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from latentbench.core.errors import UserError
+from latentbench.core.plugins import PAPERS, paper_folders
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def load(target: str) -> Any:
-    """The object behind ``module:name``."""
+    """The object behind ``module:name``.
+
+    Raises:
+        UserError: a module of a paper's folder or of one that the user names cannot be imported.
+    """
     from importlib import import_module
 
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except UserError:
+        raise
+    except Exception as e:  # whatever a stranger's module raises at import
+        if not module.startswith(f"{PAPERS}."):
+            raise
+        raise UserError(
+            f"cannot be imported: {type(e).__name__}: {e}", where=module_file(module) or module, fix="mend the module"
+        ) from e
 
 
 @cache
 def module_file(module: str) -> Path | None:
     """Source file of a module, or None where it has none (namespace packages, builtins)."""
     if module.split(".")[0] == "latentbench":  # the common case, without the import machinery
-        base = Path(__file__).resolve().parents[1].joinpath(*module.split(".")[1:])
+        parts = module.split(".")[1:]
+        base = _PACKAGE
+        if module.startswith(f"{PAPERS}."):
+            folder = paper_folders().get(parts[1])
+            if folder is None:
+                return None
+            base, parts = folder, parts[2:]
+        base = base.joinpath(*parts)
         file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         return file if file.is_file() else None
     from importlib.util import find_spec

@@ -1,28 +1,32 @@
-"""Where code from outside this package comes from: installed distributions, and folders that the user names.
+"""Where code beside this package comes from: papers' folders, folders that the user names, installed distributions.
 
-An installed plug-in declares entry points in `GROUPS`. A folder, named by ``latentbench --plugins FOLDER`` or
-``LATENTBENCH_PLUGINS``, holds modules with tables ``MODELS`` and ``METRICS`` like those of `latentbench.spec.registry`.
-Naming a folder is consent to run what is in it.
+A folder of code is imported as a package below `latentbench.papers`, by its own name with ``_`` for whatever is no
+letter or digit: ``suites/gumbel-softmax/`` as ``latentbench.papers.gumbel_softmax``. Those that come with latentbench
+are ours; naming another, by ``latentbench --plugins FOLDER`` or ``LATENTBENCH_PLUGINS``, is consent to run what is in
+it, and so is ``--trust`` for all papers of a project. An installed plug-in declares entry points in `GROUPS`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from functools import cache
-from importlib import import_module
+from functools import cache, lru_cache
 from pathlib import Path
-from types import ModuleType
 
 from latentbench.core.errors import UserError
+from latentbench.core.paths import shipped_root, suites_dirs
 
 VARIABLE = "LATENTBENCH_PLUGINS"
+#: Set by ``latentbench --trust``; inherited by worker processes.
+TRUST = "LATENTBENCH_TRUST"
 #: Entry points by which a distribution says that it is a plug-in; those of datasets only name its package.
 GROUPS = ("latentbench.models", "latentbench.metrics", "latentbench.datasets")
+PAPERS = "latentbench.papers"
 
 
 def folders() -> list[Path]:
-    """The folders that the user names, in order; modules in them can be imported from now on.
+    """The folders that the user names, in order.
 
     Raises:
         UserError: one of them is no folder.
@@ -31,8 +35,6 @@ def folders() -> list[Path]:
     for folder in found:
         if not folder.is_dir():
             raise UserError(f"no folder {folder}", where=VARIABLE, fix="name folders that hold plug-in modules")
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))  # last: a plug-in hides nothing
     return found
 
 
@@ -41,49 +43,95 @@ def add_folder(folder: Path) -> None:
     known = [p for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p]
     if str(folder.resolve()) not in known:
         os.environ[VARIABLE] = os.pathsep.join([*known, str(folder.resolve())])
-        packages.cache_clear()
     folders()
 
 
-def module_names(folder: Path) -> list[str]:
-    """Modules and packages that lie in a plug-in folder."""
-    names = [p.stem for p in folder.glob("*.py")] + [p.parent.name for p in folder.glob("*/__init__.py")]
-    return sorted(n for n in names if n.isidentifier() and not n.startswith("_"))
-
-
-def modules() -> list[ModuleType]:
-    """The modules of the folders, imported.
+def paper_folders() -> dict[str, Path]:
+    """Folders of code, by the package below `latentbench.papers` that each is imported as: those that the user names,
+    the project's papers, ours.
 
     Raises:
-        UserError: one cannot be imported, or is hidden by another module of its name.
+        UserError: two of them would have one name.
     """
-    return [load_module(folder, name) for folder in folders() for name in module_names(folder)]
+    return _paper_folders(tuple(folders()), tuple(suites_dirs()))
 
 
-def load_module(folder: Path, name: str) -> ModuleType:
-    """A module of a plug-in folder.
+@lru_cache(maxsize=8)
+def _paper_folders(named: tuple[Path, ...], suites: tuple[Path, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in named:
+        if (other := found.setdefault(package_name(folder), folder)) != folder:
+            raise UserError(f"it has the name of {other}", where=folder, fix="rename one of the folders")
+    for place in suites:
+        for entry in sorted(os.scandir(place), key=lambda e: e.name) if place.is_dir() else ():
+            if entry.is_dir() and entry.name[0] not in "._":
+                folder = Path(entry.path)
+                other = found.setdefault(package_name(folder), folder)
+                if other in named and other != folder.resolve():
+                    raise UserError(f"it has the name of a paper's folder, {folder}", where=other, fix="rename it")
+    return found
+
+
+def data_folders() -> list[Path]:
+    """Folders ``data/`` of those of `paper_folders` that have one: registry entries of their own."""
+    return _data_folders(tuple(folders()), tuple(suites_dirs()))
+
+
+@lru_cache(maxsize=8)
+def _data_folders(named: tuple[Path, ...], suites: tuple[Path, ...]) -> list[Path]:
+    return [f / "data" for f in _paper_folders(named, suites).values() if (f / "data").is_dir()]
+
+
+def package_name(folder: Path) -> str:
+    """The name of a folder as that of a package."""
+    name = re.sub(r"\W", "_", folder.name, flags=re.ASCII)
+    return name if name.isidentifier() else f"_{name}"
+
+
+def strangers() -> list[Path]:
+    """Folders whose code may run here and does not come with latentbench: those that the user names, and with
+    ``--trust`` all papers of the project that have code."""
+    found = [f for f in folders() if not _is_ours(f)]
+    if os.environ.get(TRUST) == "1":
+        found += [f for f in paper_folders().values() if not _is_ours(f) and f not in found and any(f.glob("*.py"))]
+    return found
+
+
+def _is_ours(folder: Path) -> bool:
+    return folder.parent.resolve() == (shipped_root() / "suites").resolve()
+
+
+def check_trusted(folder: Path) -> None:
+    """Refuse to run a folder's code unless it is ours or the user has consented.
 
     Raises:
-        UserError: it cannot be imported, or is hidden by another module of its name.
+        UserError: it is a paper of somebody else's project.
     """
-    try:
-        module = import_module(name)
-    except Exception as e:  # whatever a stranger's module raises at import
+    if not _is_ours(folder) and folder.resolve() not in folders() and os.environ.get(TRUST) != "1":
         raise UserError(
-            f"cannot be imported: {type(e).__name__}: {e}", where=folder / f"{name}.py", fix="mend the module"
-        ) from e
-    file = Path(module.__file__ or "").resolve()
-    if folder not in file.parents:
-        raise UserError(
-            f"another module named {name!r} is found first ({file})", where=folder / f"{name}.py", fix="rename it"
+            "it holds code from outside latentbench",
+            where=folder,
+            fix=f"say `latentbench --plugins {folder} …` if you know what it does, or `--trust` for all papers here",
         )
-    return module
+
+
+def forget() -> None:
+    """Look again, since there are other folders than before; modules of folders that are gone are imported anew."""
+    _paper_folders.cache_clear()
+    _data_folders.cache_clear()
+    packages.cache_clear()
+    now = paper_folders()
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{PAPERS}."):
+            top = name.split(".")[2]
+            path = list(getattr(sys.modules.get(f"{PAPERS}.{top}", module), "__path__", []))
+            if path != [str(now.get(top))]:
+                del sys.modules[name]
 
 
 @cache
 def packages() -> frozenset[str]:
-    """Top-level packages and modules of plug-ins, installed or in a folder."""
+    """Top-level packages and modules of installed plug-ins."""
     from importlib.metadata import entry_points
 
-    installed = (p.module.partition(".")[0] for group in GROUPS for p in entry_points(group=group))
-    return frozenset([*installed, *(name for folder in folders() for name in module_names(folder))])
+    return frozenset(p.module.partition(".")[0] for group in GROUPS for p in entry_points(group=group))

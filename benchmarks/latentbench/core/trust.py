@@ -6,10 +6,9 @@ import os
 from typing import Any
 
 from latentbench.core.errors import UserError
+from latentbench.core.plugins import TRUST as VARIABLE
 from latentbench.core.plugins import packages
 
-#: Set by ``latentbench --trust``; inherited by worker processes.
-VARIABLE = "LATENTBENCH_TRUST"
 #: Where a dataset's entry may find the functions that load or generate it.
 OURS = ("latentbench.data.loaders.", "latentbench.data.generated.")
 

@@ -271,14 +271,14 @@ def names() -> list[str]:
 
 
 def entry_file(name: str) -> Path | None:
-    """The file of dataset `name`: in the registry, or in ``datasets/`` of a plug-in folder; None if there is none."""
+    """The file of dataset `name`: in the registry, or in ``data/`` of a paper's folder; None if there is none."""
     if not _is_name(name):
         return None
     return next((f for folder in _folders() if (f := folder / f"{name}.yaml").is_file()), None)
 
 
 def _folders() -> list[Path]:
-    return [*registry_dirs(), *(folder / "datasets" for folder in plugins.folders())]
+    return [*registry_dirs(), *plugins.data_folders()]
 
 
 def load_entry(name: str) -> Entry:

@@ -151,5 +151,4 @@ def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
 
 def is_ours(module: str) -> bool:
     """Whether a module's source may be read for what a name of it means: ours, and plug-ins'."""
-    top = module.partition(".")[0]
-    return (top == "latentbench" or top in plugins.packages()) and module_file(module) is not None
+    return module.partition(".")[0] in {"latentbench", *plugins.packages()} and module_file(module) is not None

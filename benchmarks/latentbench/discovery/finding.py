@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from latentbench import __version__
-from latentbench.core import plugins
+from latentbench.core import imports, plugins
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.file_cache import Memory, State, state_of
-from latentbench.core.imports import load
 from latentbench.core.paths import shown, user_cache_dir
 from latentbench.discovery.reading import Declared, declarations
 
@@ -51,13 +50,15 @@ def find(kind: str, name: str) -> Declared:
 
 def forget() -> None:
     """Look again, since there are other folders than before."""
+    plugins.forget()
+    imports.module_file.cache_clear()
     found.cache_clear()
     _all.cache_clear()
 
 
 def thing(declared: Declared) -> Any:
     """The class or function that is declared; its module is imported."""
-    return load(declared.target)
+    return imports.load(declared.target)
 
 
 @cache
@@ -82,17 +83,18 @@ def _all() -> dict[tuple[str, str], Declared]:
 
 
 def sources() -> Iterator[tuple[str, str, State]]:
-    """Files that may declare something, each with its module's name and its state: ours, then those of plug-ins."""
+    """Files that may declare something, each with its module's name and its state: ours, then those of papers and of
+    folders that the user names (their modules and packages, tests left out)."""
     yield from _below(str(PACKAGE), "latentbench")
-    for folder in plugins.folders():
+    for package, folder in plugins.paper_folders().items():
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
             stem = entry.name.removesuffix(".py")
-            if not stem.isidentifier() or stem.startswith("_"):
+            if not stem.isidentifier() or stem.startswith("test_") or stem == "conftest":
                 continue
             if entry.is_dir() and os.path.isfile(f"{entry.path}/__init__.py"):
-                yield from _below(entry.path, stem)
+                yield from _below(entry.path, f"{plugins.PAPERS}.{package}.{stem}")
             elif entry.name.endswith(".py"):
-                yield entry.path, stem, state_of(entry.stat())
+                yield entry.path, f"{plugins.PAPERS}.{package}.{stem}", state_of(entry.stat())
 
 
 def _below(folder: str, package: str) -> Iterator[tuple[str, str, State]]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import data_dir
 from latentbench.data.registry import entry_file
 from latentbench.running import provenance
+from latentbench.spec import registry
 
 #: Environment variables that go along: ours, and those by which data, stores and trackers are reached.
 PREFIXES = ("LATENTBENCH_", "AWS_", "FSSPEC_", "HF_", "WANDB_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "THP_MEM_")
@@ -36,14 +36,12 @@ class Environment:
 
     Attributes:
         variables: name -> value.
-        folders: of each plug-in folder, relative file name -> bytes.
-        places: where the sender has them; a machine on which these are importable too uses what was sent.
+        folders: of each folder of code that need not be there, its name and relative file name -> bytes.
         command: that was typed there, for the records.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
-    folders: tuple[Mapping[str, bytes], ...] = ()
-    places: tuple[str, ...] = ()
+    folders: tuple[tuple[str, Mapping[str, bytes]], ...] = ()
     command: tuple[str, ...] = ()
 
     @classmethod
@@ -55,11 +53,10 @@ class Environment:
         """
         variables = {k: v for k, v in os.environ.items() if k.startswith(PREFIXES) and k != plugins.VARIABLE}
         variables["LATENTBENCH_DATA"] = str(data_dir())
-        places = plugins.folders()
-        folders = [_files(folder) for folder in places]
-        entries = {f"datasets/{n}.yaml": path.read_bytes() for n in datasets if (path := entry_file(n)) is not None}
-        sent = tuple(f for f in (*folders, entries) if f)
-        return cls(variables, sent, tuple(map(str, places)), tuple(provenance.command_line()))
+        folders = [(folder.name, _files(folder)) for folder in plugins.strangers()]
+        entries = {f"data/{n}.yaml": path.read_bytes() for n in datasets if (path := entry_file(n)) is not None}
+        sent = tuple((name, files) for name, files in (*folders, ("sent-entries", entries)) if files)
+        return cls(variables, sent, tuple(provenance.command_line()))
 
     def enter(self) -> None:
         """Make this process see them; once is enough, also where every task of a worker brings a copy."""
@@ -73,18 +70,17 @@ class Environment:
                 os.environ[name] = value
         if not Path(self.variables.get("LATENTBENCH_DATA", "")).is_dir():
             os.environ.setdefault("LATENTBENCH_DATA", str(Path(OWN_DATA).expanduser()))
-        sys.path[:] = [p for p in sys.path if p not in self.places]
         os.environ.pop(plugins.VARIABLE, None)
         if self.folders:
             root = Path(tempfile.mkdtemp(prefix="latentbench-plugins-"))
             atexit.register(shutil.rmtree, root, ignore_errors=True)
-            for i, files in enumerate(self.folders):
+            for folder, files in self.folders:
                 for name, content in files.items():
-                    path = root / str(i) / name
+                    path = root / folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
-                plugins.add_folder(root / str(i))
-        plugins.folders()
+                plugins.add_folder(root / folder)
+        registry.forget()
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -103,13 +103,11 @@ def _work(pipe: Connection, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from latentbench.core.interrupts import ask, install, watch_parent
-    from latentbench.core.plugins import folders
     from latentbench.running.one import Busy
     from latentbench.scheduling.task import perform
 
     install(signal.SIGTERM)
     watch_parent()
-    folders()  # the user's plug-ins
     reported = 0.0
 
     def report(what: ProgressReport) -> None:

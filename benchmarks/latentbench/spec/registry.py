@@ -16,7 +16,7 @@ from latentbench.core import plugins
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.declare import Better, Example, Likelihood, MetricEntry, ModelEntry
 from latentbench.discovery import finding
-from latentbench.discovery.constructors import parameters
+from latentbench.discovery.constructors import parameters, read_module
 from latentbench.discovery.reading import Declared
 
 __all__ = [
@@ -38,16 +38,16 @@ E_ = TypeVar("E_", ModelEntry, MetricEntry)
 
 @cache
 def models() -> dict[str, ModelEntry]:
-    """All models: ours, those of installed plug-ins and those in the folders that the user names."""
+    """All models: ours, papers', those of installed plug-ins and those in the folders that the user names."""
     declared = {name: _model(d) for name, d in finding.found("model").items()}
-    return {**_plugins("latentbench.models", ModelEntry), **_folders("MODELS", ModelEntry, declared), **declared}
+    return {**_plugins("latentbench.models", ModelEntry), **declared}
 
 
 @cache
 def metrics() -> dict[str, MetricEntry]:
-    """All metrics: ours, those of installed plug-ins and those in the folders that the user names."""
+    """All metrics: ours, papers', those of installed plug-ins and those in the folders that the user names."""
     declared = {name: _metric(d) for name, d in finding.found("metric").items()}
-    return {**_plugins("latentbench.metrics", MetricEntry), **_folders("METRICS", MetricEntry, declared), **declared}
+    return {**_plugins("latentbench.metrics", MetricEntry), **declared}
 
 
 def _model(declared: Declared) -> ModelEntry:
@@ -85,9 +85,16 @@ def _metric(declared: Declared) -> MetricEntry:
 def add_folder(folder: Path) -> None:
     """Know the models and metrics of one more plug-in folder, in this process and those that it starts."""
     plugins.add_folder(folder)
+    forget()
+
+
+def forget() -> None:
+    """Look again for what is declared."""
     finding.forget()
     models.cache_clear()
     metrics.cache_clear()
+    parameters.cache_clear()
+    read_module.cache_clear()
 
 
 def _plugins(group: str, kind: type[E_]) -> dict[str, E_]:
@@ -103,26 +110,6 @@ def _plugins(group: str, kind: type[E_]) -> dict[str, E_]:
                 fix=f"point it at a latentbench.spec.registry.{kind.__name__}",
             )
         found[point.name] = entry
-    return found
-
-
-def _folders(table: str, kind: type[E_], declared: Mapping[str, E_]) -> dict[str, E_]:
-    found: dict[str, E_] = {}
-    for module in plugins.modules():
-        for name, entry in dict(getattr(module, table, {})).items():
-            if not isinstance(entry, kind):
-                raise UserError(
-                    f"{table}[{name!r}] is no {kind.__name__}",
-                    where=str(module.__file__),
-                    fix=f"make it a latentbench.spec.registry.{kind.__name__}",
-                )
-            if name in declared:
-                raise UserError(
-                    f"{table}[{name!r}] has the name of one of latentbench's own",
-                    where=str(module.__file__),
-                    fix="choose another name",
-                )
-            found[str(name)] = entry
     return found
 
 

@@ -21,7 +21,15 @@ from latentbench.core import plugins
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, State, state_of, states_of
 from latentbench.core.imports import module_file
-from latentbench.core.paths import cache_dir, catalogue_file, reference_dirs, registry_dirs, results_dir, safe_name
+from latentbench.core.paths import (
+    cache_dir,
+    catalogue_file,
+    reference_dirs,
+    registry_dirs,
+    results_dir,
+    safe_name,
+    suites_dirs,
+)
 from latentbench.spec.files import suite_files
 
 Standing = Literal["no suite", "invalid", "validates", "runs (smoke)", "verdict at cpu", "verdict at paper"]
@@ -144,12 +152,10 @@ def _version() -> str:
 
 
 def _surroundings() -> Iterator[tuple[str, State]]:
-    """Our code, the dataset registry and the plug-ins: every file with its state."""
+    """Our code, that of papers and plug-ins, the dataset registry: every file with its state."""
     yield from states_of([Path(__file__).parents[1]], ".py")
-    yield from states_of(registry_dirs(), ".yaml")
-    folders = plugins.folders()
-    yield from states_of(folders, ".py")
-    yield from states_of(folders, ".yaml")
+    yield from states_of([*registry_dirs(), *plugins.data_folders()], ".yaml")
+    yield from states_of([*suites_dirs(), *plugins.folders()], ".py")
     for package in sorted(plugins.packages()):
         file = module_file(package)
         if file is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -164,17 +163,16 @@ def test_plug_in_folders_and_variables_reach_the_workers(sweep, project, monkeyp
     folder.mkdir()
     (folder / "my_own.py").write_text(
         "import os\n"
-        "from latentbench.spec.registry import ModelEntry\n"
+        "from latentbench.declare import model\n"
         "from latentbench.models.baselines import Factorised\n"
+        "@model('mine', 'Fittable ExactLikelihood', 'of my own')\n"
         "class Mine(Factorised):\n"
         "    def fit(self, *args, **options):\n"
         "        raise RuntimeError(f\"{os.environ.get('LATENTBENCH_SAYS')} from {__file__}\")\n"
-        "MODELS = {'mine': ModelEntry('my_own:Mine', frozenset({'Fittable', 'ExactLikelihood'}), 'of my own')}\n"
     )
     from latentbench.spec import registry
 
     monkeypatch.setenv("LATENTBENCH_PLUGINS", "")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])  # Ray tells it to workers, too
     registry.add_folder(folder)
     monkeypatch.setenv("LATENTBENCH_SAYS", "hello")
     specs = project.plan("cpu", {"methods": {"mine": {"model": "mine"}}}, seeds=[0])
