@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 #: What planning reads, and so what of an earlier revision is needed.
 PLANNED = ("benchmarks", "suites", "data/registry")
@@ -63,19 +64,19 @@ def changed_suites(folder: Path, base: str) -> dict[str, str] | None:
     return found | {name: "files" for name in _touched(folder, base) if name in now}
 
 
-def fingerprints(tree: Path, scratch: Path) -> dict[str, bytes]:
-    """What the smoke runs of each suite depend on, as the code of `tree` says; empty where it says nothing."""
+def fingerprints(tree: Path, scratch: Path, tier: str = "smoke") -> dict[str, Any]:
+    """What the runs of each suite at a tier depend on, as the code of `tree` says; empty where it says nothing."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("LATENTBENCH_")}
     own = {"LATENTBENCH_ROOT": tree, "LATENTBENCH_DATA": scratch / "data", "LATENTBENCH_RESULTS": scratch / "results"}
     environment = outside | {name: str(place) for name, place in own.items()} | {"PYTHONPATH": str(tree / "benchmarks")}
     if not (scratch / "data").is_dir():
         (scratch / "data").mkdir(parents=True)
         (scratch / "data/registry").symlink_to(tree / "data/registry")  # for code that looks for it there alone
-    command = (sys.executable, "-m", "latentbench", "fingerprints", "--tier", "smoke", "--write", str(scratch / "of"))
+    command = (sys.executable, "-m", "latentbench", "fingerprints", "--tier", tier, "--write", str(scratch / "of"))
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, check=False)
     if done.returncode != 0:
         return {}
-    return {path.stem: json.dumps(json.loads(path.read_bytes())).encode() for path in (scratch / "of").glob("*.json")}
+    return {path.stem: json.loads(path.read_bytes()) for path in (scratch / "of").glob("*.json")}
 
 
 def _touched(folder: Path, base: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,6 +111,12 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["suites"] = json.dumps(selection and asdict(selection))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, since tests of processes wait for them."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     selection, reporter = session.config.stash[SELECTION], session.config.pluginmanager.get_plugin("terminalreporter")
     if selection is not None and reporter is not None:
@@ -123,6 +130,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # or a worker would be left with one of them at the end
     selection = config.stash[SELECTION]
     if selection is None:
         return

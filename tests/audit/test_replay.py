@@ -19,6 +19,8 @@ from latentbench.records.record import read_record
 from tests.project import REPOSITORY, TOYS
 from tests.trust.tampering import edit, record_of, run_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def results(project, tmp_path_factory):

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_suite_from_its_file_to_its_verdicts(project):
     claim = {"id": "positive", "kind": "bound", "method": "floor", "at_least": 0.0, "text": "t", "where": "w"}

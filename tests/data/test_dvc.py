@@ -15,6 +15,8 @@ from latentbench.data.dataset import open_dataset
 
 from tests.project import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("dvc", reason="DVC is not installed")
 
 ENTRY = {

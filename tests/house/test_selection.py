@@ -12,6 +12,8 @@ from tests.changes import base_revision, changed_suites
 from tests.project import REPOSITORY
 from tests.selection import MOST, ROUND, here, select
 
+pytestmark = pytest.mark.slow
+
 PAPERS = [f"paper-{i}" for i in range(326)]
 
 

@@ -12,6 +12,8 @@ from latentbench.spec.loading import load_suite
 
 from tests.project import REPOSITORY, every_suite
 
+pytestmark = pytest.mark.slow
+
 MIRROR = os.environ.get("LATENTBENCH_MIRROR")
 
 

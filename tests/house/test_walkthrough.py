@@ -11,6 +11,8 @@ import pytest
 
 from tests.project import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = re.findall(
     r"^<!-- walkthrough -->\n```sh\n(.*?)^```", (REPOSITORY / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE
 )

@@ -14,6 +14,8 @@ import pytest
 
 from tests.project import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("hatchling", reason="the build backend is not installed")
 
 

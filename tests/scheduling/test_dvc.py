@@ -16,6 +16,8 @@ import yaml
 
 from tests.project import REPOSITORY, Project
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("dvc", reason="DVC is not installed")
 
 CHANGES = {

@@ -14,6 +14,8 @@ import pytest
 from perf.disturbed import CHECKPOINTING, EVALUATING, RECORDING, TRAINING, Watch, await_phase, curve, end, kill
 from tests.project import Project
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {
     "methods": {
         "slow": {"model": "toy", "params": {"pause": 0.02}},

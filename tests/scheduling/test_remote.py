@@ -21,6 +21,8 @@ from latentbench.scheduling.run_requests import RunRequest, fetch_results, prepa
 from latentbench.scheduling.task import perform
 from latentbench.scheduling.transfer import WEIGHTS, prefix_of, pull_all, stored_record
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"methods.wide.params": {"spread": 2.0, "pause": 0.02}, "tiers.cpu.training": {"epochs": 20}}
 
 

@@ -15,10 +15,10 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec
 from latentbench.running.checkpoints import Checkpoints
-from latentbench.training.state import Checkpointer, Trained
 
 if TYPE_CHECKING:
     from latentbench.training.in_stages import Weights
+    from latentbench.training.state import Checkpointer, Trained
 
 #: Seconds between two looks at whether this process, which waits for another, has been asked to stop.
 PATIENCE = 0.5
@@ -48,6 +48,8 @@ class StageStore:
             KeyboardInterrupt: the process was asked to stop; the state of the stage's training has been saved.
             UserError: the folder cannot be written.
         """
+        from latentbench.training.state import Trained
+
         fingerprint = stage.fingerprint(self._data_hash)
         folder = self._results / "stages" / fingerprint
         with self._held(folder):
