@@ -129,7 +129,8 @@ def checkpoint(folder: Path) -> tuple[Reader, Mutator, list[bytes]]:
     import hashlib
 
     import torch
-    from latentbench.running.checkpoints import Checkpoints, pack
+    from latentbench.running.checkpoints import Checkpoints
+    from latentbench.running.nested_state import pack
     from safetensors.torch import save
 
     from perf import mutations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from latentbench.acceleration import stacks
+from latentbench.acceleration import stack_training, stacks
 from latentbench.acceleration.stackable import draws_of, stackable
 from latentbench.core import interrupts
 from latentbench.running.settings import Settings
@@ -137,8 +137,10 @@ def test_one_goes_on_where_the_other_stopped(project, settings, tmp_path, first,
 
 def test_memory_is_counted_for_the_most_draws(project, settings, monkeypatch):
     rows = []
-    room = stacks._room
-    monkeypatch.setattr(stacks, "_room", lambda model, data, n, device: rows.append(n) or room(model, data, n, device))
+    room = stack_training._room
+    monkeypatch.setattr(
+        stack_training, "_room", lambda model, data, n, device: rows.append(n) or room(model, data, n, device)
+    )
     do(project.plan("cpu", VAE, methods=["vae-k1", "vae-k4"], seeds=[0]), settings)
     assert rows == [4 * 40]
 

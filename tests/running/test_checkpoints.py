@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from latentbench.core.types import MetricValue
-from latentbench.running.checkpoints import KEPT, VALUES, Checkpoints, pack, unpack
+from latentbench.running.checkpoints import KEPT, VALUES, Checkpoints
+from latentbench.running.nested_state import pack, unpack
 
 OURS, THEIRS = "a" * 64, "b" * 64
 

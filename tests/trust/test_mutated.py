@@ -25,7 +25,8 @@ from latentbench.planning.plan import plan
 from latentbench.records.below import records_below
 from latentbench.records.packing import as_written
 from latentbench.records.record import read_record, seal
-from latentbench.running.checkpoints import Checkpoints, pack
+from latentbench.running.checkpoints import Checkpoints
+from latentbench.running.nested_state import pack
 from latentbench.spec.loading import load_suite
 from latentbench.spec.validation import problems
 from safetensors.torch import save

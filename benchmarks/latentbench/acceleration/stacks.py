@@ -7,42 +7,29 @@ What cannot be stacked is done one after another, and a note says why.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from latentbench.acceleration.accelerated import Accelerated
 from latentbench.acceleration.alone import why_alone
-from latentbench.acceleration.stackable import MOST_STACKED, draws_of, split_evenly, stackable
+from latentbench.acceleration.stack_training import StackedRun, train_stack
+from latentbench.acceleration.stackable import split_evenly, stackable
 from latentbench.core.console import note
-from latentbench.core.errors import Diverged
-from latentbench.core.interrupts import check, deferred
+from latentbench.core.interrupts import check
 from latentbench.data.dataset import open_dataset
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import run_folder
 from latentbench.records.record import Record
-from latentbench.running.attempt import Attempt, no_memory
-from latentbench.running.conductor import SingleDevice, arrange, launched
+from latentbench.running.attempt import Attempt
+from latentbench.running.conductor import SingleDevice
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.one import SETTLED, lock, record_at
 from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model
 
 if TYPE_CHECKING:
-    import torch
-    from lightning.fabric import Fabric
-
-    from latentbench.running.outcome import Outcome
-    from latentbench.running.run_data import Data
-    from latentbench.training.state import Trained
-
-#: Copies of its weights that a training holds at most: weights, gradients, two moments, average, best.
-_COPIES = 6
-#: Rows of data that stand for what a training keeps of its batch between the passes. A guess, on the large side.
-_ACTIVATIONS = 64
+    pass
 
 OnDone = Callable[[RunSpec, Record, bool], None]
 
@@ -131,7 +118,7 @@ def perform_stack(
             if len(part) == 1:
                 on_done(part[0].attempt.spec, part[0].attempt.carry_out(Accelerated()), False)
                 continue
-            results = _train(part, settings, say)
+            results = train_stack(part, settings, say)
             if results is None:
                 together = [[one] for one in part] + together
             elif not results:
@@ -141,142 +128,15 @@ def perform_stack(
                     on_done(one.attempt.spec, one.attempt.carry_out(SingleDevice(), result), False)
 
 
-@dataclass
-class _Member:
-    """A run and the state that it goes on from."""
-
-    attempt: Attempt
-    kept: dict[str, Any] | None
-
-
-def _together(attempts: Sequence[Attempt]) -> list[list[_Member]]:
+def _together(attempts: Sequence[Attempt]) -> list[list[StackedRun]]:
     """Runs that stand at the same step: the newest that all have a checkpoint of, if there is one."""
-    found = [_Member(a, a.checkpoints.latest()) for a in attempts]
+    found = [StackedRun(a, a.checkpoints.latest()) for a in attempts]
     trained = [[one] for one in found if one.kept is not None and one.kept["finished"]]
     rest = [one for one in found if one.kept is None or not one.kept["finished"]]
     common = set.intersection(*(set(one.attempt.checkpoints.steps()) for one in rest)) if rest else set()
-    groups: dict[int, list[_Member]] = {}
+    groups: dict[int, list[StackedRun]] = {}
     for one in rest:
         if common:
             one.kept = one.attempt.checkpoints.latest(max(common))
         groups.setdefault(0 if one.kept is None else one.kept["out"]["steps"], []).append(one)
     return [*trained, *groups.values()]
-
-
-@dataclass(frozen=True)
-class _Result:
-    """What a stack left of one run: an experiment whose training is done."""
-
-    trained: Trained | Diverged
-    weights: Mapping[str, torch.Tensor]
-
-    def __call__(self, spec: RunSpec, fabric: Fabric, **options: Any) -> Outcome:
-        from latentbench.running.experiment import run_experiment
-
-        if isinstance(self.trained, Diverged):
-            raise self.trained
-        evaluate = {k: options[k] for k in ("on_phase", "checkpoints")}
-        outcome = run_experiment(spec, fabric, weights=self.weights, **evaluate)
-        outcome.trained = self.trained
-        outcome.seconds["training"] = self.trained.seconds
-        return outcome
-
-
-def _train(part: Sequence[_Member], settings: Settings, say: Callable[[str], None]) -> list[_Result] | None:
-    """Train a stack: its results; none of them where it takes too much memory; None where it is for no stack.
-
-    Raises:
-        KeyboardInterrupt: the process was asked to stop, and every state has been saved.
-    """
-    import torch
-
-    from latentbench.training.draws_by_member import CannotStack
-
-    attempts = [one.attempt for one in part]
-    since = monotonic()
-    results: list[_Result] | None
-    before = [0.0 if one.kept is None else float(one.kept["out"]["seconds"]) for one in part]
-    try:
-        results = _results(part, settings)
-    except KeyboardInterrupt:
-        for attempt in attempts:
-            attempt.observer.interrupted()
-        raise
-    except Exception as e:  # whatever it is, it will show in each run alone
-        check()
-        if not (memory := no_memory(e)):
-            why = e.what if isinstance(e, CannotStack) else " ".join(f"{type(e).__name__}: {e}".split())[:200]
-            say(f"{attempts[0].spec.suite} {attempts[0].spec.method}: runs are not stacked: {why}")
-        results = [] if memory else None
-    if not results:
-        if settings.device == "cuda":
-            torch.cuda.empty_cache()
-        return results
-    shares = [
-        0.0 if isinstance(r.trained, Diverged) else r.trained.seconds - b for r, b in zip(results, before, strict=True)
-    ]
-    rest = max(0.0, monotonic() - since - sum(shares)) / len(part)
-    for attempt, share in zip(attempts, shares, strict=True):
-        attempt.notes.stacked, attempt.notes.other_seconds = len(part), share + rest
-    return results
-
-
-def _results(part: Sequence[_Member], settings: Settings) -> list[_Result]:
-    import torch
-
-    from latentbench.core.capabilities import Preparable, Trainable
-    from latentbench.running.experiment import build_model, deterministic_kernels
-    from latentbench.running.run_data import load_data, source_of
-    from latentbench.spec.protocol import Training
-    from latentbench.training.draws_by_member import CannotStack
-    from latentbench.training.member import Member
-    from latentbench.training.stacked import train_stacked
-
-    specs = [one.attempt.spec for one in part]
-    arrange(specs[0], settings)
-    torch.set_flush_denormal(True)  # as in every run
-    data = load_data(specs[0])
-    protocols = [Training.model_validate(spec.training) for spec in specs]
-    fabric = launched(specs[0], settings)
-    with deterministic_kernels(protocols[0].deterministic):
-        models = [build_model(specs[0], data.info)]
-        if not isinstance(models[0], Trainable) or isinstance(models[0], Preparable):
-            raise CannotStack("the model is not trained by gradients alone")
-        most = max(map(draws_of, specs))
-        if len(part) > _room(models[0], data, protocols[0].batch_size * most, fabric.device):
-            raise MemoryError("so many do not fit side by side")
-        models += [build_model(spec, data.info) for spec in specs[1:]]
-        valid = source_of(data, "valid", fabric.device) if "valid" in data.splits else None
-        if valid is None and (protocols[0].early_stopping or protocols[0].select == "best"):
-            raise CannotStack("there is no validation split")  # each run says so itself
-        members = [
-            Member(
-                model, protocol, one.attempt.spec.seeds, one.attempt.progress, one.attempt.observer.log,
-                one.attempt.checkpoints, one.kept,
-            )
-            for model, protocol, one in zip(models, protocols, part, strict=True)
-        ]  # fmt: skip
-        with deferred():  # the loop stops between two steps, where every state is whole
-            trained = train_stacked(
-                members, source_of(data, "train", fabric.device), valid, fabric,
-                draws=find_model(specs[0].model).draws.rpartition(".")[2],
-            )  # fmt: skip
-    weights = [{k: v.detach().cpu().clone() for k, v in m.state_dict().items()} for m in models]
-    return [_Result(t, w) for t, w in zip(trained, weights, strict=True)]
-
-
-def _room(model: Any, data: Data, rows: int, device: torch.device) -> int:
-    """Members that the free memory holds, by a rough count of weights and of a batch's rows, each as often as it is
-    decoded; two at least."""
-    import torch
-
-    numbers = sum(p.numel() for p in model.parameters()) * _COPIES
-    numbers += rows * data.info.dims * _ACTIVATIONS
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # a system that does not say
-            return MOST_STACKED
-    return max(2, int(0.9 * free / (4 * numbers)))
