@@ -86,10 +86,34 @@ columns:
 """
 
 
+_CHAIN = """\
+name: chain
+title: a chain of nodes
+kind: generated
+modality: graph
+about: nodes on a line
+citation: none
+licence: CC0
+generate: latentbench_toys:chain
+splits:
+  nodes: {rows: 12, columns: {x: {shape: [3], dtype: float32}}}
+  edges: {rows: 8, columns: {edge: {shape: [2], dtype: int32}}, params: {first: 0}}
+  held: {rows: 3, columns: {edge: {shape: [2], dtype: int32}}, params: {first: 8}}
+parts:
+  edges: {column: edges.edge, role: edges}
+  held_out: {column: held.edge, role: edges, splits: [test]}
+protocols:
+  graph: {train: nodes, test: nodes}
+"""
+
+
 def toy_entries() -> dict[str, str]:
     """Registry entries of the tests' datasets: name -> YAML."""
     poisons = {"line": "", "poisoned": ", poison: nan", "enlarged": ", poison: huge"}
-    return {name: _ENTRY.format(name=name, poison=p) for name, p in poisons.items()} | {"linear": _LINEAR}
+    return {name: _ENTRY.format(name=name, poison=p) for name, p in poisons.items()} | {
+        "linear": _LINEAR,
+        "chain": _CHAIN,
+    }
 
 
 def whole(folder: Path) -> Path:

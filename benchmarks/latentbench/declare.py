@@ -52,6 +52,9 @@ def model(
     draws: str = "",
     whole_batch: bool = False,
     unless: Mapping[str, str] | None = None,
+    players: tuple[str, ...] = (),
+    updates: tuple[str, ...] = (),
+    stages: tuple[str, ...] = (),
     examples: tuple[Example, ...] = (),
 ) -> Callable[[T], T]:
     """A model that suites may name.
@@ -72,6 +75,7 @@ def model(
         whole_batch: its training loss can take something from the batch as a whole (an estimate of the aggregate
             posterior, statistics of the costs, counts of an EM step, Markov chains), so that no batch may be divided.
         unless: what of `can` it has not where a parameter is set: capability -> parameter.
+        players, updates, stages: names that a protocol may use, of a model with `Players`, `Updates` or `Staged`.
         examples: what it is tested with, each on data of its kind.
     """
     return _as_it_is
@@ -181,6 +185,9 @@ class ModelEntry:
     version: int = 1
     examples: tuple[Example, ...] = ()
     unless: Mapping[str, str] = field(default_factory=dict)
+    players: tuple[str, ...] = ()
+    updates: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
 
     def can_with(self, params: Mapping[str, Any]) -> frozenset[str]:
         """What it can where its parameters are these."""

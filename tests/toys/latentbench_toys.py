@@ -30,3 +30,12 @@ def rows(n: int, rng: np.random.Generator, dims: int, poison: str = "", start: i
         x *= 1e6
     factors = np.stack([np.arange(n) % 3, np.arange(n) % 2], 1)
     return {"x": x.astype(np.float32), "factors": factors.astype(np.int64)}
+
+
+def chain(n: int, rng: np.random.Generator, first: int | None = None) -> dict[str, np.ndarray]:
+    """Nodes, or the edges of a chain from node `first` on."""
+    if first is not None:
+        return {
+            "edge": np.stack([np.arange(first, first + n), np.arange(first + 1, first + n + 1)], 1).astype(np.int32)
+        }
+    return {"x": rng.normal(size=(n, 3)).astype(np.float32)}

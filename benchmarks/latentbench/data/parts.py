@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from latentbench.core.types import DataInfo, Part, Role
+from latentbench.core.types import DataInfo, Part, Role, Support
 from latentbench.data.columns import AnyColumn, Ragged
 from latentbench.data.registry import Column, Entry
 
@@ -49,7 +49,7 @@ def parts_of(
 
 
 def _part(column: Column, role: Role, *, whole: bool = False) -> Part:
-    support = "real" if column.levels is None else "binary" if column.levels == 2 else "discrete"
+    support: Support = "real" if column.levels is None else "binary" if column.levels == 2 else "discrete"
     if column.levels is None and column.dtype.startswith(("int", "uint")):
         support = "discrete"  # of an unknown number of levels, as row numbers are
     return Part(column.shape, support, column.levels, role, column.ragged and not whole, None, whole)
@@ -76,7 +76,8 @@ def revealed(entry: Entry, columns: Mapping[str, AnyColumn], whole: Mapping[str,
     for name, rows in whole.items():
         if (column := entry.parts[name].reveals) is not None:
             shown = np.full_like(np.asarray(out[column]), -1)
-            shown[rows] = np.asarray(out[column])[rows]
+            numbers = np.asarray(rows)
+            shown[numbers] = np.asarray(out[column])[numbers]
             out[column] = shown
     return out
 

@@ -50,7 +50,7 @@ class View:
     entry: Any
     oracle: Any = None
     _train: Any = field(default=None, repr=False)
-    _whole: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _whole: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _offsets: Tensor | None = field(default=None, repr=False)
     edges: str | None = None
 

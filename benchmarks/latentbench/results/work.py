@@ -36,7 +36,7 @@ class Work:
         entry = load_entry(data["source"])
         rows = _rows(entry, data["split"]["train"], data["limit"].get("train"))
         test = _rows(entry, data["split"].get("test", data["split"]["train"]), data["limit"].get("test"))
-        own = [stage for stage in training.in_stages if stage.model is None] or [training]
+        own: list[TrainingProtocol] = [stage for stage in training.in_stages if stage.model is None] or [training]
         steps, samples = (sum(each) for each in zip(*(_training(one, rows) for one in own), strict=True))
         metrics = {m["key"]: _work(m["settings"], test) for m in settled["metrics"]}
         return cls(float(rows), float(samples), float(steps), metrics)

@@ -19,7 +19,7 @@ from latentbench.core.types import DataInfo
 from latentbench.running.evaluating import RunKeeper, evaluate
 from latentbench.running.outcome import Outcome
 from latentbench.running.run_data import Data, load_data, source_of
-from latentbench.spec.protocol import Training, TrainingStage
+from latentbench.spec.protocol import Training, TrainingProtocol, TrainingStage
 from latentbench.training.in_stages import Weights, train_in_stages
 from latentbench.training.loop import Progress, train
 from latentbench.training.order import NoLength
@@ -151,7 +151,8 @@ def _train(
         if isinstance(model, Staged) and not training.in_stages:
             raise _unmet(spec, "the model trains in stages", "name them under `training.in_stages`")
         valid = source_of(data, "valid", fabric.device) if "valid" in data.splits else None
-        for part in training.in_stages or [training]:
+        parts: list[TrainingProtocol] = [*training.in_stages] or [training]
+        for part in parts:
             if valid is None and (part.early_stopping or part.select == "best"):
                 raise _unmet(
                     spec,
@@ -166,13 +167,15 @@ def _train(
             out.elsewhere += time.monotonic() - since
             return found
 
-        told = {"on_progress": on_progress, "on_log": on_log, "checkpoints": checkpoints}
+        observed: dict[str, Any] = {"on_progress": on_progress, "on_log": on_log, "checkpoints": checkpoints}
         try:
             with deferred():  # the loop stops between two steps, where its state is whole
-                if training.in_stages:
-                    out.trained = train_in_stages(model, source, valid, training, fabric, spec.seeds, take, **told)
+                if training.in_stages and isinstance(model, torch.nn.Module):
+                    out.trained = train_in_stages(model, source, valid, training, fabric, spec.seeds, take, **observed)
+                elif training.in_stages:
+                    raise _unmet(spec, "only a module trains in stages", "make the model a `torch.nn.Module`")
                 else:
-                    out.trained = train(model, source, valid, training, fabric, spec.seeds, **told)
+                    out.trained = train(model, source, valid, training, fabric, spec.seeds, **observed)
         except NoLength as e:
             raise _unmet(spec, str(e), "give `epochs`") from None
     elif isinstance(model, Fittable):

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
+from latentbench.core.capabilities import Iterative, Players, Staged, Trainable, Updates
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.types import DataInfo
 from latentbench.data.preprocess import build
 from latentbench.planning.plan import RunSpec
 from latentbench.spec.loading import LoadedSuite
-from latentbench.spec.protocol import Training
+from latentbench.spec.protocol import Training, TrainingProtocol
+from latentbench.training.descent import check_protocol
+from latentbench.training.in_stages import parts_of as parts_in_stages
+from latentbench.training.order import NoLength, Order
 
 
 def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError]:
@@ -50,16 +55,33 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
                 "remove `exact: true`",
             )
             found.setdefault(str(fault), fault)
-        if hasattr(model, "loss"):
-            training = Training.model_validate(run.training)
-            if training.epochs is None and training.steps is None and not training.schedule.stages:
-                fault = loaded.file.error(
-                    f"method {run.method!r} at tier {run.tier!r} has no length of training",
-                    ("tiers", run.tier),
-                    "give `epochs` or `steps` under `training`",
-                )
-                found.setdefault(str(fault), fault)
+        for fault in _trainable(loaded, run, model, info):
+            found.setdefault(str(fault), fault)
     return list(found.values())
+
+
+def _trainable(loaded: LoadedSuite, run: RunSpec, model: Any, info: DataInfo) -> Iterator[UserError]:
+    """What keeps a model from being trained by a run's protocol."""
+    training = Training.model_validate(run.training)
+    at = ("methods", run.method)
+    try:
+        parts = parts_in_stages(model, training.in_stages) if training.in_stages else {}
+        if isinstance(model, Staged) and not parts:
+            fix = f"name them under `training.in_stages`: {', '.join(model.stages())}"
+            raise UserError("its model trains in stages", fix=fix)
+        own: list[tuple[Any, TrainingProtocol]] = [(parts[s.name], s) for s in training.in_stages if s.model is None]
+        for part, protocol in own or [(model, training)]:
+            if isinstance(part, Trainable | Players | Updates) and not isinstance(part, Iterative):
+                check_protocol(part, protocol)
+                Order.of(protocol, info.n_train)
+    except NoLength:
+        yield loaded.file.error(
+            f"method {run.method!r} at tier {run.tier!r} has no length of training",
+            ("tiers", run.tier),
+            "give `epochs` or `steps` under `training`",
+        )
+    except UserError as e:
+        yield loaded.file.error(f"method {run.method!r} at tier {run.tier!r}: {e.what}", at, e.fix)
 
 
 def _measurable(loaded: LoadedSuite, run: RunSpec, support: str) -> Iterator[UserError]:

@@ -67,7 +67,7 @@ def load_data(spec: RunSpec) -> Data:
         splits[role] = table[entry.main][rows]
         if entry.parts and scheme[role] in entry.splits and limit is None:
             whole[role] = whole_columns(entry, dataset.table, role)
-            columns[role] = revealed(entry, columns[role], whole[role])
+            columns[role] = dict(revealed(entry, columns[role], whole[role]))
     name = table_of(entry, scheme["train"])
     pipeline = build(wanted["preprocess"], items_of(dataset.column(entry.main, name)))
     train = splits["train"]

@@ -62,6 +62,9 @@ def _model(declared: Declared) -> ModelEntry:
         version=given["version"],
         examples=tuple(Example(**e) for e in given["examples"]),
         unless=given["unless"] or {},
+        players=tuple(given["players"]),
+        updates=tuple(given["updates"]),
+        stages=tuple(given["stages"]),
     )
 
 

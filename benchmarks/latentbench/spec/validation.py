@@ -16,6 +16,7 @@ from latentbench.spec.cells import claims, reported
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import MetricEntry, ModelEntry, metrics, models, parameters
 from latentbench.spec.suite import Override, Suite
+from latentbench.spec.training_checks import stage_models, training_problems
 
 
 def problems(loaded: LoadedSuite) -> list[UserError]:
@@ -23,6 +24,7 @@ def problems(loaded: LoadedSuite) -> list[UserError]:
     return [
         *_names(loaded),
         *_models(loaded),
+        *training_problems(loaded),
         *_datasets(loaded),
         *_metrics(loaded),
         *_selectors(loaded),
@@ -57,6 +59,9 @@ def _models(loaded: LoadedSuite) -> Iterator[UserError]:
             )
             continue
         yield from _params(loaded, method.model, method.params, (*at, "params"))
+    for model, params, place in stage_models(loaded):
+        if model in models():
+            yield from _params(loaded, model, params, place)
     for place, override in _overrides(loaded.suite):
         reached = [m.model for name, m in loaded.suite.methods.items() if _reaches(loaded.suite, override, name)]
         for model in dict.fromkeys(m for m in reached if m in models()):

@@ -64,9 +64,8 @@ class Descent:
     ) -> None:
         self._fabric, self._noise = fabric, noise
         self._several = isinstance(model, Players)
-        parameters = _parameters(model)
+        parameters = check_protocol(model, spec)
         self._phases = spec.phases or [Phase(player=name) for name in parameters]
-        _check(model, spec, parameters)
         settings = {name: spec.optimizers.get(name, spec.optimizer) for name in parameters}
         self.optimizers: Sequence[torch.optim.Optimizer] = [
             build_optimizer(parameters[name], settings[name]) for name in parameters
@@ -173,14 +172,20 @@ class Descent:
         return terms
 
 
-def _parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+def _parameters(model: Any) -> dict[str, list[nn.Parameter]]:
     """What each player moves."""
     if isinstance(model, Players):
         return {name: list(own) for name, own in model.players().items()}
-    return {ONLY: list(model.parameters())} if isinstance(model, Trainable) else {}
+    return {ONLY: list(cast(nn.Module, model).parameters())} if isinstance(model, Trainable) else {}
 
 
-def _check(model: nn.Module, spec: TrainingProtocol, parameters: Mapping[str, Sequence[nn.Parameter]]) -> None:
+def check_protocol(model: Any, spec: TrainingProtocol) -> dict[str, list[nn.Parameter]]:
+    """What each player moves.
+
+    Raises:
+        UserError: the protocol names what the model does not have, or leaves out what it has.
+    """
+    parameters = _parameters(model)
     for name in [*spec.optimizers, *(p.player for p in spec.phases if p.player is not None)]:
         if name not in parameters:
             raise UserError(
@@ -196,3 +201,4 @@ def _check(model: nn.Module, spec: TrainingProtocol, parameters: Mapping[str, Se
             raise UserError(f"player {name!r} has no parameters", where="training", fix="mend the model's `players`")
     if not spec.phases and not parameters:
         raise UserError("the model has updates alone", where="training", fix="say in `phases` which ones a step does")
+    return parameters

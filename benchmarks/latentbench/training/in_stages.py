@@ -19,7 +19,7 @@ from latentbench.core.capabilities import Encoder, Fittable, Iterative, OwnState
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.seeds import Seeds, generator
 from latentbench.spec.protocol import Training, TrainingStage
-from latentbench.training.ledger import Ledger, StageCheckpoints
+from latentbench.training.ledger import Ledger, StageCheckpoints, joined
 from latentbench.training.loop import Frame, Progress, train
 from latentbench.training.source import Source
 from latentbench.training.state import Checkpointer, Trained
@@ -85,7 +85,6 @@ def train_in_stages(
             None if split is None else stage_rows(model, stage, split, _draws(fabric, seed, stage, "rows", name))
             for name, split in (("train", train_set), ("valid", valid_set))
         ]
-        before = ledger.with_present(Trained())
         assert rows[0] is not None
         with only(model, part, stage) as still:
             if isinstance(part, Preparable):
@@ -99,12 +98,17 @@ def train_in_stages(
                 continue
             trained = train(
                 part, rows[0], rows[1], stage, fabric, seed,
-                on_progress=lambda p, before=before: on_progress(replace(p, step=before.steps + p.step)),
+                on_progress=_counted_on(on_progress, joined(ledger.over).steps),
                 on_log=lambda row: on_log(ledger.row(row)),
                 checkpoints=own, frame=Frame((stage.name,), _Whole(model, part), still),
             )  # fmt: skip
         ledger.over.append(trained)
     return ledger.with_present(Trained())
+
+
+def _counted_on(on_progress: Callable[[Progress], None], before: int) -> Callable[[Progress], None]:
+    """Tells of a stage's progress with the steps of those before it."""
+    return lambda p: on_progress(replace(p, step=before + p.step, steps=p.steps and before + p.steps))
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def stage_rows(model: nn.Module, stage: TrainingStage, rows: Source, draws: Gene
         for index in torch.arange(len(rows), device=draws.device).split(BLOCK):
             batch = rows.batch(index, draws, 0, 0.0)
             found = model.stage_rows(stage.on, batch, draws) if isinstance(model, StageRows) else model.encode(batch.x)
-            made.append(dict(batch.columns) | (dict(found) if isinstance(found, Mapping) else {"x": found}))  # type: ignore[operator]
+            made.append(dict(batch.columns) | (dict(found) if isinstance(found, Mapping) else {"x": found}))
     whole = {name: torch.cat([block[name] for block in made]) for name in made[0]}
     return Source.ready(whole.pop("x"), whole)
 

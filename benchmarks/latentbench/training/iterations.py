@@ -23,7 +23,9 @@ class Iterations:
     """
 
     def __init__(self, model: Any, data: Batch, noise: Generator, fabric: Fabric) -> None:
-        self._model: Iterative = fabric.to_device(model) if isinstance(model, nn.Module) else model
+        if isinstance(model, nn.Module):
+            fabric.to_device(model)
+        self._model: Iterative = model
         self._data, self._noise = data, noise
         self.names = ("",)
         self.optimizers: Sequence[torch.optim.Optimizer] = ()
