@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from latentbench.core.paths import results_dir
+from latentbench.core.plugins import package_name
 from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, plan
@@ -276,5 +277,17 @@ def write_made_up(
 
 def every_suite() -> list[Any]:
     """The id of each shipped suite as a parameter of a test that belongs to it (`tests.selection`)."""
-    names = sorted(path.parent.name for path in (REPOSITORY / "suites").glob("*/suite.yaml"))
-    return [pytest.param(name, marks=pytest.mark.suite(name), id=name) for name in names]
+    return [pytest.param(name, marks=pytest.mark.suite(name), id=name) for name in _suite_names()]
+
+
+def marks_of(target: str) -> list[pytest.MarkDecorator]:
+    """Marks of a test of what a paper declares (``latentbench.papers.gon.gon:GON``): it belongs to the paper's suite.
+
+    A test of what papers share bears none, and always runs.
+    """
+    package = target.partition(":")[0].split(".")[2:3] if target.startswith("latentbench.papers.") else []
+    return [pytest.mark.suite(name) for name in _suite_names() if package == [package_name(Path(name))]]
+
+
+def _suite_names() -> list[str]:
+    return sorted(path.parent.name for path in (REPOSITORY / "suites").glob("*/suite.yaml"))

@@ -9,7 +9,7 @@ from itertools import chain
 import pytest
 
 from tests.changes import base_revision, changed_suites
-from tests.project import REPOSITORY
+from tests.project import REPOSITORY, marks_of
 from tests.selection import MOST, ROUND, here, select
 
 pytestmark = pytest.mark.slow
@@ -64,6 +64,12 @@ def test_suites_change_with_their_files_and_with_the_code_that_they_reach(clone)
     assert "light-schrodinger-bridge" in found
     assert "iwae" not in found
     assert len(found) < 5
+
+
+def test_what_a_paper_declares_belongs_to_its_suite():
+    (mark,) = marks_of("latentbench.papers.gumbel_softmax.estimators:Straight")
+    assert mark.args == ("gumbel-softmax",)
+    assert marks_of("latentbench.models.vae:VAE") == []
 
 
 def test_without_git_all_count_as_changed(tmp_path):
