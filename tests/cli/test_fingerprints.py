@@ -78,7 +78,7 @@ def test_a_line_in_a_models_module_redoes_the_runs_that_import_it_and_no_others(
     importing = {
         run
         for run, spec in runs.items()
-        if "latentbench.models.real_nvp" in code_modules([spec.target.partition(":")[0]])
+        if "latentbench.papers.real_nvp.real_nvp" in code_modules([spec.target.partition(":")[0]])
     }
     assert before.keys() == after.keys() == runs.keys()
     assert importing

@@ -9,7 +9,7 @@ import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.evaluation.bounds import bits_per_dim_elbo, bound_spread, nll_elbo
-from latentbench.evaluation.trajectories import few_step_distance, path_straightness, straightness
+from latentbench.papers.nfdm.measure import few_step_distance, path_straightness, straightness
 from torch import Tensor
 
 from .views import pixels, view_of

@@ -11,9 +11,11 @@ import torch
 from latentbench.core.capabilities import Elbo
 from latentbench.core.errors import UserError
 from latentbench.core.seeds import generator
-from latentbench.evaluation import cost, discrete
-from latentbench.models.discrete.structured import StructuredPredictor
+from latentbench.evaluation import cost
 from latentbench.models.discrete.vae import DiscreteVAE
+from latentbench.papers.gumbel_softmax.measure import conditional_nll_iw
+from latentbench.papers.gumbel_softmax.structured import StructuredPredictor
+from latentbench.papers.reinmax.training_bound import cross_entropy_bound
 
 from tests.evaluation.views import view_of
 
@@ -34,14 +36,12 @@ def test_cross_entropy_bound_is_rate_plus_distortion_of_the_split_asked_for():
     view = view_of(test, train=train, levels=2)
     for split, rows in (("test", test), ("train", train[:20])):
         settings = {"split": split, "samples": 2, "rows": 20}
-        value = discrete.cross_entropy_bound(Sums(), view, settings, generator(0, "evaluation"))
+        value = cross_entropy_bound(Sums(), view, settings, generator(0, "evaluation"))
         assert value.value == pytest.approx(1.0 + rows.sum(1).mean())
         assert value.n == len(rows)
         assert value.details["rate"] == 1.0
     with pytest.raises(UserError, match="split"):
-        discrete.cross_entropy_bound(
-            Sums(), view, {"split": "all", "samples": 1, "rows": 1}, generator(0, "evaluation")
-        )
+        cross_entropy_bound(Sums(), view, {"split": "all", "samples": 1, "rows": 1}, generator(0, "evaluation"))
 
 
 def test_conditional_bound_meets_enumeration():
@@ -55,8 +55,8 @@ def test_conditional_bound_meets_enumeration():
         out = model.out(torch.eye(3))
         fit = torch.distributions.Bernoulli(logits=out).log_prob(view.x[:, None, 3:]).sum(-1)
         exact = -(prior + fit).logsumexp(-1).mean()
-        found = discrete.conditional_nll_iw(model, view, {"k": 4000}, generator(0, "evaluation"))
-        loose = discrete.conditional_nll_iw(model, view, {"k": 1}, generator(0, "evaluation"))
+        found = conditional_nll_iw(model, view, {"k": 4000}, generator(0, "evaluation"))
+        loose = conditional_nll_iw(model, view, {"k": 1}, generator(0, "evaluation"))
     assert found.value == pytest.approx(float(exact), abs=0.02)
     assert loose.value > found.value
 
@@ -83,7 +83,7 @@ def test_step_ms_is_the_time_of_a_loss_and_its_gradient():
 
 
 def test_summing_over_classes_takes_longer_than_drawing_one():
-    from latentbench.models.discrete.class_vae import ClassVAE
+    from latentbench.papers.gumbel_softmax.class_vae import ClassVAE
 
     view = view_of(binary(5), train=binary(200), levels=2)
 
@@ -100,7 +100,5 @@ def test_grey_values_train_a_discrete_vae_on_a_cross_entropy():
     model = DiscreteVAE(view.info, layout="3x2", hidden=(8,), likelihood="bernoulli")
     assert not model.likelihood.normalised
     with torch.no_grad():
-        value = discrete.cross_entropy_bound(
-            model, view, {"split": "test", "samples": 1, "rows": 9}, generator(0, "evaluation")
-        )
+        value = cross_entropy_bound(model, view, {"split": "test", "samples": 1, "rows": 9}, generator(0, "evaluation"))
     assert 0.5 * 6 * math.log(2) < value.value < 3 * 6 * math.log(2)

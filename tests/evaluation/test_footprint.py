@@ -7,7 +7,7 @@ import pytest
 import torch
 from latentbench.core.types import Batch, DataInfo
 from latentbench.evaluation.footprint import parameters, training_memory
-from latentbench.models.ode.odenet import OdeNet
+from latentbench.papers.neural_ode.odenet import OdeNet
 from torch import nn
 
 from .views import view_of

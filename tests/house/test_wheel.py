@@ -61,7 +61,8 @@ def test_it_shows_what_it_brings_and_leaves_nothing(anywhere):
     catalogue = json.loads(anywhere("list", "papers", "--format", "json"))
     assert set(suites) - {"quickstart"} <= {paper["id"] for paper in catalogue}
     datasets = {d["name"] for d in json.loads(anywhere("list", "datasets", "--format", "json"))}
-    assert datasets == {p.stem for p in REPOSITORY.glob("data/registry/*.yaml")}
+    places = ("data/registry/*.yaml", "suites/*/data/*.yaml")
+    assert datasets == {p.stem for place in places for p in REPOSITORY.glob(place)}
     (status,) = json.loads(anywhere("status", "real-nvp", "--tier", "cpu", "--format", "json"))
     assert status["reference"] + len(status["outdated"]) > 20, "reference records are seen"
     assert list(Path.cwd().iterdir()) == []

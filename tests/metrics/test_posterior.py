@@ -7,7 +7,7 @@ import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.metrics import posterior as ps
-from latentbench.models import tcvae
+from latentbench.papers.beta_tcvae import tcvae
 
 
 def generator(seed: int = 0) -> torch.Generator:

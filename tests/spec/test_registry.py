@@ -14,13 +14,13 @@ from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.seeds import generator
 from latentbench.core.types import Batch, DataInfo, MetricValue
-from latentbench.data.generated.bridges import EntropicPlan
 from latentbench.data.generated.oracles import Gaussian
 from latentbench.data.preprocess import build
 from latentbench.data.registry import Column
 from latentbench.evaluation import extraction, outliers
 from latentbench.evaluation.view import View, make_view
 from latentbench.metrics.extractors.base import Extractor
+from latentbench.papers.light_schrodinger_bridge.plans import EntropicPlan
 from latentbench.spec.registry import find_metric, find_model, metrics, models, parameters
 from latentbench.spec.validation import missing
 

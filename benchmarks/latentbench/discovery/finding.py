@@ -100,7 +100,7 @@ def sources() -> Iterator[tuple[str, str, State]]:
 def _below(folder: str, package: str) -> Iterator[tuple[str, str, State]]:
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         if entry.is_dir():
-            if entry.name.isidentifier() and entry.name != "__pycache__":
+            if entry.name.isidentifier() and entry.name[0] != "_":  # nor what a wheel ships
                 yield from _below(entry.path, f"{package}.{entry.name}")
         elif entry.name.endswith(".py"):
             stem = entry.name.removesuffix(".py")

@@ -5,7 +5,8 @@ import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
 from latentbench.models.baselines import Factorised
-from latentbench.models.circuits.classical import SUM, ChowLiuTree, LearnSPN
+from latentbench.models.circuits.classical import ChowLiuTree
+from latentbench.papers.pic.learnspn import SUM, LearnSPN
 
 from tests.models.circuits.test_latent_tree import BINARY, TERNARY, chain, gen, states
 

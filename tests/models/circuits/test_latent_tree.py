@@ -8,9 +8,9 @@ import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.models.circuits.em import em_loss
-from latentbench.models.circuits.latent_tree import HCLT
-from latentbench.models.circuits.pic import PIC, quadrature
 from latentbench.models.circuits.trees import Tree, maximum_spanning_tree, mutual_information, pair_counts
+from latentbench.papers.pic.hclt import HCLT
+from latentbench.papers.pic.pic import PIC, quadrature
 from torch import Tensor
 
 BINARY = DataInfo((6,), "binary", 200)

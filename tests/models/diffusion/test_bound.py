@@ -11,8 +11,8 @@ from latentbench.core.types import Batch, DataInfo
 from latentbench.models.diffusion import schedules
 from latentbench.models.diffusion.bound import amplitudes
 from latentbench.models.diffusion.ends import Ends, prior_kl, stratified
-from latentbench.models.diffusion.nfdm import NFDM, Map
 from latentbench.models.diffusion.vdm import VDM
+from latentbench.papers.nfdm.nfdm import NFDM, Map
 from torch import Tensor, nn
 
 from .gaussians import COVARIANCE, MEAN, gen, log_prob, posterior_mean, rows

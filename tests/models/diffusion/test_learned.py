@@ -9,10 +9,10 @@ import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
-from latentbench.models.diffusion import mulan
 from latentbench.models.diffusion.bound import amplitudes
-from latentbench.models.diffusion.mulan import MuLAN
-from latentbench.models.diffusion.nfdm import NFDM
+from latentbench.papers.mulan import mulan
+from latentbench.papers.mulan.mulan import MuLAN
+from latentbench.papers.nfdm.nfdm import NFDM
 from torch import Tensor, nn
 
 from .gaussians import gen, rows
@@ -183,7 +183,7 @@ def test_bending_is_the_acceleration_along_the_deterministic_path():
 
 
 def test_the_penalty_straightens_paths():
-    from latentbench.evaluation.trajectories import straightness
+    from latentbench.papers.nfdm.measure import straightness
 
     x = torch.randn(200, 3, generator=gen()).sign() * torch.tensor([1.0, 1.0, 0.1])
     found = {}

@@ -9,10 +9,10 @@ import torch
 from latentbench.core.capabilities import capabilities_of
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
-from latentbench.models.discrete.class_vae import ClassVAE
-from latentbench.models.discrete.programme import PolynomialProgramme
-from latentbench.models.discrete.structured import StructuredPredictor
 from latentbench.models.discrete.vae import DiscreteVAE
+from latentbench.papers.gumbel_softmax.class_vae import ClassVAE
+from latentbench.papers.gumbel_softmax.structured import StructuredPredictor
+from latentbench.papers.reinmax.programme import PolynomialProgramme
 from torch import Tensor, nn
 from torch import distributions as td
 
