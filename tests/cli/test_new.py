@@ -33,6 +33,8 @@ def test_what_is_written_holds_its_contract(project, folder, kind):
     found = json.loads(checked.out)
     assert found
     assert all(not f["why"] for f in found)
+    if kind == "suite":
+        assert project("fmt", file, "--check").code == 0
     assert any(not f["skipped"] for f in found)
 
 

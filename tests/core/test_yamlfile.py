@@ -12,7 +12,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from latentbench.core.errors import UserError
-from latentbench.core.yamlfile import MAX_BYTES, MAX_DEPTH, parse, read_plain, read_yaml
+from latentbench.core.yamlfile import MAX_BYTES, MAX_DEPTH, read_plain, read_yaml
+from latentbench.core.yamlschema import parse
 from pydantic import BaseModel, ConfigDict
 
 

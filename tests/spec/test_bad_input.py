@@ -82,6 +82,13 @@ MEANING = {
         "'bits'",
         "convert",
     ),
+    "a number reported twice": (
+        '- {method: wide, dataset: line, metric: nll, value: 6.5, unit: nats, table: "1", source: nobody}',
+        '- {method: wide, dataset: line, metric: nll, value: 6.5, unit: nats, table: "1", source: nobody}\n'
+        '>- {method: wide, dataset: line, metric: nll, value: 6.6, unit: nats, table: "1", source: nobody}',
+        "'nll' of 'wide' on 'line' in '1' is reported twice",
+        "keep one",
+    ),
     "a pattern for nothing": ('methods: ["vae-*"]', 'methods: ["vea-*"]', "selects nothing", "vae-k1"),
     "an override for nothing": ("- methods: vae-*", "- methods: vea-*", "selects nothing", "vae-k1"),
     "a claim twice": ("- id: wide-beats-floor", "- id: wide-equals", "stands twice", "its own id"),

@@ -164,12 +164,17 @@ def test_a_table_without_rows(read, rows):
 
 
 def test_a_table_cannot_explode(read):
-    cells = ", ".join(["1"] * 1000)
-    columns = ", ".join(f"c{i}" for i in range(1000))
-    rows = "\n".join(f"    r{i}: [{cells}]" for i in range(20))
-    text = f"reported:\n- note: {'x' * 1000}\n  columns: [{columns}]\n  rows:\n{rows}\n"
+    columns = ", ".join(f"c{i}" for i in range(100))
+    rows = "\n".join(f"    r{i}: [{', '.join(['1'] * 100)}]" for i in range(20))
+    text = f"reported:\n- note: {'x' * 5000}\n  columns: [{columns}]\n  rows:\n{rows}\n"
     with pytest.raises(UserError, match=r"s.yaml:2: table writes out more than a suite may hold"):
         expand(read(text))
+
+
+def test_a_table_of_too_many_cells(read):
+    rows = "\n".join(f"    r{i}: 1" for i in range(2001))
+    with pytest.raises(UserError, match=r"s.yaml:3: table writes out more than 2000 entries"):
+        expand(read(f"reported:\n- table: 1\n  rows:\n{rows}\n"))
 
 
 def test_a_group_cannot_explode(read):

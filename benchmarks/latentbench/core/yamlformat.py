@@ -66,7 +66,9 @@ class _Layout:
             return True
         if column + len(self.one_line(node)) + sum(2 + len(comment) for comment in item.beside) <= WIDTH:
             return False
-        return isinstance(node, yaml.MappingNode) or any(isinstance(v, yaml.CollectionNode) for v in node.value)
+        return isinstance(node, yaml.MappingNode) or any(
+            isinstance(v, yaml.CollectionNode) or len(self.one_line(v)) > WIDTH // 2 for v in node.value
+        )
 
     def commented(self, node: yaml.Node) -> bool:
         """Whether there are comments within a collection."""
@@ -86,7 +88,9 @@ class _Layout:
         if isinstance(node, yaml.CollectionNode):
             if self.is_block(item, len(lead) + 1):
                 return [lead + beside, *self.block(node, indent + 2)]
-            return _wrapped(lead, self.one_line(node), beside, indent + 2, ", ")
+            words = [f"{self.one_line(v)}," for v in node.value] if isinstance(node, yaml.SequenceNode) else []
+            words = [f"[{words[0]}", *words[1:-1], f"{words[-1][:-1]}]"] if len(words) > 1 else [self.one_line(node)]
+            return _wrapped(lead, words, beside, indent + 2)
         raw = self.raw(node)
         if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
             return [lead + " " + raw.split("\n")[0].strip() + beside, *_indented(raw, node.style, indent + 2)]
@@ -95,7 +99,7 @@ class _Layout:
         if self.breaks(node):
             rows, pad = [row.strip() for row in raw.split("\n")], " " * (indent + 2)
             return [f"{lead} {rows[0]}", *(row and pad + row for row in rows[1:-1]), pad + rows[-1] + beside]
-        return _wrapped(lead, self.one_line(node), beside, indent + 2, " ")
+        return _wrapped(lead, _GAP.split(self.one_line(node)), beside, indent + 2)
 
     def one_line(self, node: yaml.Node) -> str:
         """A node on one line, as it stands in braces."""
@@ -111,11 +115,8 @@ class _Layout:
 _GAP = re.compile(r"(?<=[^\s\\]) (?=[^\s#])")
 
 
-def _wrapped(lead: str, text: str, beside: str, indent: int, gap: str) -> list[str]:
-    """`text` after `lead`, continued where it is too long on lines that start at `indent`."""
-    if len(lead) + 1 + len(text) + len(beside) <= WIDTH:
-        return [f"{lead} {text}{beside}"]
-    words = _GAP.split(text) if gap == " " else re.split(r"(?<=,) ", text)
+def _wrapped(lead: str, words: list[str], beside: str, indent: int) -> list[str]:
+    """`words` after `lead`, continued where they are too many on lines that start at `indent`."""
     lines, line = [], f"{lead} {words[0]}"
     for word in words[1:]:
         if len(line) + 1 + len(word) > WIDTH:
@@ -135,7 +136,7 @@ def _indented(raw: str, style: str, indent: int) -> list[str]:
         folded: list[str] = []
         for paragraph in "\n".join(rows).split("\n\n"):
             text = " ".join(paragraph.split("\n"))
-            lines = _wrapped(" " * (indent - 1), text, "", indent, " ") if text else []
+            lines = _wrapped(" " * (indent - 1), _GAP.split(text), "", indent) if text else []
             folded += ["", *(line.strip() for line in lines)]
         rows = folded[1:]
     return [row and " " * indent + row for row in rows]

@@ -81,7 +81,7 @@ class Source:
     def _attach(self, order: list[Item], spans: list[tuple[int, int]]) -> None:
         """Give every comment and blank line to the item that it stands beside, before, or at the end of."""
         starts = [a for a, _ in spans]
-        waiting: list[tuple[str, int]] = []
+        waiting: list[tuple[str, int, int]] = []
         at = 0
         for start, line in self._lines():
             first = at
@@ -99,9 +99,11 @@ class Source:
                 owner = at - 1
                 while owner > 0 and order[owner].start.index >= start + column:
                     owner -= 1
-                self._whole(order[owner], start + column).beside.append(line[column:])
+                item = self._whole(order[owner], start + column)
+                item.before += item.beside  # there is room for one
+                item.beside = [line[column:]]
             elif column >= 0 or (not line.strip() and not _within(start, starts, spans)):
-                waiting.append((line[column:] if column >= 0 else "", column))
+                waiting.append((line[column:] if column >= 0 else "", column, start))
         self._settle(waiting, order, len(order))
 
     def _whole(self, item: Item, index: int) -> Item:
@@ -110,16 +112,17 @@ class Source:
             item = outer
         return item
 
-    def _settle(self, waiting: list[tuple[str, int]], order: list[Item], at: int) -> None:
+    def _settle(self, waiting: list[tuple[str, int, int]], order: list[Item], at: int) -> None:
         """Lines between items: what is indented more than the next one belongs to the end of one before."""
         following = order[at].column if at < len(order) else 0
         n = 0
         while n < len(waiting) and at and waiting[n][1] > following:
-            text, column = waiting[n]
+            text, column, index = waiting[n]
             owner = next((item for item in reversed(order[:at]) if item.column <= column), order[at - 1])
+            owner = self._whole(owner, index)
             owner.after.append(text if owner.column >= column else "  " + text)
             n += 1
-        rest = [text for text, _ in waiting[n:]]
+        rest = [text for text, _, _ in waiting[n:]]
         lines = [text for i, text in enumerate(rest) if text or (i and rest[i - 1]) or (not i and at)]
         if at < len(order):
             order[at].before += lines

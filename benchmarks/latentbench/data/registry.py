@@ -23,7 +23,8 @@ from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import registry_dirs, shown
 from latentbench.core.trust import check_found, check_import
 from latentbench.core.types import Role
-from latentbench.core.yamlfile import parse, read_yaml
+from latentbench.core.yamlfile import read_yaml
+from latentbench.core.yamlschema import parse
 from latentbench.discovery import finding
 
 _SAFE_NAME = r"^[a-z0-9][a-z0-9._+-]*$"

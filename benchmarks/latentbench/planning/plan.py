@@ -11,7 +11,8 @@ from typing import Any
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import safe_name
 from latentbench.core.seeds import Axis, Seeds
-from latentbench.core.yamlfile import Path_, explain, first_fault
+from latentbench.core.yamlfile import Path_
+from latentbench.core.yamlschema import explain, first_fault
 from latentbench.data.registry import Entry, load_entry, target_of
 from latentbench.discovery import finding
 from latentbench.planning.fingerprint import canonical, code_hash, digest

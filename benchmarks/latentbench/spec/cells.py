@@ -13,10 +13,17 @@ from latentbench.spec.registry import metrics
 
 
 def reported(loaded: LoadedSuite) -> Iterator[UserError]:
-    """Reported numbers of what the suite does not measure, or in another unit."""
+    """Reported numbers that stand twice, of what the suite does not measure, or in another unit."""
     suite = loaded.suite
+    seen: set[tuple[str, ...]] = set()
     for i, r in enumerate(suite.reported):
         at: Path_ = ("reported", i)
+        cell = (r.method, r.dataset, r.metric, r.table, r.source)
+        if cell in seen:
+            yield loaded.file.error(
+                f"{r.metric!r} of {r.method!r} on {r.dataset!r} in {r.table!r} is reported twice", at, "keep one"
+            )
+        seen.add(cell)
         yield from _cell(loaded, f"reported number {i + 1}", [r.method], r.dataset, r.metric, at)
         entry = metrics().get(suite.metric_name(r.metric)) if r.metric in suite.metrics else None
         if entry is not None and r.unit != entry.unit:

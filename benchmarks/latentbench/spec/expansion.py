@@ -76,13 +76,12 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
         return [entry for entry, _ in found]
     out: list[Part] = []
     for group, _ in writer.entries(part, at, []):
-        rest = {k: v for k, v in group.data.items() if k != "claims"}
-        shared = {path: line for path, line in group.lines.items() if path[:1] != ("claims",)}
-        writer.charge(len(inner) * (1 + len(rest) + len(shared)), at, "claims")
+        rest = group.without("claims")
+        writer.charge(len(inner) * (1 + len(rest.data) + len(rest.lines)), at, "claims")
         for i, one in group.parts("claims").items():
             if not isinstance(one.data, dict):
                 raise writer.file.error("a claim is a mapping", (*at, "claims", i), "start with `id:` and `kind:`")
-            claim = Part(merge(rest, one.data), {**shared, **one.lines})
+            claim = Part(merge(rest.data, one.data), {**rest.lines, **one.lines})
             out += _claims(writer, claim, (*at, "claims", i))
     return out
 
@@ -96,6 +95,7 @@ def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:
     columns = None
     if "columns" in part.data:
         columns = writer.axis("column", part.parts()["columns"], (*at, "columns"))
+    writer.bounded(len(part.data["rows"]) * len(columns or [None]), (*at, "rows"), "table")
     combos = []
     for name, row in part.parts("rows").items():
         place: Path_ = (*at, "rows", name)
@@ -104,7 +104,7 @@ def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:
             continue
         says, cells, where = Part({}), row, place
         if isinstance(row.data, dict):
-            says = Part({k: v for k, v in row.data.items() if k != "cells"}, row.lines)
+            says = row.without("cells")
             cells, where = row.parts().get("cells", Part(None)), (*place, "cells")
         if not isinstance(cells.data, list) or len(cells.data) != len(columns):
             what = f"row {name!r} must list a cell for each of {len(columns)} columns"
@@ -113,8 +113,7 @@ def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:
             if cell.data is not None:
                 found = _cell(writer.file, Part(cell.data, cell.lines), (*where, i))
                 combos.append({"row": Value(name, says, place), "column": column, "cell": found})
-    body = Part({k: v for k, v in part.data.items() if k not in ("rows", "columns")}, part.lines)
-    written = writer.write(body, combos, at, "table")
+    written = writer.write(part.without("rows", "columns"), combos, at, "table")
     out = []
     for (number, _), combo in zip(written, combos, strict=True):
         unfilled(writer.file, number.data, _places(number.data), at)

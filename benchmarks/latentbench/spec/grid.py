@@ -47,6 +47,11 @@ class Part:
         items: Iterable[tuple[str | int, Any]] = data.items() if isinstance(data, dict) else enumerate(data)
         return {key: Part(value, lines.get(key, {})) for key, value in items}
 
+    def without(self, *keys: str) -> Part:
+        """A mapping less some of its keys."""
+        data = {key: value for key, value in self.data.items() if key not in keys}
+        return Part(data, {path: line for path, line in self.lines.items() if path[:1] not in [(key,) for key in keys]})
+
 
 @dataclass(frozen=True)
 class Value:
@@ -81,11 +86,9 @@ class Writer:
         axes = self._axes(part, at)
         for name in names:
             self._named(name, axes, at)
-        if math.prod(map(len, axes.values())) > MAX_ENTRIES:
-            raise self.file.error(f"grid writes out more than {MAX_ENTRIES} entries", (*at, "grid"), "split it")
-        body = Part({k: v for k, v in part.data.items() if k != "grid"}, part.lines)
+        self.bounded(math.prod(map(len, axes.values())), (*at, "grid"), "grid")
         combos = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-        return self.write(body, combos, at, "grid", names)
+        return self.write(part.without("grid"), combos, at, "grid", names)
 
     def write(
         self, body: Part, combos: list[dict[str, Value]], at: Path_, what: str, names: Sequence[str] = ()
@@ -104,6 +107,11 @@ class Writer:
         needed = [asked.union(*(asks[id(v)] for v in combo.values())) for combo in combos]
         asked = asked.union(*asks.values())
         return [self._written(body, c, at, asked, need, names) for c, need in zip(combos, needed, strict=True)]
+
+    def bounded(self, entries: int, at: Path_, what: str) -> None:
+        """Refuse more entries than one grid or table may come to."""
+        if entries > MAX_ENTRIES:
+            raise self.file.error(f"{what} writes out more than {MAX_ENTRIES} entries", at, "split it")
 
     def charge(self, size: int, at: Path_, what: str) -> None:
         """Count what is about to be written."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentbench.core.yamlfile import YamlFile, parse, read_yaml
+from latentbench.core.yamlfile import YamlFile, read_yaml
+from latentbench.core.yamlschema import parse
 from latentbench.spec.expansion import expand
 from latentbench.spec.files import find_suite, suite_files, suite_id
 from latentbench.spec.suite import Suite
