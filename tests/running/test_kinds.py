@@ -38,7 +38,7 @@ METHODS: dict[str, Any] = {
     },
     "halved": {
         "model": "halved",
-        "training": {"in_stages": [{"name": "scale", "epochs": 2}, {"name": "prior", "on": "codes"}]},
+        "training": {"in_stages": [{"name": "scale", "epochs": 2}, {"name": "prior", "rows": "codes"}]},
     },
     "climber": {"model": "climber", "training": {"steps": 50}},
 }
@@ -155,7 +155,7 @@ def test_names_under_training_are_told_with_their_line(kinds, changes, said):
         ({"methods.duel.training.phases": [{"player": "means"}]}, "no phase moves player 'spreads'"),
         ({"methods.halved.training": {}}, "trains in stages"),
         (
-            {"methods.halved.training.in_stages": [{"name": "prior", "on": "codes"}], "training.epochs": None},
+            {"methods.halved.training.in_stages": [{"name": "prior", "rows": "codes"}], "training.epochs": None},
             "no length",
         ),
     ],

@@ -74,7 +74,7 @@ class Latent(nn.Module):
         return self.encode(x)
 
 
-BOTH = [{"name": "autoencoder", "epochs": 2}, {"name": "prior", "on": "codes", "epochs": 3}]
+BOTH = [{"name": "autoencoder", "epochs": 2}, {"name": "prior", "rows": "codes", "epochs": 3}]
 
 
 def settings(stages: list[dict[str, Any]]) -> Training:
@@ -138,7 +138,7 @@ def test_a_curve_has_a_section_for_each_stage():
 
 def test_a_stage_may_be_fitted_at_once():
     model = Latent(Fitted)
-    out = run(model, [BOTH[0], {"name": "prior", "on": "codes"}])
+    out = run(model, [BOTH[0], {"name": "prior", "rows": "codes"}])
     with torch.no_grad():
         codes = model.eval().encode(source().whole(torch.Generator()).x)
     torch.testing.assert_close(model.prior.mean, codes.mean(0))
@@ -166,13 +166,13 @@ class Stray(Latent):
 
 
 class Maker(Latent):
-    def stage_rows(self, on, batch, generator):
+    def stage_rows(self, name, batch, generator):
         return {"x": 2 * batch.x[:, :CODES], "half": batch.x[:, :1] / 2}
 
 
 def test_a_model_makes_rows_of_its_own():
     model = Maker()
-    run(model, [{"name": "prior", "on": "doubled", "steps": 3}])
+    run(model, [{"name": "prior", "rows": "doubled", "steps": 3}])
     rows = source().whole(torch.Generator()).x[:, :CODES] * 2
     assert torch.equal(torch.cat(model.prior.seen).sort(0).values, rows.sort(0).values)
 
@@ -181,7 +181,7 @@ def test_a_model_makes_rows_of_its_own():
     ("model", "stages", "said"),
     [
         (Latent, [{"name": "decoder", "steps": 1}], "no stage 'decoder'"),
-        (Latent, [{"name": "prior", "on": "activations", "steps": 1}], "does not make"),
+        (Latent, [{"name": "prior", "rows": "activations", "steps": 1}], "does not make"),
         (Joint, [{"name": "x", "trains": ["tail"], "steps": 1}], "'tail', which the model does not have"),
         (Stray, [{"name": "autoencoder", "steps": 1}], "not the model's"),
     ],
@@ -212,7 +212,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "pretrain, freeze, codes": BOTH,
     "average and best": [
         {"name": "autoencoder", "epochs": 4, "ema": 0.7, "select": "best", "early_stopping": {"patience": 1}},
-        {"name": "prior", "on": "codes", "epochs": 2, "ema": 0.5, "gradient_clip_norm": 0.1},
+        {"name": "prior", "rows": "codes", "epochs": 2, "ema": 0.5, "gradient_clip_norm": 0.1},
     ],
     "fine-tuned in the end": [*BOTH, {"name": "autoencoder2", "trains": ["autoencoder.decoder"], "epochs": 2}],
     "weights from elsewhere": [{"name": "autoencoder", "model": "ae"}, {**BOTH[1], "epochs": 5}],

@@ -118,7 +118,7 @@ def _results(part: Sequence[StackedRun], settings: Settings) -> list[Result]:
         models = [build_model(specs[0], data.info)]
         if not isinstance(models[0], Trainable) or isinstance(models[0], Preparable):
             raise CannotStack("the model is not trained by gradients alone")
-        most, batch = max(map(draws_of, specs)), protocols[0].batch_rows(len(data.splits["train"]))
+        most, batch = max(map(draws_of, specs)), protocols[0].batch_size
         assert batch != "whole"  # `why_alone` keeps such runs apart
         if len(part) > _room(models[0], data, batch * most, fabric.device):
             raise MemoryError("so many do not fit side by side")

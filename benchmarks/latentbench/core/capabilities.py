@@ -91,7 +91,7 @@ class Staged(Protocol):
 class StageRows(Protocol):
     """Makes what a later stage is trained on, where these are not the codes of an `Encoder`."""
 
-    def stage_rows(self, on: str, batch: Batch, generator: Generator) -> Tensor | Mapping[str, Tensor]:
+    def stage_rows(self, name: str, batch: Batch, generator: Generator) -> Tensor | Mapping[str, Tensor]:
         """(N, ...) rows, or named parts of which ``x`` is the main one; called block by block, without gradients."""
         ...
 

@@ -149,7 +149,7 @@ class TrainingStage(TrainingProtocol):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)
-    on: str = Field("rows", description="what it sees: the data's rows, or what the model makes of them: codes, ...")
+    rows: str = Field("data", description="what it sees: the data, or what the model makes of them: codes, ...")
     trains: list[str] = Field([], description="parts of the model, by attribute, that it moves; empty: all it can")
     model: str | None = None
     method: str | None = Field(None, description="of the suite, in place of `model`, `params` and a training")
@@ -162,8 +162,8 @@ class TrainingStage(TrainingProtocol):
             raise ValueError("`model` and `method` are both given; keep one")
         if self.model is None and (self.params or (self.seed is not None and self.method is None)):
             raise ValueError("`params` and `seed` go with `model`")
-        if (self.model or self.method) is not None and (self.trains or self.on != "rows"):
-            raise ValueError("a stage with a `model` of its own trains all of it on the data's rows")
+        if (self.model or self.method) is not None and (self.trains or self.rows != "data"):
+            raise ValueError("a stage with a `model` of its own trains all of it on the data")
         return self
 
 

@@ -164,11 +164,11 @@ def stage_rows(model: nn.Module, stage: TrainingStage, rows: Source, draws: Gene
     Raises:
         UserError: the model makes nothing of that name.
     """
-    if stage.on == "rows":
+    if stage.rows == "data":
         return rows
-    if not isinstance(model, StageRows) and not (stage.on == "codes" and isinstance(model, Encoder)):
+    if not isinstance(model, StageRows) and not (stage.rows == "codes" and isinstance(model, Encoder)):
         raise UserError(
-            f"stage {stage.name!r} is on {stage.on!r}, which the model does not make",
+            f"stage {stage.name!r} sees {stage.rows!r}, which the model does not make",
             where="training.in_stages",
             fix="give it `stage_rows`, or `encode` for codes",
         )
@@ -177,7 +177,9 @@ def stage_rows(model: nn.Module, stage: TrainingStage, rows: Source, draws: Gene
     with torch.no_grad():
         for index in torch.arange(len(rows), device=draws.device).split(BLOCK):
             batch = rows.batch(index, draws, 0, 0.0)
-            found = model.stage_rows(stage.on, batch, draws) if isinstance(model, StageRows) else model.encode(batch.x)
+            found = (
+                model.stage_rows(stage.rows, batch, draws) if isinstance(model, StageRows) else model.encode(batch.x)
+            )
             made.append(dict(batch.columns) | (dict(found) if isinstance(found, Mapping) else {"x": found}))
     whole = {name: torch.cat([block[name] for block in made]) for name in made[0]}
     return Source.ready(whole.pop("x"), whole)
