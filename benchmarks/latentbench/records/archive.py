@@ -17,6 +17,7 @@ from latentbench.core.paths import reference_dirs, results_dir, safe_name, shown
 from latentbench.data.dataset import content_hash_if_known
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec, spec_hash_of
+from latentbench.records.alike import Alike
 from latentbench.records.intact import Intact
 from latentbench.records.pack import SUFFIX, TIERS, open_pack, packs_in
 from latentbench.records.record import Record
@@ -153,7 +154,7 @@ def is_reference(file: str) -> bool:
     return name != "record.json" and suite.split("/")[-2:-1] == ["reference"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Answer:
     """A record that answers today's specification."""
 
@@ -177,6 +178,7 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
     tiers = tuple(dict.fromkeys(r.tier for r in runs))
     marks = [f"--{t}--" for t in tiers]
     answers: dict[str, list[_Answer]] = {}
+    alike = Alike()
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, results or results_dir())
         for name, file in record_files(suite, results, tiers=tiers):
@@ -187,8 +189,8 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             except UserError as e:
                 shelf.unreadable.append(str(e))
                 continue
-            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, file):
-                is_fresh = record.hashes.get("code") == run.code_hash
+            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, file, alike):
+                is_fresh = alike.is_fresh(record, run, _made_by_todays)
                 answers.setdefault(run.cell, []).append(_Answer(record, file, is_fresh))
         shelf.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
@@ -211,6 +213,8 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
 
 def _part(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> None:
     """Numbers of today's code and of another's never share a mean: where a method has some of today's, only those."""
+    if all(fresh.values()):
+        return
     today = {(r.suite, r.tier, r.method, r.dataset) for cell, r in by_cell.items() if fresh.get(cell)}
     for cell in list(shelf.found):
         run = by_cell[cell]
@@ -225,16 +229,22 @@ def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
     return run if run is not None and (record.method, record.dataset) == (run.method, run.dataset) else None
 
 
-def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, file: str) -> bool:
+def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, file: str, alike: Alike) -> bool:
     """Whether a record answers what its run asks today; where it does not, the shelf says why."""
     if strange := {m.metric for m in record.metrics} - metrics().keys():
         shelf.unreadable.append(f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}")
         return False
     known = data[run.data["source"]]
-    if not _same_spec(record, run) or (known is not None and record.hashes.get("data") != known):
+    if not (alike.asks_the_same(record, run) or _same_spec(record, run)) or (
+        known is not None and record.hashes.get("data") != known
+    ):
         shelf.outdated[record.run_id] = _why_outdated(record, run, known)
         return False
     return True
+
+
+def _made_by_todays(record: Record, run: RunSpec) -> bool:
+    return record.hashes.get("code") == run.code_hash
 
 
 def _same_spec(record: Record, run: RunSpec) -> bool:

@@ -17,6 +17,7 @@ from latentbench.core.paths import cache_dir, safe_name
 from latentbench.records import pack as packs
 from latentbench.records import packform, sealing
 from latentbench.records import record as form
+from latentbench.records.known import Known
 from latentbench.records.pack import SUFFIX, Pack, open_pack
 from latentbench.records.record import Record, Status, read_record, record_of
 
@@ -32,7 +33,7 @@ class Intact:
     def __init__(self, suite: str, results: Path) -> None:
         self._memory = Memory(cache_dir(results) / "records" / f"{safe_name(suite)}.json", _version())
 
-        self._packs: dict[str, tuple[Pack, bool]] = {}
+        self._packs: dict[str, tuple[Pack, Known | None]] = {}
         self._sound: dict[str, set[str]] = {}
 
     def read(self, file: str) -> Record:
@@ -43,7 +44,9 @@ class Intact:
         """
         folder, _, name = file.rpartition("/")
         if folder.endswith(SUFFIX) and (pack := self._pack(folder)) is not None:
-            record = record_of(pack[0].record(name), file, sealed=True, known=pack[1])
+            if pack[1] is not None:
+                return pack[1].record(name)
+            record = record_of(pack[0].record(name), file, sealed=True)
             self._sound.setdefault(folder, set()).add(name)
             return record
         try:
@@ -56,13 +59,14 @@ class Intact:
             self._memory.learn(file, state, record.status)
         return record
 
-    def _pack(self, file: str) -> tuple[Pack, bool] | None:
-        """A pack, and whether all of it was found intact in this state; None where there is none."""
+    def _pack(self, file: str) -> tuple[Pack, Known | None] | None:
+        """A pack, also as `Known` where all of it was found intact in this state; None where there is none."""
         if file not in self._packs:
             if not os.path.isfile(file):
                 return None
             pack = open_pack(file)
-            self._packs[file] = pack, self._memory.recall(file, pack.state) is not None
+            known = pack.state and self._memory.recall(file, pack.state) is not None
+            self._packs[file] = pack, Known(pack) if known else None
         return self._packs[file]
 
     def status(self, file: str) -> Status | None:
@@ -76,7 +80,7 @@ class Intact:
     def save(self) -> None:
         """Keep what was found for the next process; of a pack, if all its records were read and are intact."""
         for file, (pack, known) in self._packs.items():
-            if not known and pack.state and not pack.faults and len(self._sound.get(file, ())) == len(pack):
+            if known is None and pack.state and not pack.faults and len(self._sound.get(file, ())) == len(pack):
                 self._memory.learn(file, pack.state, "intact")
         self._memory.save()
 

@@ -41,7 +41,8 @@ class Pack:
 
     def __init__(self, path: Path, state: State) -> None:
         self.path, self.state, self.faults = path, state, list[str]()
-        self._runs: dict[str, dict[bytes, int]] = {}
+        self._runs: dict[str, tuple[bytes, int]] = {}
+        self._again: dict[str, dict[bytes, int]] = {}
         self._shared: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._parsed: dict[tuple[str, str], Json] = {}
         try:
@@ -56,7 +57,9 @@ class Pack:
             if kind is None or len(line) > MAX_LINE:
                 self.faults.append(f"{self._at(number)}: not a line of a pack")
             elif kind in ("run", "whole"):
-                self._runs.setdefault(name, {}).setdefault(line, number)
+                first = self._runs.setdefault(name, (line, number))
+                if first[0] != line:
+                    self._again.setdefault(name, dict([first])).setdefault(line, number)
             else:
                 self._shared.setdefault((kind, name), (number, line))
 
@@ -75,11 +78,11 @@ class Pack:
         Raises:
             UserError: there is none, or one of its lines is damaged.
         """
-        lines = self._runs.get(name)
-        if lines is None:
+        if name not in self._runs:
             raise UserError(f"no record {name[:200]!r}", where=shown(self.path), fix="give a run that it has")
-        if len(lines) == 1:
-            return self._record(name, *next(iter(lines.items())))
+        lines = self._again.get(name)
+        if lines is None:
+            return self._record(name, *self._runs[name])
         found: list[Json] = []
         fault: UserError | None = None
         for line, number in lines.items():
@@ -90,6 +93,18 @@ class Pack:
         if not found and fault is not None:
             raise fault
         return max(found, key=_rank)
+
+    def parts(self, name: str) -> tuple[Json, Json] | None:
+        """A run as its line says it, and its cell; None where `record` alone can tell.
+
+        Raises:
+            UserError: as there.
+        """
+        if name not in self._runs or name in self._again:
+            return None
+        line, number = self._runs[name]
+        run = self._parse(line, number)
+        return None if "whole" in run else (run, self._part("cell", run.get("cell"), number))
 
     def unused(self) -> Iterator[str]:
         """What is wrong with lines that are shared, whether a record needs them or not, as messages."""

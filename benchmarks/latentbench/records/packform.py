@@ -44,7 +44,7 @@ _ENVIRONMENT = (
 _MEASURED = ("value", "se", "n", "failure", "details")
 _APART = ("run_id", "hashes", "spec", "metrics", "cost", "provenance")
 #: Keys of a run, and of a cell, that are not those of its record.
-_IN_RUN = frozenset(("run", "cell", "environment", "axes", "spec", "measured", "cost", "provenance"))
+IN_RUN = frozenset(("run", "cell", "environment", "axes", "spec", "measured", "cost", "provenance"))
 _NOT_AS_IS = frozenset(("hashes", "spec", "metrics", "cost"))
 #: What a run says only where it is otherwise.
 _USUAL: Json = {"status": "finished", "error": None, "outcomes": []}
@@ -72,7 +72,7 @@ def joined(run: Json, cell: Json, environment: Json) -> Json:
         KeyError, TypeError, AttributeError, ValueError: they do not belong together.
     """
     record = {k: v for k, v in cell.items() if k not in _NOT_AS_IS}
-    record.update((k, v) for k, v in run.items() if k not in _IN_RUN)
+    record.update((k, v) for k, v in run.items() if k not in IN_RUN)
     record["run_id"] = run["run"]
     record["hashes"] = {"spec": run["spec"], **cell["hashes"]}
     record["spec"] = cell["spec"] | {k: run[k] for k in _SEED if k in run}

@@ -71,6 +71,13 @@ class _Cell:
     exact: bool
     counts: bool = False
 
+    def says(self, word: str) -> None:
+        self.outcomes[word] = self.outcomes.get(word, 0) + 1
+
+    def fails(self, word: str) -> None:
+        self.failed += 1
+        self.says(word)
+
     @cached_property
     def sample(self) -> Sample:
         """The values, once they are all there."""
@@ -83,7 +90,7 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
     by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in gathered.shelf.found.values():
         by_cell.setdefault((record.dataset, record.method), []).append(record)
-    measured = {at: _by_metric(records) for at, records in by_cell.items()}
+    measured = {(d, m): _cells(m, records) for (d, m), records in by_cell.items()}
     rows: list[Row] = []
     for d in suite.datasets:
         if dataset is not None and d != dataset:
@@ -93,44 +100,41 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
                 continue
             tables: dict[str, list[_Cell]] = {}
             for m in suite.methods:
-                for cell in _cells(m, measured.get((d, m), {}).get(key, ()), by_cell.get((d, m), ())):
+                for cell in measured.get((d, m), {}).get(key, ()):
                     tables.setdefault(cell.measured.identity, []).append(cell)
             for cells in tables.values():
                 rows += _table(gathered, d, key, cells)
     return rows
 
 
-def _by_metric(records: Sequence[Record]) -> dict[str, list[tuple[Record, Measured]]]:
-    """What was measured of each metric, by its name in the suite, with the records."""
-    found: dict[str, list[tuple[Record, Measured]]] = {}
+def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
+    """The values of each metric by seed, one cell for each identity under which it was measured."""
+    cells: dict[tuple[str, str], _Cell] = {}
     for record in records:
-        for name, one in {m.name: m for m in reversed(record.metrics)}.items():  # the first of a name counts
-            found.setdefault(name, []).append((record, one))
+        finished, outcomes = record.status == "finished", record.outcomes
+        named = set()
+        for one in record.metrics:
+            if one.name in named:
+                continue
+            named.add(one.name)
+            cell = cells.get((one.name, one.identity))
+            if cell is None:
+                cell = _Cell(method, one, {}, 0, {}, record.exact, find_metric(one.metric).counts)
+                cells[one.name, one.identity] = cell
+            if finished and one.value is not None:
+                cell.values[record.seed] = one.value
+            else:
+                cell.fails("no value" if finished else record.status)
+            for word in outcomes:
+                cell.says(word)
+    for record in records:
+        if not record.metrics:  # it failed before anything was measured
+            for cell in cells.values():
+                cell.fails(record.status)
+    found: dict[str, list[_Cell]] = {}
+    for (name, _), cell in cells.items():
+        found.setdefault(name, []).append(cell)
     return found
-
-
-def _cells(method: str, measured: Sequence[tuple[Record, Measured]], records: Sequence[Record]) -> list[_Cell]:
-    """The values of a metric by seed, one cell for each identity under which it was measured."""
-    cells: dict[str, _Cell] = {}
-    for record, one in measured:
-        cell = cells.get(one.identity)
-        if cell is None:
-            cell = _Cell(method, one, {}, 0, {}, record.exact, find_metric(one.metric).counts)
-            cells[one.identity] = cell
-        if record.status == "finished" and one.value is not None:
-            cell.values[record.seed] = one.value
-        else:
-            cell.failed += 1
-            word: str = record.status if record.status != "finished" else "no value"
-            cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
-        for word in record.outcomes:
-            cell.outcomes[word] = cell.outcomes.get(word, 0) + 1
-    broken = [r for r in records if not r.metrics]  # it failed before anything was measured
-    for record in broken:
-        for cell in cells.values():
-            cell.failed += 1
-            cell.outcomes[record.status] = cell.outcomes.get(record.status, 0) + 1
-    return list(cells.values())
 
 
 def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> list[Row]:
