@@ -1,15 +1,21 @@
-"""What the documentation names exists: files behind links, commands and their options."""
+"""What the documentation names exists: files behind links, modules and paths, commands and their options."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from functools import cache
+from pathlib import Path
 
 import click
 import pytest
 from latentbench.cli.main import cli
+from latentbench.core.plugins import GROUPS, PAPERS
 
 from tests.project import REPOSITORY
+
+SOURCES = REPOSITORY / "benchmarks"
 
 PAGES = sorted(
     p.relative_to(REPOSITORY)
@@ -61,3 +67,64 @@ def test_commands_and_options_exist(page):
 
 def test_the_readme_has_commands_to_test():
     assert len(commands((REPOSITORY / "README.md").read_text())) > 20
+
+
+def modules(text: str) -> list[str]:
+    """Each `latentbench.….…` in backticks: a module, or something in one."""
+    names = re.findall(r"`(latentbench(?:\.\w+)+)", text)
+    return [n for n in dict.fromkeys(names) if n not in GROUPS and not n.startswith(f"{PAPERS}.")]
+
+
+@cache
+def _defined(module: Path) -> frozenset[str]:
+    """Names that a module's source defines anywhere: functions, classes, their attributes and fields, constants."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                found.add(name)
+    return frozenset(found)
+
+
+def there(dotted: str) -> bool:
+    """Whether a dotted name is a package, a module, or defined in one."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        place = SOURCES.joinpath(*parts[:end])
+        if (module := place.with_suffix(".py")).is_file():
+            return set(parts[end:]) <= _defined(module)
+        if place.is_dir():
+            return end == len(parts)
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_modules_and_paths_exist(page):
+    text = (REPOSITORY / page).read_text()
+    paths = re.findall(r"`((?:benchmarks|tests|perf|docs)/[^`\s<*{…]*)`", text)
+    assert [name for name in modules(text) if not there(name)] == []
+    assert [path for path in paths if not (REPOSITORY / path.partition("::")[0]).exists()] == []
+
+
+def test_sources_name_modules_that_exist():
+    files = [p for top in ("benchmarks", "perf", "tests", "suites") for p in (REPOSITORY / top).rglob("*.py")]
+    missing = {str(f.relative_to(REPOSITORY)): [n for n in modules(f.read_text()) if not there(n)] for f in files}
+    assert {file: names for file, names in missing.items() if names} == {}
+
+
+def test_what_is_not_there_is_noticed():
+    assert there("latentbench.running.one")
+    assert there("latentbench.core.types.DataInfo")
+    assert there("latentbench.core.seeds")
+    assert not there("latentbench.runner.one")
+    assert not there("latentbench.core.types.Nothing")
+    assert modules("`latentbench.running.one`, `latentbench.models`") == ["latentbench.running.one"]
+
+
+def test_the_walk_takes_ten_minutes():
+    walk = (REPOSITORY / "docs/architecture.md").read_text()
+    assert len(walk.splitlines()) <= 200
+    packages = {p.parent.name for p in (SOURCES / "latentbench").glob("*/__init__.py")} - {"papers", "scaffold"}
+    assert [name for name in sorted(packages) if f"`latentbench.{name}`" not in walk] == []
