@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules of `latentbench.spec.suite.Training`."""
+"""Optimisers and learning-rate schedules of `latentbench.spec.protocol.Training`."""
 
 from __future__ import annotations
 
