@@ -118,7 +118,7 @@ def test_what_is_not_there_is_noticed():
     assert there("latentbench.running.one")
     assert there("latentbench.core.types.DataInfo")
     assert there("latentbench.core.seeds")
-    assert not there("latentbench.runner.one")
+    assert not there("latentbench.nowhere.one")
     assert not there("latentbench.core.types.Nothing")
     assert modules("`latentbench.running.one`, `latentbench.models`") == ["latentbench.running.one"]
 
