@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 from latentbench.planning.plan import plan
 from latentbench.spec.loading import load_suite, suite_files, suite_id
@@ -31,10 +33,16 @@ def test_a_suite_is_without_fault_and_plans_every_tier(path):
         assert {r.seed for r in runs if not r.exact} <= set(spec.seeds)
 
 
+@cache
+def _papers():
+    """Ids of the catalogue, which is read once."""
+    return {paper.id for paper in catalogue()}
+
+
 @pytest.mark.parametrize("path", SUITES, ids=suite_id)
 def test_a_suite_stands_in_the_folder_of_its_paper(path):
     assert path.parent.parent == REPOSITORY / "suites"
-    assert suite_id(path) == "quickstart" or suite_id(path) in {p.id for p in catalogue()}
+    assert suite_id(path) == "quickstart" or suite_id(path) in _papers()
 
 
 def test_every_suite_is_found():
