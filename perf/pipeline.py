@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import yaml
+from latentbench.data.registry import entry_file
 from latentbench.spec.files import suite_files
 
 from perf.figures import Figure
@@ -46,9 +47,16 @@ def _finished(tree: Path, count: int | None) -> int:
     for i in range(max(0, (count or 0) - len(suites))):
         suites.append(f"copy-{i}")
         (tree / f"suites/copy-{i}.yaml").write_text(yaml.safe_dump(small | {"id": f"copy-{i}"}, sort_keys=False))
-    datasets = sorted({d for p in (tree / "suites").rglob("*.yaml") for d in _datasets(p)})
+    datasets = sorted(
+        {
+            d
+            for p in (*(tree / "suites").glob("*/suite.yaml"), *(tree / "suites").glob("copy-*.yaml"))
+            for d in _datasets(p)
+        }
+    )
+    entries = {d: str(path.relative_to(REPOSITORY)) for d in datasets if (path := entry_file(d)) is not None}
     (tree / "params.yaml").write_text(
-        yaml.safe_dump({"tier": "cpu", "jobs": 2, "suites": suites, "datasets": datasets}, sort_keys=False)
+        yaml.safe_dump({"tier": "cpu", "jobs": 2, "suites": suites, "datasets": entries}, sort_keys=False)
     )
     for stub in [f"data/prepared/{d}" for d in datasets] + [f"results/runs/{s}" for s in suites]:
         (tree / stub).mkdir(parents=True)
@@ -61,7 +69,7 @@ def _finished(tree: Path, count: int | None) -> int:
 
 def _datasets(path: Path) -> set[str]:
     declared = yaml.safe_load(path.read_text())
-    found = declared.get("datasets", {}) if isinstance(declared, dict) and path.name != "papers.yaml" else {}
+    found = declared.get("datasets", {})
     return {(v or {}).get("source") or name for name, v in found.items()}
 
 

@@ -43,7 +43,8 @@ class Checkout:
         for name in ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".gitignore", "suites/papers.yaml"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, root / name)
-        parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text()) | {"datasets": [ENTRY["name"]]}
+        parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+        parameters["datasets"] = {ENTRY["name"]: f"data/registry/{ENTRY['name']}.yaml"}
         (root / "params.yaml").write_text(yaml.safe_dump(parameters))
         (root / "data/registry").mkdir(parents=True)
         (root / "data/registry/few-moons.yaml").write_text(yaml.safe_dump(ENTRY))

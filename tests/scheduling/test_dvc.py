@@ -40,7 +40,7 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
     (root / "benchmarks/latentbench").mkdir(parents=True)
     (root / "benchmarks/latentbench/code.txt").write_text("a dependency; the code itself is on the path")
     parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    parameters |= {"datasets": ["line"], "suites": ["small"], "jobs": 1}
+    parameters |= {"datasets": {"line": "data/registry/line.yaml"}, "suites": ["small"], "jobs": 1}
     (root / "params.yaml").write_text(yaml.safe_dump(parameters))
     subprocess.run(["git", "init", "--quiet", root], check=True)
     for name, value in {
