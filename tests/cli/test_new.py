@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from latentbench.core import plugins
 from latentbench.spec import registry
 
@@ -36,6 +37,25 @@ def test_what_is_written_holds_its_contract(project, folder, kind):
     if kind == "suite":
         assert project("fmt", file, "--check").code == 0
     assert any(not f["skipped"] for f in found)
+
+
+def test_a_papers_suite_is_filled_in_from_the_catalogue(project, folder):
+    """Its folder is a paper's, it validates as it is, and says what the catalogue knows."""
+    paper = {"id": "pixelcnn", "title": 'Pixels: a "study"', "arxiv": "1601.06759", "year": 2016, "method": "PixelCNN"}
+    paper |= {"family": "autoregressive", "scope": "core", "priority": 1, "datasets": ["cifar-10"], "metrics": ["nats"]}
+    paper |= {"claim": "It takes fewer bits.", "small": "MNIST.", "reported": [{"what": "CIFAR-10", "value": 3.14}]}
+    project.write("papers", yaml.safe_dump([paper]))
+    written = project("new", "suite", "pixelcnn")
+    assert written.code == 0, written.err
+    path = project.root / "suites/pixelcnn/suite.yaml"
+    assert project("validate", path).code == 0
+    suite, text = yaml.safe_load(path.read_text()), path.read_text()
+    assert suite["paper"]["title"] == 'Pixels: a "study"'
+    assert (suite["paper"]["arxiv"], suite["paper"]["year"]) == ("1601.06759", 2016)
+    assert suite["summary"].strip() == "It takes fewer bits."
+    for said in ("family autoregressive", "Datasets: cifar-10.", "experiment: MNIST.", "the abstract: CIFAR-10: 3.14"):
+        assert said in text
+    assert project("fmt", "--check", path).code == 0
 
 
 def test_nothing_is_overwritten_and_names_are_checked(project, folder):

@@ -108,7 +108,7 @@ def view_for(info: DataInfo) -> View:
 
 def suited(metric: str) -> tuple[Any, DataInfo]:
     """A model that has what a metric needs, trained a little: the plainest there is."""
-    for name in ("vae", "gaussian", *models()):
+    for name in ("vae", "gaussian", "polynomial-programme", *models()):
         if not missing(models()[name], metrics()[metric], {}):
             model, info = built(name, [IMAGES] if "images" in metrics()[metric].data else FORMS)
             view = view_for(info)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from latentbench.cli.options import examples
+from latentbench.cli.prefilled import known_of
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.spec.registry import metrics, models
@@ -32,7 +33,7 @@ NEXT: dict[str, tuple[str, ...]] = {
 
 @click.command(
     epilog=examples(
-        "new suite my-paper",
+        "new suite pixelcnn                a paper of the catalogue: title, arXiv number, claim are filled in",
         "new model my-flow --folder my-plugins",
         "new metric mean-gap --folder my-plugins",
         "new dataset my-curve --folder my-plugins",
@@ -46,6 +47,7 @@ NEXT: dict[str, tuple[str, ...]] = {
 def command(kind: str, name: str, folder: Path) -> None:
     """Write a suite, model, metric or dataset to begin with: it passes `latentbench check` as it is.
 
+    A suite is called as its paper is in the catalogue (`latentbench list papers`), which fills in what it knows.
     Comments say where you decide. Nothing that is there is overwritten.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 60:
@@ -63,6 +65,8 @@ def command(kind: str, name: str, folder: Path) -> None:
         "title": name.replace("-", " ").replace("_", " ").capitalize(),
         "year": str(datetime.date.today().year),
     }
+    if kind == "suite":
+        words |= known_of(name)
     written = [(folder / place.format(**words), _text(template, words)) for template, place in FILES[kind]]
     for path, _ in written:
         if path.exists():

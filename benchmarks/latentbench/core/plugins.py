@@ -53,7 +53,7 @@ def paper_folders() -> dict[str, Path]:
     Raises:
         UserError: two of them would have one name.
     """
-    return _paper_folders(tuple(folders()), tuple(suites_dirs()))
+    return _paper_folders(tuple(folders()), (*suites_dirs(), shipped_root() / "suites"))
 
 
 @lru_cache(maxsize=8)
@@ -73,7 +73,8 @@ def _paper_folders(named: tuple[Path, ...], suites: tuple[Path, ...]) -> dict[st
 
 
 def data_folders() -> list[Path]:
-    """Folders ``data/`` of those of `paper_folders` that have one: registry entries of their own."""
+    """Folders ``data/`` of those of `paper_folders` that have one and are the user's or the project's: registry entries
+    of their own."""
     return _data_folders(tuple(folders()), tuple(suites_dirs()))
 
 

@@ -10,6 +10,21 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import catalogue_file, shown
 from latentbench.core.yamlfile import read_plain
 
+#: What a paper is about, mostly: the one list of families.
+Family = Literal[
+    "3d-inr", "autoregressive", "bayesian", "causal", "circuit", "compression", "diffusion", "discovery-clustering",
+    "disentanglement", "energy", "flow", "gan", "gp", "graph", "llm", "multimodal", "neuro", "other", "physics-pde",
+    "recsys", "rl", "sae", "speech-audio", "ssl", "state-space", "survey", "text", "theory", "time-series", "vae",
+    "video",
+]  # fmt: skip
+
+
+class Stated(BaseModel):
+    """A number that a paper's abstract states."""
+
+    what: str
+    value: float | str
+
 
 class PaperEntry(BaseModel):
     """One paper of the catalogue; keys that are not needed here are kept out of the way."""
@@ -18,13 +33,17 @@ class PaperEntry(BaseModel):
 
     id: str
     title: str
-    family: str
+    family: Family
     scope: Literal["core", "extended", "pretrained", "theory"]
     priority: int
     arxiv: str | None = None
     year: int | None = None
     claim: str | None = None
     small: str | None = None
+    method: str | None = None
+    datasets: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    reported: tuple[Stated, ...] = ()
 
 
 def catalogue() -> list[PaperEntry]:

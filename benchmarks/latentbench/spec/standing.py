@@ -28,7 +28,6 @@ from latentbench.core.paths import (
     registry_dirs,
     results_dir,
     safe_name,
-    suites_dirs,
 )
 from latentbench.spec.files import suite_files
 
@@ -155,7 +154,7 @@ def _surroundings() -> Iterator[tuple[str, State]]:
     """Our code, that of papers and plug-ins, the dataset registry: every file with its state."""
     yield from states_of([Path(__file__).parents[1]], ".py")
     yield from states_of([*registry_dirs(), *plugins.data_folders()], ".yaml")
-    yield from states_of([*suites_dirs(), *plugins.folders()], ".py")
+    yield from states_of(plugins.paper_folders().values(), ".py")
     for package in sorted(plugins.packages()):
         file = module_file(package)
         if file is None:
