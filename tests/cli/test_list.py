@@ -8,7 +8,7 @@ import shutil
 import pytest
 from latentbench.spec.registry import metrics, models
 
-from tests.project import REPOSITORY, write_made_up
+from tests.project import REPOSITORY, toy_entries, write_made_up
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_suites(project):
 def test_models_metrics_and_datasets(project):
     assert {m["name"] for m in listed(project, "models")} == {*models(), "toy"}
     assert {m["name"] for m in listed(project, "metrics")} == {*metrics(), "toy_metric"}
-    assert {d["name"] for d in listed(project, "datasets")} == {"digits", "line", "enlarged", "poisoned", "linear"}
+    assert {d["name"] for d in listed(project, "datasets")} == {"digits", *toy_entries()}
     vae = next(m for m in listed(project, "models") if m["name"] == "vae")
     assert "latent_dim" in vae["parameters"]
     assert "VariationalBound" in vae["can"]
