@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers side by s
 
 import pytest
 from hypothesis import settings
+from latentbench.core import plugins
 from latentbench.spec import registry
 
 from tests.project import REPOSITORY, TOYS, Project, toy_entries, whole
@@ -41,11 +42,11 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(TOYS))
     path = [str(TOYS), str(REPOSITORY), str(REPOSITORY / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
-    registry.models.cache_clear()
-    registry.metrics.cache_clear()
+    for known in (plugins.packages, registry.models, registry.metrics):
+        known.cache_clear()
     yield
-    registry.models.cache_clear()
-    registry.metrics.cache_clear()
+    for known in (plugins.packages, registry.models, registry.metrics):
+        known.cache_clear()
 
 
 @pytest.fixture

@@ -101,6 +101,13 @@ def changelog(session: nox.Session) -> None:
 
 
 @nox.session
+def golden(session: nox.Session) -> None:
+    """Accept the engine if short runs of every kind come to the bits of the last accepted one (perf/golden.py)."""
+    install(session, "dev")
+    session.run("python", "-m", "perf.golden", *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """What only a CUDA device can show: tests/gpu, and the speed of stacking, compiling and the loop there."""
     install(session, "dev")

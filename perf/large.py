@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from latentbench.core.paths import results_dir
 from latentbench.data.dataset import content_hash_if_known
+from latentbench.planning.fingerprint import engine_hash
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.packform import lines_of
 from latentbench.records.record import Cost, Measured, Provenance, Record, seal
@@ -126,7 +127,7 @@ def _record(run: RunSpec, data_hash: str, identities: dict[str, str], rng: np.ra
         seed=run.seed,
         status="finished",
         fingerprint=run.fingerprint(data_hash),
-        hashes={"spec": run.spec_hash, "data": data_hash, "code": run.code_hash},
+        hashes={"spec": run.spec_hash, "data": data_hash, "code": run.code_hash, "engine": engine_hash()},
         spec=run.settled(),
         metrics=[
             Measured(

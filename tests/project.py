@@ -15,7 +15,8 @@ import yaml
 from latentbench.core.paths import results_dir
 from latentbench.core.plugins import package_name
 from latentbench.data.dataset import content_hash_if_known
-from latentbench.planning.fingerprint import digest
+from latentbench.planning.engines import todays_era
+from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.record import Cost, Measured, Provenance, Record, Status, write_record
 from latentbench.spec.loading import LoadedSuite, load_suite
@@ -249,7 +250,8 @@ def write_made_up(
                 )
             )
     hashes = {"spec": asked or spec.spec_hash, "data": data_hash, "code": code or spec.code_hash}
-    fingerprint = digest(list(hashes.values()))
+    fingerprint = digest([*hashes.values(), todays_era()])
+    hashes["engine"] = engine_hash()
     run_id = f"{spec.cell}--{fingerprint[:10]}"
     record = Record(
         run_id=run_id,

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from latentbench.core import codehash, imports
 from latentbench.core.errors import UserError
+from latentbench.core.reach import installed
 from latentbench.data import registry as reg
 from latentbench.data.splits import parse
 
@@ -138,13 +138,11 @@ def own(workplace, tmp_path, monkeypatch):
         (tmp_path / "own_data/__init__.py").touch()
         (tmp_path / "own_data/rows.py").write_text(generator)
         (tmp_path / "own_data/size.py").write_text(width)
-        for known in (reg._source_of, codehash._module, imports.module_file):
-            known.cache_clear()
+        installed.forget()
         return reg.load_entry("tiny").recipe
 
     yield recipe
-    for known in (reg._source_of, codehash._module, imports.module_file):
-        known.cache_clear()
+    installed.forget()
     for name in [m for m in sys.modules if m.partition(".")[0] == "own_data"]:
         del sys.modules[name]
 
@@ -160,7 +158,7 @@ def test_recipe_follows_the_meaning_of_a_generator_and_of_what_it_imports(own):
 
 def test_recipe_of_bundled_data_follows_their_loader(registry, monkeypatch):
     first, files = reg.load_entry("digits").recipe, reg.load_entry("mnist").recipe
-    monkeypatch.setattr(reg, "_source_of", lambda _: {"changed": "0"})
+    monkeypatch.setattr(reg, "_source_of", lambda _: "changed")
     assert reg.load_entry("digits").recipe != first
     assert reg.load_entry("mnist").recipe == files, "real data outlive their loaders: `version` stands for them"
 

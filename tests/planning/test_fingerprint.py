@@ -1,186 +1,68 @@
-"""Hashes of values and of source: equal for equal meaning, different for anything that can change a result."""
+"""Hashes of values: equal for equal meaning."""
 
 from __future__ import annotations
-
-import importlib
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from latentbench.core import codehash
-from latentbench.core.imports import module_file
-from latentbench.planning import fingerprint
-from latentbench.planning.fingerprint import canonical, code_hash, code_modules, digest
+from latentbench.core.reach.installed import WORDS_AND_PLACES
+from latentbench.planning.engines import era, eras, is_todays
+from latentbench.planning.fingerprint import (
+    INTERFACE,
+    canonical,
+    code_definitions,
+    code_hash,
+    digest,
+    engine_definitions,
+    engine_hash,
+)
 
 from tests.project import REPOSITORY
 
-PACKAGE = {
-    "__init__": "",
-    "main": """
-        \"\"\"What a run starts from.\"\"\"
-        from __future__ import annotations
-        from typing import TYPE_CHECKING
-        import math
-        from toy.near import helper
-
-        if TYPE_CHECKING:
-            from toy.hints import Hint
-
-        def run(x: int) -> int:
-            # a comment
-            def inner() -> int:
-                from toy import late
-                return late.value()
-            return helper(x) + inner()
-        """,
-    "near": """
-        from .deep.far import BASE
-
-        def helper(x):
-            \"\"\"Words.\"\"\"
-            return x + BASE
-        """,
-    "late": "def value():\n    return 1\n",
-    "hints": "class Hint: ...\n",
-    "alone": "def nobody(): return 0\n",
-    "deep/__init__": "",
-    "deep/far": "from .. import last\nBASE = 2\n",
-    "last": "NAME = 'x'\n",
-}
-
-Hash = Callable[[dict[str, str]], str]
+VAE = {"model vae": "latentbench.models.vae:VAE"}
 
 
-@pytest.fixture
-def hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hash]:
-    """Writes the package `toy` with some modules changed and hashes what `toy.main` imports."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def forget() -> None:
-        for cached in (module_file, codehash._module, fingerprint._closure_hash):
-            cached.cache_clear()
-        for name in [m for m in sys.modules if m == "toy" or m.startswith("toy.")]:
-            del sys.modules[name]
-        importlib.invalidate_caches()
-
-    def hashed(changes: dict[str, str]) -> str:
-        forget()
-        for name, text in {**PACKAGE, **changes}.items():
-            path = tmp_path / "toy" / f"{name}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text))
-        return code_hash(["toy.main"], "toy")
-
-    yield hashed
-    forget()
+def test_a_run_reaches_what_its_model_uses_and_the_engine_the_rest():
+    run = {f"{module.removeprefix('latentbench.')}:{name}" for module, name in code_definitions(VAE)}
+    engine = {f"{module.removeprefix('latentbench.')}:{name}" for module, name in engine_definitions()}
+    assert {"models.vae:VAE", "models.nets:MlpNetwork", "models.densities:normal_kl"} <= run
+    assert {"training.loop:train", "training.optim:build_optimizer", "spec.protocol:Training"} <= engine
+    assert not run & engine
+    for module in ("cli", "results", "stats", "spec.suite", "core.console", "data.loaders"):
+        assert not any(name.startswith((f"{module}.", f"{module}:")) for name in run | engine)
+    assert not any(name.startswith(("models.", "metrics.")) for name in engine)
 
 
-def test_what_counts_is_what_is_imported(hashed):
-    hashed({})
-    assert code_modules(["toy.main"], "toy") == ["toy", "toy.deep.far", "toy.last", "toy.late", "toy.main", "toy.near"]
+def test_where_the_engine_ends_is_named_by_what_there_is():
+    assert set(INTERFACE) <= {f"{m.removeprefix('latentbench.')}:{n}" for m, n in engine_definitions()}
 
 
-@pytest.mark.parametrize(
-    ("module", "old", "new"),
-    [
-        ("main", "# a comment", "# another\n            # comment"),
-        ("main", "What a run starts from.", "Other words."),
-        (
-            "main",
-            "            return helper(x) + inner()",
-            "\n\n            return (helper(x)\n                + inner())",
-        ),
-        ("main", "import math\n", "import math  # noqa\n"),
-        ("near", '"""Words."""', '"""Better words."""'),
-        ("near", '    """Words."""\n', ""),
-        ("deep/far", "BASE = 2", "BASE = (2)"),
-        ("last", "NAME = 'x'", 'NAME = "x"'),
-    ],
-)
-def test_comments_docstrings_and_layout_change_nothing(hashed, module, old, new):
-    text = textwrap.dedent(PACKAGE[module])
-    assert textwrap.dedent(old) in text or old in PACKAGE[module]
-    assert hashed({module: PACKAGE[module].replace(old, new)}) == hashed({})
+def test_labels_count():
+    """So that two metrics of a run cannot change places unseen."""
+    assert code_hash(VAE) != code_hash({"model other": VAE["model vae"]})
 
 
-@pytest.mark.parametrize(
-    ("module", "old", "new"),
-    [
-        ("main", "helper(x) + inner()", "helper(x) - inner()"),
-        ("near", "x + BASE", "BASE + x"),
-        ("near", "def helper(x)", "def helper(x, y=None)"),
-        ("deep/far", "BASE = 2", "BASE = 2.0"),
-        ("deep/far", "BASE = 2", "BASE = True"),
-        ("last", "'x'", "'y'"),
-        ("last", "'x'", "b'x'"),
-        ("late", "return 1", "return None"),
-        ("late", "return 1", "return"),
-        ("late", "return 1", "yield 1"),
-        ("near", '"""Words."""', 'x = """Words."""'),
-    ],
-)
-def test_a_change_of_code_in_what_is_imported_shows(hashed, module, old, new):
-    assert old in PACKAGE[module]
-    assert hashed({module: PACKAGE[module].replace(old, new)}) != hashed({})
+def test_a_root_that_is_missing_says_so():
+    with pytest.raises(LookupError, match="absent"):
+        code_hash({"model": "latentbench.absent:Absent"})
+    with pytest.raises(LookupError, match="Absent"):
+        code_hash({"model": "latentbench.models.vae:Absent"})
 
 
-def test_modules_that_are_not_imported_do_not_count(hashed):
-    before = hashed({})
-    assert hashed({"alone": "def nobody(): return 1\n"}) == before
-    assert hashed({"brand_new": "x = 1\n"}) == before
-
-
-def test_imports_for_type_checkers_do_not_count(hashed):
-    before = hashed({})
-    assert hashed({"hints": "class Hint: x = 1\n"}) == before
-    used = PACKAGE["main"].replace("if TYPE_CHECKING:", "if True:")
-    assert hashed({"main": used}) != hashed({"main": used, "hints": "class Hint: x = 1\n"})
-
-
-def test_the_other_branch_of_type_checking_counts(hashed):
-    both = PACKAGE["main"].replace("import Hint\n", "import Hint\n        else:\n            from toy import alone\n")
-    assert hashed({"main": both}) != hashed({"main": both, "alone": "def nobody(): return 1\n"})
-
-
-def test_a_new_import_counts(hashed):
-    more = PACKAGE["late"] + "import toy.alone\n"
-    assert hashed({"late": more}) != hashed({"late": more, "alone": "def nobody(): return 1\n"})
-
-
-def test_modules_in_a_circle_end(hashed):
-    circle = {"last": "from toy import near\nNAME = 'x'\n"}
-    assert hashed(circle) == hashed(circle)
-
-
-def test_a_root_that_is_missing_says_so(hashed):
-    hashed({})
-    with pytest.raises(LookupError, match=r"toy\.absent"):
-        code_hash(["toy.absent"], "toy")
-
-
-def test_runs_of_ours_hash_what_they_execute_and_no_more():
-    modules = set(code_modules(["latentbench.running.experiment", "latentbench.models.vae"]))
-    for used in ("training.loop", "training.optim", "spec.protocol", "models.nets", "core.seeds"):
-        assert f"latentbench.{used}" in modules
-    for foreign in (
-        "cli.main",
-        "results.leaderboard",
-        "stats.hypothesis_tests",
-        "models.real_nvp",
-        "spec.suite",
-        "core.console",
-    ):
-        assert f"latentbench.{foreign}" not in modules
+def test_engines_of_one_era_are_as_good_as_each_other():
+    for each in eras():
+        assert {era(one["engine"]) for one in each} == {each[0]["engine"]}
+    assert is_todays(engine_hash())
+    assert era("f" * 64) == "f" * 64
+    assert not is_todays("f" * 64)
 
 
 def test_packages_execute_nothing_when_they_are_imported():
-    """So that the hash may leave out the packages above a module."""
+    """Whatever they ran would count for everything below them; that of papers only finds them."""
     root = REPOSITORY / "benchmarks/latentbench"
-    assert [p for p in root.rglob("__init__.py") if p.parent != root and p.read_text().strip()] == []
+    executing = [p.parent.name for p in root.rglob("__init__.py") if p.parent != root and p.read_text().strip()]
+    assert executing == ["papers"]
+    assert "latentbench.papers" in WORDS_AND_PLACES
 
 
 value = st.recursive(

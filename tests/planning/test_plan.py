@@ -225,7 +225,8 @@ def test_fingerprints_join_specification_data_and_code(project):
 
 def test_methods_of_different_code_have_different_code_hashes(project):
     runs = {
-        r.method: r for r in project.plan("cpu", {"methods.vae": {"model": "vae"}, "metrics.nll.methods": ["wide"]})
+        r.method: r
+        for r in project.plan("cpu", {"methods.vae": {"model": "vae"}, "metrics.nll.methods": ["wide", "narrow"]})
     }
     assert runs["wide"].code_hash == runs["narrow"].code_hash
     assert len({runs[m].code_hash for m in ("wide", "vae", "floor")}) == 3

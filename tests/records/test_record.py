@@ -30,7 +30,7 @@ def test_round_trip(record, tmp_path):
     assert data["metrics"][0]["value"] == 1.25
     assert data["metrics"][1]["failure"] == "made up"
     assert data["provenance"]["device"] == "cpu"
-    assert set(data["hashes"]) == {"spec", "data", "code"}
+    assert set(data["hashes"]) == {"spec", "data", "code", "engine"}
     assert os.stat(path).st_mode & 0o777 == 0o644
 
 

@@ -47,7 +47,7 @@ class Remote:
         self.settings = Settings(project.root / "nowhere", checkpoint_seconds=0)
 
     def request(self, spec, **changes):
-        return replace(RunRequest(spec, self.data_hash, spec.code_hash, new_owner()), **changes)
+        return replace(RunRequest(spec, self.data_hash, spec.all_code, new_owner()), **changes)
 
     def go(self, spec, **changes):
         return perform_request(self.request(spec, **changes), self.context, self.settings)
@@ -191,7 +191,7 @@ def test_other_code_other_data_or_another_store_is_no_place_to_run(project, fold
     remote = Remote(project, folder, methods=["floor"])
     [spec] = remote.specs
     with pytest.raises(UserError, match="other code"):
-        remote.go(spec, code_hash="0" * 64)
+        remote.go(spec, code="0" * 64)
     with pytest.raises(UserError, match="other content"):
         remote.go(spec, data_hash="0" * 64)
     remote.context = replace(remote.context, mark="another")

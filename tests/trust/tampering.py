@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.records.record import Record, seal
 
@@ -48,7 +49,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], None], *, reseal: bool =
 def rename(path: Path, data: dict[str, Any]) -> Path:
     """Give a changed record the fingerprint, name and folder that its hashes call for, and seal it."""
     h = data["hashes"]
-    data["fingerprint"] = digest([h["spec"], h["data"], h["code"]])
+    data["fingerprint"] = digest([h["spec"], h["data"], h["code"], era(h["engine"])])
     data["run_id"] = data["run_id"].rpartition("--")[0] + "--" + data["fingerprint"][:10]
     data["seal"] = seal(Record.model_validate_json(json.dumps(data | {"seal": None})))
     path.write_text(json.dumps(data))

@@ -151,7 +151,7 @@ def _kind(spec: RunSpec, settings: Settings) -> str:
     named = ("batch_size", "precision", "tf32", "deterministic", "ema", "gradient_clip_norm")
     of_training = {k: spec.training[k] for k in named}
     data = {k: spec.data[k] for k in ("source", "stored", "preprocess")}
-    here = [torch.__version__, device, settings.threads, spec.code_hash]
+    here = [torch.__version__, device, settings.threads, spec.all_code]
     return digest([spec.target, spec.params, data, of_training, spec.training["optimizer"]["name"], here])[:16]
 
 

@@ -12,9 +12,9 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
 from latentbench.core.seeds import Axis
 from latentbench.data.registry import load_entry, target_of
-from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import MetricSpec, RunSpec
 from latentbench.records.archive import record_files, suites_with_records
+from latentbench.records.former import asks_the_same, model_name
 from latentbench.records.pack import pack_of
 from latentbench.records.record import Record, read_record
 from latentbench.spec.claims import Identifier
@@ -54,6 +54,7 @@ class _Specification(_Strict):
     metrics: list[_Metric]
     seed: _Seed
     axes: dict[Axis, _Seed] = {}
+    versions: dict[str, int] = {}
 
 
 class _Names(_Strict):
@@ -89,11 +90,8 @@ def find_record(name: str) -> tuple[Path, Record]:
 
 
 def hash_holds(spec: RunSpec, record: Record) -> bool:
-    """Whether what a record asks for hashes to what it says.
-
-    Records from before settings of training at their defaults were left out hash the whole specification.
-    """
-    return record.hashes["spec"] in (spec.spec_hash, digest(spec.settled()))
+    """Whether what a record asks for hashes to what it says."""
+    return record.hashes["spec"] == spec.spec_hash or asks_the_same(record, spec)
 
 
 def rebuild(record: Record, where: Path) -> RunSpec:
@@ -116,8 +114,8 @@ def rebuild(record: Record, where: Path) -> RunSpec:
         raise refuse(f"its specification cannot be read: {place[:100]}: {fault['msg']}") from None
     if spec.seed != record.seed:
         raise refuse(f"its seed is {record.seed} in one place and {spec.seed} in another")
-    name = next((n for n, m in models().items() if m.target == spec.model), None)
-    if name is None:
+    name = model_name(spec.model)
+    if name not in models():
         raise refuse(
             f"no registered model is {spec.model[:200]!r}",
             "install the plug-in that provides it, or name its folder: latentbench --plugins FOLDER …",
@@ -136,12 +134,13 @@ def rebuild(record: Record, where: Path) -> RunSpec:
         dataset=record.dataset,
         seed=record.seed,
         model=name,
-        target=spec.model,
+        target=models()[name].target,
         params=spec.params,
         data=record.spec["data"],
         training=spec.training,
         metrics=tuple(MetricSpec(m.key, m.name, m.version, metrics()[m.name].target, m.settings) for m in spec.metrics),
         exact=record.exact,
         axes=spec.axes,
-        oracle_module=target_of("oracle", oracle).partition(":")[0] if oracle else None,
+        versions=spec.versions,
+        oracle=target_of("oracle", oracle) if oracle else None,
     )

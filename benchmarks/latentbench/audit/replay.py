@@ -14,6 +14,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
+from latentbench.records.former import made_by_todays
 from latentbench.records.record import Record, is_intact, read_record
 from latentbench.running.observer import Report
 from latentbench.running.settings import Compile, Settings
@@ -116,7 +117,7 @@ def replay(
             devices=made.devices,
             compile=_compile(made.compiled, device),
         )
-        code: Code = "the same code" if spec.code_hash == record.hashes["code"] else "other code"
+        code: Code = "the same code" if made_by_todays(record, spec) else "other code"
         revision = record.provenance.git_revision
         if code == "other code" and not today and revision and is_ours(revision):
             code = "the code of its revision"

@@ -19,11 +19,13 @@ from latentbench.audit.rebuild import hash_holds, rebuild
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name, shown
 from latentbench.data.dataset import content_hash_if_known
+from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
 from latentbench.records.below import declarations_below, packs_below, records_below
 from latentbench.records.beside import CURVE, curve_of, folder_of
 from latentbench.records.declared import read_declaration
+from latentbench.records.former import made_by_todays
 from latentbench.records.pack import SUFFIX, Pack
 from latentbench.records.record import Record, read_record, seal
 from latentbench.running.recording import metric_identity
@@ -127,9 +129,9 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
     spec = rebuild(record, path)
     if not hash_holds(spec, record):
         faults.append("its specification does not hash to hashes.spec")
-    fingerprint = digest([record.hashes["spec"], record.hashes["data"], record.hashes["code"]])
-    if fingerprint != record.fingerprint:
-        faults.append("spec, data and code do not hash to its fingerprint")
+    if record.fingerprint not in (possible := _fingerprints(record)):
+        faults.append("spec, data, code and engine do not hash to its fingerprint")
+    fingerprint = record.fingerprint if record.fingerprint in possible else possible[0]
     if record.run_id != f"{spec.cell}--{fingerprint[:10]}":
         faults.append(f"its run_id is not {spec.cell}--{fingerprint[:10]}")
     packed = path.parent.suffix == SUFFIX
@@ -143,7 +145,7 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
         remarks.append(f"dataset {spec.data['source']} is not here, so its hash was not compared")
     elif known != record.hashes["data"]:
         remarks.append("made with other data than are here")
-    if spec.code_hash != record.hashes["code"]:
+    if not made_by_todays(record, spec):
         remarks.append("made by other code than is here")
     if record.curve not in (None, CURVE):
         faults.append("its learning curve has another name than runs give it")
@@ -154,6 +156,13 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
         remarks.append("it ended before it started: the clock was set while it ran")
     _numbers(record, spec, faults)
     return spec
+
+
+def _fingerprints(record: Record) -> list[str]:
+    """What a record's hashes may come to: with its engine or the first that this equals; with none in old records."""
+    parts = [record.hashes["spec"], record.hashes["data"], record.hashes["code"]]
+    engine = record.hashes.get("engine")
+    return [digest(parts)] if engine is None else [digest([*parts, e]) for e in (engine, era(engine))]
 
 
 def _file(folder: Path, name: str, expected: str, checked: Checked, *, needed: bool) -> None:
@@ -235,7 +244,7 @@ def _evaluate(checked: Checked, record: Record, spec: RunSpec) -> None:
 
     from latentbench.running.experiment import run_experiment
 
-    if spec.code_hash != record.hashes["code"]:
+    if not made_by_todays(record, spec):
         checked.remarks.append("its weights were evaluated by other code than made them")
     try:
         weights = load_file(folder_of(checked.path) / WEIGHTS)

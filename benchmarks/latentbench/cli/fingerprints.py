@@ -25,7 +25,10 @@ from latentbench.core.errors import UserError
 )
 @format_option("table", "json")
 def command(suites: tuple[str, ...], tier: Any, write: str | None, form: str) -> None:
-    """What each run depends on, as hashes: of its specification, its data and the code that it imports.
+    """What each run depends on, as hashes: of its specification, its data, its own code and the engine.
+
+    Code is what the run's model, metrics, steps and oracle reach, definition by definition. An engine of the same bits
+    (`nox -s golden`) shows under the hash of the first of them.
 
     A run is done again where its fingerprint changes, and nowhere else. Data count once they are prepared, or where the
     registry says what they must come to.
@@ -40,7 +43,7 @@ def command(suites: tuple[str, ...], tier: Any, write: str | None, form: str) ->
     else:
         print_table(
             "",
-            ["suite", "run", "specification", "data", "code"],
+            ["suite", "run", "specification", "data", "code", "engine"],
             [
                 [one["suite"], cell, *((h or "unknown")[:12] for h in hashes.values())]
                 for one in found
@@ -56,6 +59,7 @@ def _of_suite(name: str, tier: Any, *, lenient: bool) -> dict[str, Any]:
         UserError: it cannot be planned.
     """
     from latentbench.data.dataset import content_hash_if_known
+    from latentbench.planning.engines import todays_era
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite
 
@@ -63,7 +67,15 @@ def _of_suite(name: str, tier: Any, *, lenient: bool) -> dict[str, Any]:
         loaded = load_suite(name)
         runs = plan(loaded, tier or loaded.suite.default_tier)
         data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
-        hashes = {r.cell: {"spec": r.spec_hash, "data": data[r.data["source"]], "code": r.code_hash} for r in runs}
+        hashes = {
+            r.cell: {
+                "spec": r.spec_hash,
+                "data": data[r.data["source"]],
+                "code": r.code_hash,
+                "engine": todays_era(),
+            }
+            for r in runs
+        }
     except UserError as e:
         if not lenient:
             raise

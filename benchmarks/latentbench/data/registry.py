@@ -11,16 +11,17 @@ import json
 import math
 import re
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from latentbench.core import imports, plugins
-from latentbench.core.codehash import closure
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import registry_dirs, shown
+from latentbench.core.reach.graph import Boundary
+from latentbench.core.reach.installed import FINDING, WORDS_AND_PLACES, code_hash
 from latentbench.core.trust import check_found, check_import
 from latentbench.core.types import Role
 from latentbench.core.yamlfile import read_yaml
@@ -245,13 +246,14 @@ class Entry(_Strict):
     def recipe(self) -> str:
         """Digest of what determines the prepared data: a prepared folder of another recipe is made anew.
 
-        For generated and bundled data the code that makes them belongs to it, comments and docstrings apart (they can
-        always be made again); for real data `version` stands for the loaders, so that data pulled from a remote stay
-        valid without their sources.
+        For generated and bundled data the code that makes them belongs to it, wherever it lies (they can always be made
+        again); for real data `version` stands for the loaders, so that data pulled from a remote stay valid without
+        their sources.
         """
         declared = self.model_dump(mode="json", include={"name", "kind", "version"})
         if self.kind != "real":
-            declared |= self.model_dump(mode="json", include={"forms", "generate", "params", "seed"})
+            declared |= self.model_dump(mode="json", include={"params", "seed"})
+            declared["forms"] = [form.params for form in self.forms]
         declared["splits"] = {
             name: [
                 split.rows,
@@ -371,11 +373,9 @@ def call(kind: Kind, named: str, *args: Any, **params: Any) -> Any:
     return found(*args, **params)
 
 
-@cache
-def _source_of(target: str) -> dict[str, str]:
-    """Hashes of the module of ``module:function`` and of all that it imports of its own package."""
-    module = target.partition(":")[0]
+def _source_of(target: str) -> str:
+    """Hash of what ``module:function`` and all that it reaches say."""
     try:
-        return closure([module], module.partition(".")[0])
+        return code_hash(target, Boundary(WORDS_AND_PLACES, FINDING))
     except LookupError:
-        raise UserError(f"no module for {target!r}") from None
+        raise UserError(f"there is no source of {target!r}") from None

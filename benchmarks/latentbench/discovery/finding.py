@@ -20,6 +20,7 @@ from latentbench.core import imports, plugins
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.file_cache import Memory, State, state_of
 from latentbench.core.paths import shown, user_cache_dir
+from latentbench.core.reach import installed
 from latentbench.discovery.reading import Declared, declarations
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def find(kind: str, name: str) -> Declared:
 def forget() -> None:
     """Look again, since there are other folders than before."""
     plugins.forget()
-    imports.module_file.cache_clear()
+    installed.forget()
     found.cache_clear()
     _all.cache_clear()
 

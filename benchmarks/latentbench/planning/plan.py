@@ -15,7 +15,8 @@ from latentbench.core.yamlfile import Path_
 from latentbench.core.yamlschema import explain, first_fault
 from latentbench.data.registry import Entry, load_entry, target_of
 from latentbench.discovery import finding
-from latentbench.planning.fingerprint import canonical, code_hash, digest
+from latentbench.planning.engines import todays_era
+from latentbench.planning.fingerprint import canonical, code_hash, digest, engine_hash, joined
 from latentbench.planning.settled_stages import changed_stages, settled_stages
 from latentbench.spec.claims import Tier
 from latentbench.spec.layers import merge
@@ -24,8 +25,6 @@ from latentbench.spec.protocol import Training, TrainingProtocol, TrainingStage
 from latentbench.spec.registry import MetricEntry, find_metric, find_model
 from latentbench.spec.suite import Limit, Override, Suite, TierSpec
 
-#: What every run executes, whatever its model and metrics.
-ENGINE = ("latentbench.running.experiment",)
 #: Runs of a suite at a tier: beyond, it is a mistake, or meant to fill the memory.
 MOST_RUNS = 100_000
 #: What a split may be for.
@@ -57,8 +56,9 @@ class MetricSpec:
 class RunSpec:
     """One method, one dataset, one tier, one seed, with everything that the run needs to know.
 
-    `axes` gives the axes of the seed that take another one; `data` has source, split (role -> expression), stored (how
-    rows are kept), preprocess, limit; `training` is a whole `latentbench.spec.protocol.Training`, dumped.
+    `model` is its registered name, and `versions` has the versions of ``model <name>`` and ``step <name>`` that are not
+    the first; `axes` gives the axes of the seed that take another one; `data` has source, split (role -> expression),
+    stored (how rows are kept), preprocess, limit; `training` is a whole `latentbench.spec.protocol.Training`, dumped.
     """
 
     suite: str
@@ -75,7 +75,8 @@ class RunSpec:
     metrics: tuple[MetricSpec, ...]
     exact: bool = False
     axes: dict[Axis, int] = field(default_factory=dict)
-    oracle_module: str | None = field(default=None, compare=False)
+    versions: dict[str, int] = field(default_factory=dict)
+    oracle: str | None = field(default=None, compare=False)
 
     @cached_property
     def spec_hash(self) -> str:
@@ -88,9 +89,9 @@ class RunSpec:
         return Seeds(self.seed, self.axes)
 
     def settled(self) -> dict[str, Any]:
-        """The resolved specification, as it goes into the hash and the record."""
+        """The resolved specification, as it goes into the hash and the record: everything by name and version."""
         return {
-            "model": self.target,
+            "model": self.model,
             "params": self.params,
             "data": self.data,
             "training": self.training,
@@ -99,23 +100,36 @@ class RunSpec:
             ],
             "seed": self.seed,
             **({"axes": self.axes} if self.axes else {}),
+            **({"versions": self.versions} if self.versions else {}),
         }
+
+    def roots(self) -> dict[str, str]:
+        """What the run's own code starts from, by what it is in the run -> ``module:name``."""
+        found = {f"model {name}": find_model(name).target for name in _stage_models(self.training)}
+        found |= {f"model {self.model}": self.target} | {f"metric {m.name}": m.target for m in self.metrics}
+        found |= {f"step {name}": finding.found("step")[name].target for name in _steps(self.data["preprocess"])}
+        return found | ({f"oracle {self.data['source']}": self.oracle} if self.oracle else {})
 
     @cached_property
     def code_hash(self) -> str:
-        steps = [s if isinstance(s, str) else next(iter(s), "") for s in self.data["preprocess"]]
-        known = finding.found("step")
-        roots = {*ENGINE, _module(self.target), *(_module(m.target) for m in self.metrics)}
-        roots |= {_module(known[name].target) for name in steps if name in known}
-        taken = [stage["model"] for stage in self.training.get("in_stages", ()) if stage["model"] is not None]
-        roots |= {_module(find_model(name).target) for name in taken}
-        if self.oracle_module:
-            roots.add(self.oracle_module)
-        return code_hash(roots)
+        """Hash of the definitions that the run's model, metrics, steps and oracle reach.
+
+        Raises:
+            UserError: there is no source of one of them.
+        """
+        try:
+            return code_hash(self.roots())
+        except LookupError as e:
+            raise UserError(str(e), where=f"suite {self.suite}, method {self.method}", fix="install it whole") from None
+
+    @property
+    def all_code(self) -> str:
+        """Hash of everything that the run executes, the engine included, as it is here."""
+        return joined({"code": self.code_hash, "engine": engine_hash()})
 
     def fingerprint(self, data_hash: str) -> str:
         """The run's identity, once the content hash of its dataset is known."""
-        return digest([self.spec_hash, data_hash, self.code_hash])
+        return digest([self.spec_hash, data_hash, self.code_hash, todays_era()])
 
     def of_stage(self, stage: TrainingStage) -> RunSpec:
         """The run that a stage with a `model` of its own is: it measures nothing, and knows nothing of what follows it.
@@ -139,7 +153,8 @@ class RunSpec:
             training=Training.model_validate({**protocol, **around}).model_dump(mode="json"),
             metrics=(),
             exact=False,
-            oracle_module=None,
+            versions=_versions(stage.model, {}, self.data["preprocess"]),
+            oracle=None,
         )
 
     @cached_property
@@ -165,10 +180,6 @@ def spec_hash_of(settled: Mapping[str, Any]) -> str:
 def _telling(training: str) -> dict[str, Any]:
     """The settings of a whole training, given as JSON, that are not at their defaults; the same for all seeds."""
     return Training.model_validate_json(training).model_dump(mode="json", exclude_defaults=True)
-
-
-def _module(target: str) -> str:
-    return target.partition(":")[0]
 
 
 def plan(
@@ -315,6 +326,7 @@ def _cell(
         for key, v in suite.metrics.items()
         if v.applies(method, dataset)
     )
+    versions = _versions(m.model, settled, preprocess)
     return [
         RunSpec(
             suite=suite.id,
@@ -330,10 +342,29 @@ def _cell(
             training=settled,
             metrics=metrics,
             exact=m.exact,
-            oracle_module=_module(target_of("oracle", oracle)) if oracle else None,
+            versions=versions,
+            oracle=target_of("oracle", oracle) if oracle else None,
         )
         for seed in (seeds[:1] if m.exact else seeds)
     ]
+
+
+def _versions(model: str, training: Mapping[str, Any], preprocess: Sequence[str | Mapping[str, Any]]) -> dict[str, int]:
+    """Versions that are not the first, of the models and steps that a run names."""
+    found = {f"model {name}": find_model(name).version for name in (model, *_stage_models(training))}
+    found |= {f"step {n}": finding.found("step")[n].arguments["version"] for n in _steps(preprocess)}
+    return {name: version for name, version in found.items() if version != 1}
+
+
+def _stage_models(training: Mapping[str, Any]) -> list[str]:
+    """Models that stages of a training take in place of the method's."""
+    return [stage["model"] for stage in training.get("in_stages", ()) if stage["model"] is not None]
+
+
+def _steps(preprocess: Sequence[str | Mapping[str, Any]]) -> list[str]:
+    """The steps that a pipeline names; one that there is not is left to whoever builds it."""
+    names = (step if isinstance(step, str) else next(iter(step), "") for step in preprocess)
+    return [name for name in names if name in finding.found("step")]
 
 
 def _stored(entry: Entry) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from latentbench.core.errors import UserError
 from latentbench.core.paths import reference_dirs, results_dir, safe_name, shown, stays_inside
 from latentbench.data.dataset import content_hash_if_known
-from latentbench.planning.fingerprint import digest
-from latentbench.planning.plan import RunSpec, spec_hash_of
+from latentbench.planning.plan import RunSpec
 from latentbench.records.alike import Alike
+from latentbench.records.former import asked, asks_the_same, made_by_todays
 from latentbench.records.intact import Intact
 from latentbench.records.pack import SUFFIX, TIERS, open_pack, packs_in
 from latentbench.records.record import Record
@@ -119,15 +119,31 @@ def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, root)
         folder = f"{root}/runs/{safe_name(suite)}"
-        there = set(listed(folder))
+        there: dict[str, list[str]] = {}
+        for name in listed(folder):
+            there.setdefault(name.rpartition("--")[0], []).append(name)
         for run in runs:
             known = data[run.data["source"]]
-            if run.suite != suite or known is None or (name := run.run_id(known)) not in there:
+            if run.suite != suite or known is None or run.cell not in there:
                 continue
-            if intact.status(f"{folder}/{name}/record.json") == "finished":
+            own = run.run_id(known)
+            others = [name for name in there[run.cell] if name != own]
+            if (own in there[run.cell] and intact.status(f"{folder}/{own}/record.json") == "finished") or any(
+                _is_as_good(f"{folder}/{name}/record.json", run, known, intact) for name in others
+            ):
                 found.add(run.cell)
         intact.save()
     return found
+
+
+def _is_as_good(file: str, run: RunSpec, data_hash: str, intact: Intact) -> bool:
+    """Whether a finished record under another fingerprint is of today's run: by an engine accepted since, or of old."""
+    try:
+        record = intact.read(file)
+    except UserError:
+        return False
+    asks = record.status == "finished" and record.hashes["data"] == data_hash and asks_the_same(record, run)
+    return asks and made_by_todays(record, run)
 
 
 @dataclass
@@ -190,7 +206,7 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
                 shelf.unreadable.append(str(e))
                 continue
             if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, file, alike):
-                is_fresh = alike.is_fresh(record, run, _made_by_todays)
+                is_fresh = alike.is_fresh(record, run, made_by_todays)
                 answers.setdefault(run.cell, []).append(_Answer(record, file, is_fresh))
         shelf.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
@@ -235,7 +251,7 @@ def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Rec
         shelf.unreadable.append(f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}")
         return False
     known = data[run.data["source"]]
-    if not (alike.asks_the_same(record, run) or _same_spec(record, run)) or (
+    if not (alike.asks_the_same(record, run) or asks_the_same(record, run)) or (
         known is not None and record.hashes.get("data") != known
     ):
         shelf.outdated[record.run_id] = _why_outdated(record, run, known)
@@ -243,31 +259,13 @@ def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Rec
     return True
 
 
-def _made_by_todays(record: Record, run: RunSpec) -> bool:
-    return record.hashes.get("code") == run.code_hash
-
-
-def _same_spec(record: Record, run: RunSpec) -> bool:
-    """Whether a record was asked what its run asks today.
-
-    Records from before defaults were left out of the hash hold the hash of the whole specification; what they were
-    asked is compared by today's.
-    """
-    kept = record.hashes.get("spec")
-    if kept == run.spec_hash:
-        return True
-    try:
-        return kept == digest(record.spec) and spec_hash_of(record.spec) == run.spec_hash
-    except (KeyError, TypeError, ValueError):
-        return False
-
-
 def _why_outdated(record: Record, run: RunSpec, data_hash: str | None) -> str:
     """What has changed since a record was made, as far as it can be told."""
     if data_hash is not None and record.hashes.get("data") != data_hash:
         return f"the content of dataset {run.data['source']} has changed"
     try:
-        before = {m["key"]: m for m in record.spec["metrics"]}
+        spec = asked(record)
+        before = {m["key"]: m for m in spec["metrics"]}
         for metric in run.metrics:
             old = before.get(metric.key)
             if old is None:
@@ -277,7 +275,7 @@ def _why_outdated(record: Record, run: RunSpec, data_hash: str | None) -> str:
             if old["settings"] != metric.settings:
                 return f"the settings of metric {metric.key} have changed"
         now = run.settled()
-        changed = [part for part in ("model", "params", "data", "training") if record.spec[part] != now[part]]
+        changed = [part for part in ("model", "params", "data", "training") if spec[part] != now[part]]
     except (KeyError, TypeError):
         changed = []
     return f"the suite has changed: {', '.join(changed)}" if changed else "the suite has changed"

@@ -126,7 +126,11 @@ class Provenance(_Strict):
 
 
 class Record(_Strict):
-    """See the module. `hashes` are those of spec, data and code that make up the fingerprint."""
+    """See the module. `hashes` are those of spec, data, code and engine that make up the fingerprint.
+
+    Records from before the engine had a hash of its own have none, and name their model by ``module:Class``
+    (`latentbench.records.former`).
+    """
 
     format: Literal[1] = 1
     run_id: str
@@ -140,7 +144,7 @@ class Record(_Strict):
     error: str | None = None
     outcomes: list[str] = []
     fingerprint: str
-    hashes: dict[Literal["spec", "data", "code"], str] = Field(min_length=3)
+    hashes: dict[Literal["spec", "data", "code", "engine"], str] = Field(min_length=3)
     exact: bool = False
     spec: Anything
     metrics: list[Measured] = []

@@ -16,11 +16,12 @@ from latentbench.spec.registry import find_metric
 OF_THE_MACHINE = ("ms",)
 
 Code = tuple[str, str, str, str, str]
-"""Suite, tier, method, dataset, and the hash of the code that was run on them."""
+"""Suite, tier, method, dataset, and the hashes of the code and the engine that were run on them."""
 
 
 def code_of(record: Record) -> Code:
-    return record.suite, record.tier, record.method, record.dataset, record.hashes["code"]
+    code = record.hashes["code"] + record.hashes.get("engine", "")
+    return record.suite, record.tier, record.method, record.dataset, code
 
 
 def vouched_codes(cells: Iterable[Iterable[tuple[Record, bool]]]) -> set[Code]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from latentbench.core.errors import UserError
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import is_reference, record_files
+from latentbench.records.former import asked
 from latentbench.records.record import Record, read_record
 from latentbench.results.work import Work, evaluation_factors
 from latentbench.running.pilot import FEW, FIT_FEW, Pilot
@@ -110,12 +111,12 @@ class Known:
         if not on_device:
             return unknown(f"no record on {device}" if there else "no record of any tier")
         settled = run.settled()
-        same = [(r, own) for r, own in on_device if _but_seed(r.spec) == _but_seed(settled)]
+        same = [(r, own) for r, own in on_device if _but_seed(asked(r)) == _but_seed(settled)]
         if same:
             return _measured([r for r, own in same if own] or [r for r, _ in same], own=any(own for _, own in same))
-        like = [(r, own) for r, own in on_device if not _unlike(r.spec, settled)]
+        like = [(r, own) for r, own in on_device if not _unlike(asked(r), settled)]
         if not like:
-            unlike = min((_unlike(r.spec, settled) for r, _ in on_device), key=len)
+            unlike = min((_unlike(asked(r), settled) for r, _ in on_device), key=len)
             tiers = ", ".join(sorted({r.tier for r, _ in on_device}))
             return unknown(f"records of tier {tiers} have other {', '.join(unlike)}")
         mine = [(r, own) for r, own in like if own] or like

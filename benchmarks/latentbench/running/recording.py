@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentbench.core.secrets import without_secrets
-from latentbench.planning.fingerprint import digest
+from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import MetricSpec, RunSpec
 from latentbench.records.record import (
     Cost,
@@ -71,7 +71,7 @@ def make_record(
         error=without_secrets(error) if error else None,
         outcomes=outcome.outcomes if outcome else [],
         fingerprint=spec.fingerprint(data_hash),
-        hashes={"spec": spec.spec_hash, "data": data_hash, "code": spec.code_hash},
+        hashes={"spec": spec.spec_hash, "data": data_hash, "code": spec.code_hash, "engine": engine_hash()},
         exact=spec.exact,
         spec=spec.settled(),
         metrics=[_measured(m, spec, data_hash, outcome, error) for m in spec.metrics],

@@ -51,7 +51,7 @@ def perform_request(
     context.environment.enter()
     context.store.must_be(context.mark)
     spec = replace(request.spec)  # without the hashes that the sender has worked out
-    if spec.code_hash != request.code_hash:
+    if spec.all_code != request.code:
         raise UserError(
             f"this machine has other code of {spec.method!r} than the sweep was started with",
             where=f"{spec.suite} {spec.cell}",

@@ -35,14 +35,14 @@ class RunRequest:
 
     Attributes:
         spec: the run.
-        data_hash, code_hash: of the sender's data and code; the machine's must be the same.
+        data_hash, code: hashes of the sender's data and of all its code; the machine's must be the same.
         owner: by which the run's lease will be known.
         dead: owners of earlier tries that are known to have died.
     """
 
     spec: RunSpec
     data_hash: str
-    code_hash: str
+    code: str
     owner: str
     dead: tuple[str, ...] = ()
 

@@ -133,7 +133,7 @@ class RaySweep:
         wants: dict[str, Any] = {"num_cpus": self._resources.threads, "num_gpus": self._gpus()}
         if amount := self._resources.memory or self._needs.get(cell_of(spec)):
             wants["memory"] = amount
-        request = RunRequest(spec, data_hash_of(spec), spec.code_hash, new_owner(), self._dead.get(_key(spec), ()))
+        request = RunRequest(spec, data_hash_of(spec), spec.all_code, new_owner(), self._dead.get(_key(spec), ()))
         ref = self._task.options(name=f"{spec.suite} {spec.cell}", **wants).remote(request, self._shared, self._buffer)
         self._under_way[ref] = _Try(request, ref)
 

@@ -66,7 +66,7 @@ class SlurmSweep:
         self._deaths: Counter[str] = Counter()
         for spec in runs:
             owner = new_owner()  # the same when a task is queued again: its earlier self is dead then
-            request = RunRequest(spec, data_hash_of(spec), spec.code_hash, owner, (owner,))
+            request = RunRequest(spec, data_hash_of(spec), spec.all_code, owner, (owner,))
             self._waiting[key_of(spec)] = request
             self._before[key_of(spec)] = context.store.read(_record_of(request))
 
