@@ -36,10 +36,12 @@ class Example:
     Attributes:
         data: kind of made-up data, one of `latentbench.contracts.synthetic`.
         params: the constructor's keyword parameters.
+        training: its protocol but for the length, where one loss and a usual optimiser will not do: stages, phases.
     """
 
     data: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def model(

@@ -175,3 +175,14 @@ def test_they_run_alone_and_say_so(kinds):
     assert "duel: runs are not stacked: it has several players" in told.err
     assert "halved: runs are not stacked: it trains in stages" in told.err
     assert {r.provenance.stacked for r in kinds.records().values()} == {1}
+
+
+def test_the_contract_of_a_suite_covers_them(kinds):
+    """`latentbench check` trains them by the suite's own protocol, and interrupts them."""
+    from latentbench.contracts.suites import check_suite
+
+    path = kinds.suite({**SUITE, "tiers": {"smoke": {"seeds": 1}}})
+    found = list(check_suite(path))
+    assert [f for f in found if not f.holds and not f.skipped] == []
+    resumed = [f.subject for f in found if f.test.startswith("interrupted at every step")]
+    assert len(resumed) == 3

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from latentbench.contracts.finding import Finding, attempt
 from latentbench.contracts.models import check_model
+from latentbench.contracts.training import check_training
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
+from latentbench.data.columns import Ragged
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.running.observer import ProgressReport
 from latentbench.running.preflight import check_models
-from latentbench.running.run_data import load_data
+from latentbench.running.run_data import Data, load_data, source_of
 from latentbench.running.settings import Settings
 from latentbench.scheduling.local import run_all
 from latentbench.spec.loading import LoadedSuite, load_suite, suite_id
 from latentbench.spec.registry import find_model
 from latentbench.spec.validation import problems
+from latentbench.training.source import Source
 
 #: Rows that models are tested on.
 ROWS = 48
@@ -60,11 +64,26 @@ def _model(run: RunSpec, subject: str) -> Iterator[Finding]:
     except UserError as e:
         yield Finding(subject, "its data are there", str(e))
         return
+    entry, factory, info = find_model(run.model), load(run.target), data.info
+    plain = not (data.whole or data.edges or isinstance(data.splits["train"], Ragged))
+    if not plain or not entry.can & {"Trainable", "Fittable"} or run.training["in_stages"]:
+        yield from check_training(
+            subject, lambda: factory(info, **run.params), lambda: _few(data), entry.can, run.training
+        )
+        return
     rows = data.splits["train"][:ROWS]
     x, _ = data.pipeline.forward(rows, torch.Generator().manual_seed(0))
     columns = {k: torch.from_numpy(v[:ROWS].copy()) for k, v in data.columns["train"].items()}
-    factory, info = load(run.target), data.info
-    yield from check_model(subject, lambda: factory(info, **run.params), x, find_model(run.model).can, columns)
+    yield from check_model(subject, lambda: factory(info, **run.params), x, entry.can, columns)
+
+
+def _few(data: Data) -> Source:
+    """The first training rows; all of them where they refer to one another."""
+    if not data.whole:
+        splits = {"train": data.splits["train"][:ROWS]}
+        columns = {"train": {k: v[:ROWS] for k, v in data.columns["train"].items()}}
+        data = replace(data, splits=splits, columns=columns)
+    return source_of(data, "train", torch.device("cpu"))
 
 
 def _smoke(loaded: LoadedSuite, tell: Callable[[str], None]) -> Iterator[Finding]:
