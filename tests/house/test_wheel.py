@@ -68,6 +68,13 @@ def test_it_shows_what_it_brings_and_leaves_nothing(anywhere):
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_papers_bring_their_code(anywhere):
+    code = [p for p in REPOSITORY.glob("suites/*/*.py") if not p.name.startswith("test_")]
+    papers = sorted({p.parent.name for p in code})[:3]
+    said = anywhere("validate", *papers)  # which builds every model
+    assert said.splitlines() == [f"ok: {name}" for name in papers]
+
+
 @pytest.mark.parametrize("command", ["verdict", "leaderboard", "show"])
 def test_it_answers_as_a_clone_does(anywhere, monkeypatch, tmp_path, command):
     asked = (command, "real-nvp", *(("--tier", "cpu") if command != "show" else ()), "--format", "json")
