@@ -289,6 +289,15 @@ class Forecaster(Protocol):
 
 
 @runtime_checkable
+class LinkPredictor(Protocol):
+    """Says how likely pairs of nodes of one graph are to be joined."""
+
+    def link_scores(self, batch: Batch, pairs: Tensor) -> Tensor:
+        """(M,) for pairs (M, 2) of node numbers, higher where an edge is likelier; `batch` is the training graph."""
+        ...
+
+
+@runtime_checkable
 class Marginals(Protocol):
     """Probabilities of any part of a binary vector."""
 
@@ -336,41 +345,11 @@ class PathSampler(Protocol):
         ...
 
 
+#: Every protocol above, by name.
 CAPABILITIES: dict[str, type] = {
-    c.__name__: c
-    for c in (
-        Trainable,
-        Players,
-        Updates,
-        Iterative,
-        Staged,
-        StageRows,
-        OwnState,
-        Validated,
-        Preparable,
-        Fittable,
-        ExactLikelihood,
-        VariationalBound,
-        Sampler,
-        Encoder,
-        Decoder,
-        Reconstructor,
-        GaussianEncoder,
-        CodeLikelihood,
-        CodePrior,
-        LikelihoodHead,
-        Transporter,
-        Classifier,
-        Forecaster,
-        EstimatedGradient,
-        ExpectedCost,
-        BoundTerms,
-        PathSampler,
-        ConditionalBound,
-        OutlierScorer,
-        Marginals,
-        KnownTarget,
-    )
+    name: kind
+    for name, kind in list(globals().items())
+    if getattr(kind, "_is_protocol", False) and kind is not Protocol
 }
 
 #: What a model may be declared to be that cannot be seen from its methods: a metric that assumes it names it.

@@ -320,6 +320,7 @@ def _cell(
         "preprocess": preprocess,
         "limit": {k: v for k, v in limit.items() if v is not None},
         **_parts(entry),
+        **({"hold_out": d.hold_out.model_dump(exclude_none=True)} if d.hold_out else {}),
     }
     metrics = tuple(
         _metric(suite, key, metric_settings.get(key, {}))

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from latentbench.core.errors import UserError
-from latentbench.core.seeds import Seeds
+from latentbench.core.seeds import Seeds, derive
 from latentbench.core.types import DataInfo
 from latentbench.data.columns import Ragged
 from latentbench.data.dataset import open_dataset
+from latentbench.data.links import held_out_links
 from latentbench.data.parts import edges_of, items_of, longest_of, parts_of, revealed, table_of, whole_columns
 from latentbench.data.preprocess import Pipeline, build
 from latentbench.data.rows import on_device
@@ -68,6 +70,8 @@ def load_data(spec: RunSpec) -> Data:
         if entry.parts and scheme[role] in entry.splits and limit is None:
             whole[role] = whole_columns(entry, dataset.table, role)
             columns[role] = dict(revealed(entry, columns[role], whole[role]))
+    if "hold_out" in wanted:
+        _hide_links(whole, len(splits["train"]), wanted["hold_out"], spec.seeds)
     name = table_of(entry, scheme["train"])
     pipeline = build(wanted["preprocess"], items_of(dataset.column(entry.main, name)))
     train = splits["train"]
@@ -77,6 +81,14 @@ def load_data(spec: RunSpec) -> Data:
     known = parts_of(entry, name, info, "train" if "train" in whole else "", longest_of(splits))
     info = replace(info, n_train=len(train), parts=known)
     return Data(splits, columns, pipeline, info, entry, dataset.oracle, whole, edges_of(entry, name))
+
+
+def _hide_links(whole: dict[str, dict[str, Any]], nodes: int, wanted: Mapping[str, Any], seeds: Seeds) -> None:
+    """Take the held-out links from the graph that each role sees, and give them to the roles that are measured."""
+    shares = {role: wanted[role] for role in ("valid", "test") if role in wanted}
+    name, rng = wanted["part"], np.random.default_rng(derive(seeds, "data", "links"))
+    for role, parts in held_out_links(np.asarray(whole["train"][name][:]), nodes, shares, rng).items():
+        whole[role] = {**whole.get(role, {}), name: parts.pop("edges"), **parts}
 
 
 def source_of(data: Data, split: str, device: torch.device) -> Source:

@@ -71,6 +71,14 @@ class Override(Strict):
         return selects(self.methods, method) and selects(self.datasets, dataset)
 
 
+class HoldOut(Strict):
+    """Edges of one graph that are hidden from training, drawn anew for each seed (axis `data`)."""
+
+    part: str = Field("edges", description="the part of the data that has the edges")
+    valid: float | None = Field(None, gt=0, lt=1, description="share of the edges")
+    test: float = Field(gt=0, lt=1, description="share of the edges")
+
+
 class Dataset(Strict):
     """A dataset of the registry with the preprocessing under which this suite uses it."""
 
@@ -78,6 +86,7 @@ class Dataset(Strict):
     protocol: str | None = Field(None, description="a split scheme of the registry entry")
     split: dict[Literal["train", "valid", "test"], Expression] | None = None
     preprocess: list[Any] = []
+    hold_out: HoldOut | None = Field(None, description="links of one graph that training does not see")
     overlap: bool = Field(False, description="the paper itself measures on rows that it trains on")
     note: str | None = None
 

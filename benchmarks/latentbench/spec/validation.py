@@ -113,16 +113,34 @@ def _datasets(loaded: LoadedSuite) -> Iterator[UserError]:
                     at,
                     f"give `protocol` ({', '.join(entry.protocols) or 'none declared'}) or `split`",
                 )
+        if dataset.hold_out is not None:
+            part = entry.parts.get(dataset.hold_out.part)
+            if part is None or part.role != "edges":
+                yield loaded.file.error(
+                    f"dataset {name!r} has no edges {dataset.hold_out.part!r} to hold out",
+                    (*at, "hold_out"),
+                    did_you_mean(dataset.hold_out.part, [n for n, p in entry.parts.items() if p.role == "edges"]),
+                )
+            if dataset.hold_out.valid is None and "valid" in scheme:
+                yield loaded.file.error(
+                    f"dataset {name!r} holds out no edges for its validation split",
+                    (*at, "hold_out"),
+                    "give `valid`, or a protocol without validation",
+                )
         try:
             rows = {k: s.rows for k, s in entry.splits.items()}
             parts = {role: parse(expression, rows) for role, expression in scheme.items() if role in ("train", "test")}
         except UserError as e:
             yield loaded.file.error(e.what, (*at, "split"), e.fix)
             continue
-        if not dataset.overlap and any(
-            a.name == b.name and a.listed is None and b.listed is None and a.start < b.stop and b.start < a.stop
-            for a in parts.get("train", [])
-            for b in parts.get("test", [])
+        if (
+            not dataset.overlap
+            and dataset.hold_out is None
+            and any(
+                a.name == b.name and a.listed is None and b.listed is None and a.start < b.stop and b.start < a.stop
+                for a in parts.get("train", [])
+                for b in parts.get("test", [])
+            )
         ):
             yield loaded.file.error(
                 f"dataset {name!r} is tested on rows that it is trained on",
@@ -210,6 +228,7 @@ def missing(model: ModelEntry, metric: MetricEntry, params: Mapping[str, Any]) -
 def _data_needs(loaded: LoadedSuite, key: str, entry: MetricEntry, dataset: str, source: str) -> Iterator[UserError]:
     data = load_entry(source)
     offers = {
+        "links": loaded.suite.datasets[dataset].hold_out is not None,
         "oracle": data.oracle is not None,
         "factors": bool(data.factors),
         "labels": "y" in data.columns,

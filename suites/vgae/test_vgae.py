@@ -1,0 +1,136 @@
+"""What is exact in VGAE: encoder, weighted cross-entropy, KL term; walks and embeddings of the baselines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo, Part
+from latentbench.papers.vgae.embeddings import DeepWalk, Spectral, random_walks
+from latentbench.papers.vgae.vgae import VGAE, gaussian_kl, pair_cross_entropy
+from scipy.sparse import csr_matrix
+
+EDGES = torch.tensor([[0, 1], [1, 2], [0, 4], [3, 4]])
+N, D = 6, 5  # node 5 has no edge
+INFO = DataInfo((D,), "real", N, parts={"edges": Part((2,), "discrete", role="edges", whole=True)})
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def batch(edges=EDGES, seed=0):
+    x = torch.randn(N, D, generator=torch.Generator().manual_seed(seed))
+    return Batch(x, N, columns={"edges": edges}, index=torch.arange(N))
+
+
+def adjacency() -> np.ndarray:
+    a = np.eye(N)
+    for i, j in EDGES.tolist():
+        a[i, j] = a[j, i] = 1
+    return a
+
+
+def build(**params):
+    torch.manual_seed(3)
+    model = VGAE(INFO, hidden=4, latent_dim=3, **params)
+    for parameter in model.parameters():
+        parameter.data *= 1.7
+    return model
+
+
+@pytest.mark.parametrize("features", [True, False])
+def test_the_encoder_is_two_graph_convolutions(features):
+    model, rows = build(features=features), batch()
+    a = adjacency()
+    root = np.diag(a.sum(1) ** -0.5)
+    mixing = root @ a @ root
+    w0, w1, w2 = (layer.weight.detach().numpy() for layer in (model.first, model.mean, model.log_scale))
+    h = np.maximum(mixing @ (rows.x.numpy() if features else np.eye(N)) @ w0, 0)
+    mean, log_scale = model.encode_nodes(rows)
+    np.testing.assert_allclose(mean.detach(), mixing @ h @ w1, atol=1e-5)
+    np.testing.assert_allclose(log_scale.detach(), mixing @ h @ w2, atol=1e-5)
+
+
+def test_the_cross_entropy_weighs_edges_and_pairs_without_one_alike():
+    logits = torch.randn(N, N, generator=torch.Generator().manual_seed(1))
+    ones = 2 * len(EDGES)
+    total = 0.0
+    for i in range(N):
+        for j in range(N):
+            p = 1 / (1 + np.exp(-float(logits[i, j])))
+            total -= (N * N - ones) / ones * np.log(p) if adjacency()[i, j] else np.log(1 - p)
+    assert float(pair_cross_entropy(logits, EDGES)) == pytest.approx(total / (2 * (N * N - ones)), rel=1e-5)
+
+
+def test_the_kl_term_is_that_of_the_gaussians_and_counted_over_pairs():
+    mean, log_scale = torch.randn(2, N, 3, generator=torch.Generator().manual_seed(2))
+    prior = torch.distributions.Normal(0.0, 1.0)
+    exact = torch.distributions.kl_divergence(torch.distributions.Normal(mean, log_scale.exp()), prior).sum()
+    assert float(gaussian_kl(mean, log_scale)) == pytest.approx(float(exact), rel=1e-5)
+    model, rows = build(), batch()
+    terms = model.loss(rows, torch.Generator().manual_seed(0))
+    exact = float(gaussian_kl(*model.encode_nodes(rows)))
+    assert float(terms["rate_per_pair"]) == pytest.approx(exact / N**2, rel=1e-5)
+    assert float(terms["loss"]) == pytest.approx(float(terms["cross_entropy"] + terms["rate_per_pair"]), rel=1e-6)
+
+
+def test_training_draws_codes_around_the_means_with_the_scale():
+    model, rows = build(), batch()
+    mean, log_scale = model.encode_nodes(rows)
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(9))
+    z = mean + log_scale.exp() * noise
+    terms = model.loss(rows, torch.Generator().manual_seed(9))
+    assert float(terms["cross_entropy"]) == pytest.approx(float(pair_cross_entropy(z @ z.T, EDGES)), rel=1e-5)
+
+
+def test_without_noise_the_loss_is_the_cross_entropy_of_the_means():
+    model, rows = build(variational=False), batch()
+    mean, none = model.encode_nodes(rows)
+    assert none is None
+    terms = model.loss(rows, torch.Generator())
+    assert float(terms["loss"]) == pytest.approx(float(pair_cross_entropy(mean @ mean.T, EDGES)), rel=1e-6)
+
+
+def test_scores_are_inner_products_of_means():
+    model, rows, pairs = build(), batch(), torch.tensor([[5, 0], [2, 1]])
+    mean, _ = model.encode_nodes(rows)
+    expected = [float(mean[5] @ mean[0]), float(mean[2] @ mean[1])]
+    assert model.link_scores(rows, pairs).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_data_that_are_no_graph_are_refused():
+    with pytest.raises(UserError, match="one graph"):
+        VGAE(DataInfo((D,), "real", N))
+
+
+def two_cliques() -> torch.Tensor:
+    return torch.tensor([[i + o, j + o] for o in (0, 8) for i in range(8) for j in range(i + 1, 8)] + [[0, 8]])
+
+
+@pytest.mark.parametrize(("kind", "params"), [(Spectral, {}), (DeepWalk, {"walks": 200, "length": 20, "window": 3})])
+def test_baselines_part_two_cliques(kind, params):
+    edges, n = two_cliques(), 16
+    model = kind(DataInfo((D,), "real", n, parts=INFO.parts), dim=4, **params)
+    rows = Batch(torch.zeros(n, D), n, columns={"edges": edges})
+    model.start(rows, torch.Generator())
+    model.advance(rows, torch.Generator().manual_seed(4))
+    assert model.done()
+    within, across = torch.tensor([[1, 2], [3, 4], [9, 10]]), torch.tensor([[1, 9], [3, 12], [5, 14]])
+    assert model.link_scores(rows, within).min() > model.link_scores(rows, across).max()
+
+
+def test_walks_follow_edges_from_every_node_and_choose_neighbours_alike():
+    graph = csr_matrix(adjacency() - np.eye(N))
+    walks = random_walks(graph, 600, 3, np.random.default_rng(0))
+    assert np.bincount(walks[:, 0]).tolist() == [600] * N
+    steps = np.concatenate([walks[:, :2], walks[:, 1:]])
+    moved = steps[steps[:, 0] != 5]
+    assert (graph.toarray()[moved[:, 0], moved[:, 1]] == 1).all()
+    assert (steps[steps[:, 0] == 5] == 5).all()
+    ahead = walks[walks[:, 0] == 0, 1]
+    assert set(ahead.tolist()) == {1, 4}
+    assert abs((ahead == 1).mean() - 0.5) < 4 * 0.5 / 600**0.5
