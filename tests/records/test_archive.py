@@ -21,18 +21,18 @@ def runs(project):
 
 def test_a_record_is_found_by_the_cell_that_it_answers(project, runs):
     path = write_made_up(runs[0], {"nll": 1.0})
-    shelf = collect(runs)
-    assert list(shelf.found) == [runs[0].cell]
-    assert shelf.path(runs[0].cell) == path
-    assert (shelf.stale_code, shelf.outdated, shelf.unreadable) == ([], {}, [])
+    collected = collect(runs)
+    assert list(collected.found) == [runs[0].cell]
+    assert collected.path(runs[0].cell) == path
+    assert (collected.stale_code, collected.outdated, collected.unreadable) == ([], {}, [])
 
 
-def test_nothing_on_disk_is_an_empty_shelf(project, runs):
+def test_nothing_on_disk_is_no_record(project, runs):
     assert collect(runs).found == {}
 
 
-def value(shelf, run) -> float:
-    return shelf.found[run.cell].metrics[0].value
+def value(collected, run) -> float:
+    return collected.found[run.cell].metrics[0].value
 
 
 def test_todays_code_goes_before_older_code_however_new(project, runs):
@@ -59,24 +59,24 @@ def test_among_equals_a_finished_one_goes_first_then_the_newest(project, runs):
 
 def test_records_of_another_specification_never_count(project, runs):
     write_made_up(runs[0], {"nll": 1.0}, asked="f" * 64)
-    shelf = collect(runs)
-    assert shelf.found == {}
-    assert len(shelf.outdated) == 1
+    collected = collect(runs)
+    assert collected.found == {}
+    assert len(collected.outdated) == 1
     write_made_up(runs[0], {"nll": 2.0}, code="f" * 64)
-    shelf = collect(runs)
-    assert value(shelf, runs[0]) == 2.0, "stale goes before outdated"
-    assert len(shelf.outdated) == 1
+    collected = collect(runs)
+    assert value(collected, runs[0]) == 2.0, "stale goes before outdated"
+    assert len(collected.outdated) == 1
 
 
 def test_a_change_of_the_suite_outdates_what_it_touches(project, runs):
     for run in runs:
         write_made_up(run, {"nll": 1.0})
     after = project.plan("cpu", {"methods.wide.params.spread": 2.5})
-    shelf = collect(after)
-    assert {cell.split("--")[0] for cell in shelf.found} == {"narrow", "floor"}
-    assert len(shelf.outdated) == 3
-    assert all(name.startswith("wide--") for name in shelf.outdated)
-    assert set(shelf.outdated.values()) == {"the suite has changed: params"}
+    collected = collect(after)
+    assert {cell.split("--")[0] for cell in collected.found} == {"narrow", "floor"}
+    assert len(collected.outdated) == 3
+    assert all(name.startswith("wide--") for name in collected.outdated)
+    assert set(collected.outdated.values()) == {"the suite has changed: params"}
 
 
 @pytest.mark.parametrize(
@@ -91,26 +91,26 @@ def test_it_is_told_what_has_changed(project, changes, why):
     base = {"metrics.toy_metric": {"settings": {"scale": 1.0}}}
     before = project.plan("cpu", base, methods=["wide"], seeds=[0])[0]
     write_made_up(before, {"nll": 1.0})
-    shelf = collect(project.plan("cpu", base | changes, methods=["wide"], seeds=[0]))
-    assert list(shelf.outdated.values()) == [why]
+    collected = collect(project.plan("cpu", base | changes, methods=["wide"], seeds=[0]))
+    assert list(collected.outdated.values()) == [why]
 
 
 def test_a_new_version_of_a_metric_is_named(project, monkeypatch):
     before = project.plan("cpu", methods=["wide"], seeds=[0])[0]
     write_made_up(before, {"nll": 1.0})
     monkeypatch.setitem(registry.metrics(), "nll", replace(registry.metrics()["nll"], version=7))
-    shelf = collect(project.plan("cpu", methods=["wide"], seeds=[0]))
-    assert list(shelf.outdated.values()) == ["metric nll was version 1 and is 7"]
+    collected = collect(project.plan("cpu", methods=["wide"], seeds=[0]))
+    assert list(collected.outdated.values()) == ["metric nll was version 1 and is 7"]
 
 
 def test_broken_files_are_left_out_and_named(project, runs):
     good, bad = write_made_up(runs[0], {"nll": 1.0}), write_made_up(runs[1], {"nll": 1.0})
     bad.write_text("{")
-    shelf = collect(runs)
-    assert list(shelf.found) == [runs[0].cell]
-    assert shelf.path(runs[0].cell) == good
-    assert len(shelf.unreadable) == 1
-    assert bad.parent.name in shelf.unreadable[0]
+    collected = collect(runs)
+    assert list(collected.found) == [runs[0].cell]
+    assert collected.path(runs[0].cell) == good
+    assert len(collected.unreadable) == 1
+    assert bad.parent.name in collected.unreadable[0]
 
 
 def test_other_things_in_the_folder_do_no_harm(project, runs):
@@ -125,8 +125,8 @@ def test_other_things_in_the_folder_do_no_harm(project, runs):
 def test_other_tiers_are_left_alone(project, runs):
     broken = write_made_up(project.plan("smoke")[0], {"nll": 1.0})
     broken.write_text("{")
-    shelf = collect(runs)
-    assert (shelf.found, shelf.unreadable) == ({}, [])
+    collected = collect(runs)
+    assert (collected.found, collected.unreadable) == ({}, [])
 
 
 def test_a_record_under_a_false_name_counts_for_what_it_says(project, runs):
@@ -158,9 +158,9 @@ def test_running_tells_whose_lock_is_held(project, runs):
 def test_records_of_other_data_never_count(project, runs):
     open_dataset("line", silent)  # once it is here, its content is known
     write_made_up(runs[0], {"nll": 1.0}, data_hash="1" * 64)
-    shelf = collect(runs)
-    assert shelf.found == {}
-    assert len(shelf.outdated) == 1
+    collected = collect(runs)
+    assert collected.found == {}
+    assert len(collected.outdated) == 1
 
 
 def test_todays_code_and_another_never_share_a_mean(project, runs):
@@ -170,7 +170,7 @@ def test_todays_code_and_another_never_share_a_mean(project, runs):
     write_made_up(same[1], {"nll": 2.0}, code="f" * 64)
     assert len(collect(runs).found) == 2, "all stale: they count, and are named"
     write_made_up(same[1], {"nll": 3.0})
-    shelf = collect(runs)
-    assert list(shelf.found) == [same[1].cell]
-    assert shelf.superseded == [same[0].cell]
-    assert value(shelf, same[1]) == 3.0
+    collected = collect(runs)
+    assert list(collected.found) == [same[1].cell]
+    assert collected.superseded == [same[0].cell]
+    assert value(collected, same[1]) == 3.0

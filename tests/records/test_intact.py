@@ -53,9 +53,9 @@ def test_an_edit_breaks_the_seal_even_if_it_keeps_size_and_time(project, sealed)
     path.write_text(path.read_text().replace('"value": 1.5', '"value": 1.4'))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     for _ in range(2):
-        shelf = collect([run])
-        assert not shelf.found
-        assert "its seal is broken" in shelf.unreadable[0]
+        collected = collect([run])
+        assert not collected.found
+        assert "its seal is broken" in collected.unreadable[0]
         assert finished([run]) == set()
 
 

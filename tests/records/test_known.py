@@ -45,7 +45,7 @@ def packed(project, runs):
     return pack
 
 
-def test_a_pack_that_is_known_gives_the_same_shelf(project, monkeypatch):
+def test_a_pack_that_is_known_gives_the_same_records(project, monkeypatch):
     runs = project.plan("cpu")
     monkeypatch.setattr("latentbench.core.file_cache.STILL", -1)
     packed(project, runs)
@@ -72,9 +72,9 @@ def test_a_seed_of_another_specification_does_not_pass_with_the_others(project):
     runs = project.plan("cpu", methods=["wide"])
     odd = replace(runs[1], params={"spread": 3.0})
     packed(project, [runs[0], odd, runs[2]])
-    shelf = collect(runs)
-    assert shelf.found.keys() == {runs[0].cell, runs[2].cell}
-    assert list(shelf.outdated.values()) == ["the suite has changed: params"]
+    collected = collect(runs)
+    assert collected.found.keys() == {runs[0].cell, runs[2].cell}
+    assert list(collected.outdated.values()) == ["the suite has changed: params"]
 
 
 def test_the_seed_of_a_record_is_that_of_its_specification(project):

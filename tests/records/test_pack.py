@@ -125,7 +125,7 @@ def test_packed_records_count_as_single_ones_do(project, runs):
     found = gather(loaded, "cpu")
     assert leaderboard(found) == single
     assert len(single) == 3
-    assert all(map(is_reference, found.shelf.files.values()))
+    assert all(map(is_reference, found.collected.files.values()))
 
 
 def test_a_tier_of_its_own_file(project, runs):
@@ -218,10 +218,10 @@ def test_a_damaged_line_costs_its_record_and_is_named(project, runs, how):
     number = next(i for i, line in enumerate(lines) if line.startswith(f'{{"run":"{runs[1].cell}--'))
     lines[number] = NONSENSE[how](lines[number])
     some("\n".join(lines) + "\n", file)
-    shelf = collect(runs)
-    assert shelf.found.keys() == {r.cell for r in runs} - {runs[1].cell}
-    assert shelf.unreadable
-    assert all("small/cpu.jsonl" in text for text in shelf.unreadable)
+    collected = collect(runs)
+    assert collected.found.keys() == {r.cell for r in runs} - {runs[1].cell}
+    assert collected.unreadable
+    assert all("small/cpu.jsonl" in text for text in collected.unreadable)
     answer = project("verify", str(project.results))
     assert answer.code == 1
     assert "small/cpu.jsonl" in answer.out
@@ -241,10 +241,10 @@ def test_a_pack_that_would_lose_a_record_is_not_written(project, runs):
 def test_a_damaged_cell_costs_the_seeds_that_share_it(project, runs):
     file = shipped(project, runs)
     some(file.read_text().replace('"spread":2.0', '"spread":3.0'), file)
-    shelf = collect(runs)
-    assert {c.split("--")[0] for c in shelf.found} == {"narrow", "floor"}
-    assert len(shelf.unreadable) == 3
-    assert "cpu.jsonl:" in shelf.unreadable[0]
+    collected = collect(runs)
+    assert {c.split("--")[0] for c in collected.found} == {"narrow", "floor"}
+    assert len(collected.unreadable) == 3
+    assert "cpu.jsonl:" in collected.unreadable[0]
 
 
 @pytest.mark.parametrize(
@@ -262,9 +262,9 @@ def test_a_pack_larger_than_the_limit_is_not_read(project, runs, monkeypatch):
     file = shipped(project, runs)
     monkeypatch.setattr("latentbench.records.pack.MAX_BYTES", 1000)
     some(file.read_bytes() + b"\n", file)
-    shelf = collect(runs)
-    assert (shelf.found, len(shelf.unreadable)) == ({}, 1)
-    assert "larger than 1000 bytes" in shelf.unreadable[0]
+    collected = collect(runs)
+    assert (collected.found, len(collected.unreadable)) == ({}, 1)
+    assert "larger than 1000 bytes" in collected.unreadable[0]
 
 
 def test_seals_are_computed_once_and_again_after_an_edit(project, runs, monkeypatch):
@@ -283,9 +283,9 @@ def test_seals_are_computed_once_and_again_after_an_edit(project, runs, monkeypa
     collect(runs)
     assert len(computed) == len(runs), "they are known"
     file.write_text(file.read_text().replace('"measured":[[1.0,', '"measured":[[1.5,'))
-    shelf = collect(runs)
-    assert len(shelf.unreadable) == 3
-    assert "its seal is broken" in shelf.unreadable[0]
+    collected = collect(runs)
+    assert len(collected.unreadable) == 3
+    assert "its seal is broken" in collected.unreadable[0]
     assert len(computed) == 2 * len(runs)
     collect(runs)
     assert len(computed) == 3 * len(runs), "a pack with a fault is never taken as known"

@@ -176,9 +176,9 @@ def test_a_record_with_a_broken_seal_counts_for_nothing(project):
     assert read_record(path).value("nll").value == value - 1.0
     with pytest.raises(UserError, match="its seal is broken"):
         read_record(path, sealed=True)
-    shelf = collect(plan)
-    assert list(shelf.found) == [plan[1].cell]
-    assert "its seal is broken" in shelf.unreadable[0]
+    collected = collect(plan)
+    assert list(collected.found) == [plan[1].cell]
+    assert "its seal is broken" in collected.unreadable[0]
     answer = project("replay", path)
     assert answer.code == 1
     assert "its seal is broken" in answer.err

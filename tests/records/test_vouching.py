@@ -26,21 +26,21 @@ def test_one_seed_to_the_same_bits_vouches_for_the_others(project, wide):
     earlier(wide)
     assert sorted(collect(wide).stale_code) == sorted(r.cell for r in wide)
     write_made_up(wide[0], {"nll": 1.25})
-    shelf = collect(wide)
-    assert len(shelf.found) == 3
-    assert shelf.stale_code == []
-    assert shelf.superseded == []
-    assert sorted(shelf.vouched) == [wide[1].cell, wide[2].cell]
-    assert shelf.found[wide[0].cell].hashes["code"] == wide[0].code_hash, "today's own record goes first"
+    collected = collect(wide)
+    assert len(collected.found) == 3
+    assert collected.stale_code == []
+    assert collected.superseded == []
+    assert sorted(collected.vouched) == [wide[1].cell, wide[2].cell]
+    assert collected.found[wide[0].cell].hashes["code"] == wide[0].code_hash, "today's own record goes first"
 
 
 @pytest.mark.parametrize("value", [1.25 + 2**-50, None])
 def test_other_bits_vouch_for_nothing(project, wide, value):
     earlier(wide)
     write_made_up(wide[0], {"nll": value}, status="finished" if value else "failed")
-    shelf = collect(wide)
-    assert shelf.vouched == []
-    assert sorted(shelf.superseded) == [wide[1].cell, wide[2].cell], "they are not averaged with other code's"
+    collected = collect(wide)
+    assert collected.vouched == []
+    assert sorted(collected.superseded) == [wide[1].cell, wide[2].cell], "they are not averaged with other code's"
 
 
 def test_it_holds_for_that_code_and_method_alone(project, wide):
@@ -49,8 +49,8 @@ def test_it_holds_for_that_code_and_method_alone(project, wide):
     for run in narrow:
         write_made_up(run, {"nll": 3.0 + run.seed}, code=OLD)
     write_made_up(wide[0], {"nll": 1.25})
-    shelf = collect([*wide, *narrow])
-    assert sorted(shelf.stale_code) == sorted(r.cell for r in narrow)
+    collected = collect([*wide, *narrow])
+    assert sorted(collected.stale_code) == sorted(r.cell for r in narrow)
     write_made_up(narrow[0], {"nll": 3.0}, code=OLDER)
     assert sorted(collect([*wide, *narrow]).stale_code) == sorted(r.cell for r in narrow)
 
@@ -83,8 +83,8 @@ def test_a_record_that_hashes_its_whole_specification_still_counts(project, wide
     """As those did that were made before defaults were left out of the hash."""
     path = write_made_up(wide[0], {"nll": 1.0}, asked=digest(wide[0].settled()))
     assert read_record(path).hashes["spec"] != wide[0].spec_hash
-    shelf = collect(wide)
-    assert list(shelf.found) == [wide[0].cell]
-    assert shelf.outdated == {}
+    collected = collect(wide)
+    assert list(collected.found) == [wide[0].cell]
+    assert collected.outdated == {}
     write_made_up(wide[1], {"nll": 1.0}, asked="a" * 64)
     assert len(collect(wide).outdated) == 1

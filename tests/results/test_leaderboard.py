@@ -256,7 +256,7 @@ def test_numbers_of_other_data_do_not_count(project):
         write_made_up(spec, {"nll": 50.0}, data_hash="f" * 64)
     gathered = gather(loaded, "cpu")
     assert (rows_of(loaded)["wide"].n, rows_of(loaded)["wide"].mean) == (2, pytest.approx(1.1))
-    assert len(gathered.shelf.outdated) == 1
+    assert len(gathered.collected.outdated) == 1
 
 
 def test_filters(project):

@@ -73,16 +73,16 @@ def print_needs(needs: SuiteNeeds, device: str) -> None:
     spent, low, high, missing = needs.cost(needs.to_do)
     known = len(needs.to_do) - missing
     parts = [f"{len(needs.found.runs) - len(needs.to_do)} of {len(needs.found.runs)} runs done"]
-    if given := sum(map(is_reference, needs.found.shelf.files.values())):
+    if given := sum(map(is_reference, needs.found.collected.files.values())):
         parts[0] += f", {given} of them by reference records, which `latentbench run` without --budget makes anew here"
     if known:
         parts.append(f"{known} cost about {hours(spent)} ({spread(low, high)})")
     if missing:
         parts.append(f"{missing} cost what nobody has measured; --measure times them here")
     click.echo(printable(f"{suite.id}: {'; '.join(parts)}"))
-    if needs.found.shelf.stale_code:
+    if needs.found.collected.stale_code:
         note(
-            f"{len(needs.found.shelf.stale_code)} records of {suite.id} count as done, though other code made "
+            f"{len(needs.found.collected.stale_code)} records of {suite.id} count as done, though other code made "
             "them than today's: `latentbench run` without --budget makes them anew"
         )
     if needs.to_declare and needs.found.declared is not None:

@@ -119,7 +119,7 @@ def _counting(suite: str, tiers: tuple[str, ...], root: Path) -> set[Path]:
 
     loaded = load_suite(suite)
     found = [gather(loaded, tier, root) for tier in loaded.suite.tiers if tier in tiers]
-    return {g.shelf.path(cell) for g in found for cell in g.shelf.files.keys() - set(g.shelf.stale_code)}
+    return {g.collected.path(cell) for g in found for cell in g.collected.files.keys() - set(g.collected.stale_code)}
 
 
 @command.command(epilog=examples(*_UNPACK))

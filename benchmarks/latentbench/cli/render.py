@@ -94,22 +94,22 @@ def _cells(row: Row, digits: int, reported: bool, troubled: bool) -> list[Any]:
 
 def remarks(gathered: Gathered) -> None:
     """What a reader of the numbers must know: deviations, stale, outdated and unreadable records."""
-    suite, shelf = gathered.loaded.suite, gathered.shelf
+    suite, collected = gathered.loaded.suite, gathered.collected
     for text in suite.tiers[gathered.tier].deviations:
         note(f"{suite.id} at {gathered.tier} departs from the paper: {text}")
-    if shelf.vouched:
+    if collected.vouched:
         note(
-            f"{len(shelf.vouched)} records of {suite.id} were made by earlier code, for which another seed that "
+            f"{len(collected.vouched)} records of {suite.id} were made by earlier code, for which another seed that "
             "today's code ran again to the same bits vouches"
         )
-    if shelf.stale_code:
+    if collected.stale_code:
         note(
-            f"{len(shelf.stale_code)} records of {suite.id} were made by other code than today's; "
+            f"{len(collected.stale_code)} records of {suite.id} were made by other code than today's; "
             f"`latentbench status {suite.id}` names them"
         )
-    if shelf.outdated:
-        note(f"{len(shelf.outdated)} records answer an earlier specification of {suite.id} and are left out")
-    for text in shelf.unreadable:
+    if collected.outdated:
+        note(f"{len(collected.outdated)} records answer an earlier specification of {suite.id} and are left out")
+    for text in collected.unreadable:
         note(f"left out: {text}")
 
 

@@ -147,7 +147,7 @@ def _is_as_good(file: str, run: RunSpec, data_hash: str, intact: Intact) -> bool
 
 
 @dataclass
-class Shelf:
+class Collected:
     """A suite's records: those that count, by cell, and what was left out."""
 
     found: dict[str, Record] = field(default_factory=dict)
@@ -179,16 +179,16 @@ class _Answer:
     fresh: bool
 
 
-def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
+def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Collected:
     """Match the records on disk to the runs of a plan.
 
     Returns:
-        A shelf whose `found` maps a run's cell to its record; `stale_code` lists cells whose record was made by other
-        code than today's, `vouched` those whose other code is vouched for (`latentbench.records.vouching`), `outdated`
-        the records of an earlier specification or of other data, with the reason, `superseded` the cells whose stale
-        record gave way to seeds of today's code, `unreadable` the broken files.
+        What was collected: `found` maps a run's cell to its record; `stale_code` lists cells whose record was made by
+        other code than today's, `vouched` those whose other code is vouched for (`latentbench.records.vouching`),
+        `outdated` the records of an earlier specification or of other data, with the reason, `superseded` the cells
+        whose stale record gave way to seeds of today's code, `unreadable` the broken files.
     """
-    shelf = Shelf()
+    collected = Collected()
     data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
     by_cell = {r.cell: r for r in runs}
     tiers = tuple(dict.fromkeys(r.tier for r in runs))
@@ -203,12 +203,12 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             try:
                 record = intact.read(file)
             except UserError as e:
-                shelf.unreadable.append(str(e))
+                collected.unreadable.append(str(e))
                 continue
-            if (run := _run_of(record, by_cell)) is not None and _counts(shelf, run, data, record, file, alike):
+            if (run := _run_of(record, by_cell)) is not None and _counts(collected, run, data, record, file, alike):
                 is_fresh = alike.is_fresh(record, run, made_by_todays)
                 answers.setdefault(run.cell, []).append(_Answer(record, file, is_fresh))
-        shelf.unreadable += pack_faults(suite, results or results_dir(), tiers)
+        collected.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
     vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values() if len(each) > 1)
     fresh: dict[str, bool] = {}
@@ -218,25 +218,25 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Shelf:
             if len(each) == 1
             else max(each, key=lambda a: (a.fresh or code_of(a.record) in vouched, *_rank(a.record, a.fresh)))
         )
-        shelf.found[cell], shelf.files[cell] = best.record, best.file
+        collected.found[cell], collected.files[cell] = best.record, best.file
         fresh[cell] = best.fresh or code_of(best.record) in vouched
         if fresh[cell] and not best.fresh:
-            shelf.vouched.append(cell)
-    _part(shelf, by_cell, fresh)
-    shelf.stale_code = [cell for cell in shelf.found if not fresh[cell]]
-    return shelf
+            collected.vouched.append(cell)
+    _part(collected, by_cell, fresh)
+    collected.stale_code = [cell for cell in collected.found if not fresh[cell]]
+    return collected
 
 
-def _part(shelf: Shelf, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> None:
+def _part(collected: Collected, by_cell: dict[str, RunSpec], fresh: dict[str, bool]) -> None:
     """Numbers of today's code and of another's never share a mean: where a method has some of today's, only those."""
     if all(fresh.values()):
         return
     today = {(r.suite, r.tier, r.method, r.dataset) for cell, r in by_cell.items() if fresh.get(cell)}
-    for cell in list(shelf.found):
+    for cell in list(collected.found):
         run = by_cell[cell]
         if not fresh[cell] and (run.suite, run.tier, run.method, run.dataset) in today:
-            shelf.superseded.append(cell)
-            del shelf.found[cell], shelf.files[cell]
+            collected.superseded.append(cell)
+            del collected.found[cell], collected.files[cell]
 
 
 def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
@@ -245,16 +245,20 @@ def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
     return run if run is not None and (record.method, record.dataset) == (run.method, run.dataset) else None
 
 
-def _counts(shelf: Shelf, run: RunSpec, data: dict[str, str | None], record: Record, file: str, alike: Alike) -> bool:
-    """Whether a record answers what its run asks today; where it does not, the shelf says why."""
+def _counts(
+    collected: Collected, run: RunSpec, data: dict[str, str | None], record: Record, file: str, alike: Alike
+) -> bool:
+    """Whether a record answers what its run asks today; where it does not, `collected` says why."""
     if strange := {m.metric for m in record.metrics} - metrics().keys():
-        shelf.unreadable.append(f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}")
+        collected.unreadable.append(
+            f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}"
+        )
         return False
     known = data[run.data["source"]]
     if not (alike.asks_the_same(record, run) or asks_the_same(record, run)) or (
         known is not None and record.hashes.get("data") != known
     ):
-        shelf.outdated[record.run_id] = _why_outdated(record, run, known)
+        collected.outdated[record.run_id] = _why_outdated(record, run, known)
         return False
     return True
 

@@ -100,7 +100,7 @@ def is_done(found: Gathered, run: RunSpec) -> bool:
     records = found.records(run.method, run.dataset)
     if run.exact:
         return any(r.status in DONE for r in records)
-    record = found.shelf.found.get(run.cell)
+    record = found.collected.found.get(run.cell)
     return record is not None and record.status in DONE
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.archive import Shelf, collect, record_files
+from latentbench.records.archive import Collected, collect, record_files
 from latentbench.records.declared import Declared, read_declared
 from latentbench.records.record import Record
 from latentbench.spec.claims import Tier
@@ -25,7 +25,7 @@ class Gathered:
     loaded: LoadedSuite
     tier: Tier
     runs: list[RunSpec]
-    shelf: Shelf
+    collected: Collected
     declared: Declared | None = None
 
     def records(self, method: str, dataset: str) -> list[Record]:
@@ -42,17 +42,17 @@ class Gathered:
 
     @cached_property
     def _stale(self) -> Counter[tuple[str, str]]:
-        found = (self.shelf.found[cell] for cell in self.shelf.stale_code)
+        found = (self.collected.found[cell] for cell in self.collected.stale_code)
         return Counter((r.method, r.dataset) for r in found)
 
     @cached_property
     def _missing(self) -> Counter[tuple[str, str]]:
-        return Counter((r.method, r.dataset) for r in self.runs if r.cell not in self.shelf.found)
+        return Counter((r.method, r.dataset) for r in self.runs if r.cell not in self.collected.found)
 
     @cached_property
     def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
         found: dict[tuple[str, str], list[Record]] = {}
-        for record in sorted(self.shelf.found.values(), key=lambda r: r.seed):
+        for record in sorted(self.collected.found.values(), key=lambda r: r.seed):
             found.setdefault((record.method, record.dataset), []).append(record)
         return found
 
@@ -63,20 +63,20 @@ def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gath
     further = _seeds_on_disk(loaded.suite.id, tier, results) - {r.seed for r in runs}
     # one by one, for an exact method has one run, under whichever seed came first
     more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
-    shelf = collect([*runs, *more], results)
-    _say_once(shelf, [r for r in (*runs, *more) if r.exact])
-    return Gathered(loaded, tier, runs, shelf, read_declared(loaded.suite.id, tier, results))
+    collected = collect([*runs, *more], results)
+    _say_once(collected, [r for r in (*runs, *more) if r.exact])
+    return Gathered(loaded, tier, runs, collected, read_declared(loaded.suite.id, tier, results))
 
 
-def _say_once(shelf: Shelf, exact: list[RunSpec]) -> None:
+def _say_once(collected: Collected, exact: list[RunSpec]) -> None:
     """Keep one record of each exact method, which says the same under every seed; a finished one if there is one."""
     kept: dict[tuple[str, str], str] = {}
     for run in sorted(
-        (r for r in exact if r.cell in shelf.found), key=lambda r: shelf.found[r.cell].status != "finished"
+        (r for r in exact if r.cell in collected.found), key=lambda r: collected.found[r.cell].status != "finished"
     ):
         if kept.setdefault((run.method, run.dataset), run.cell) != run.cell:
-            del shelf.found[run.cell], shelf.files[run.cell]
-    shelf.stale_code = [cell for cell in shelf.stale_code if cell in shelf.found]
+            del collected.found[run.cell], collected.files[run.cell]
+    collected.stale_code = [cell for cell in collected.stale_code if cell in collected.found]
 
 
 def best(loaded: LoadedSuite, results: Path | None = None) -> Gathered | None:
@@ -84,7 +84,7 @@ def best(loaded: LoadedSuite, results: Path | None = None) -> Gathered | None:
     for tier in RANKED:
         if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
             found = gather(loaded, tier, results)
-            if found.shelf.found:
+            if found.collected.found:
                 return found
     return None
 

@@ -88,7 +88,7 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
     """The rows of a suite at a tier, best first within each dataset and metric."""
     suite = gathered.loaded.suite
     by_cell: dict[tuple[str, str], list[Record]] = {}
-    for record in gathered.shelf.found.values():
+    for record in gathered.collected.found.values():
         by_cell.setdefault((record.dataset, record.method), []).append(record)
     measured = {(d, m): _cells(m, records) for (d, m), records in by_cell.items()}
     rows: list[Row] = []

@@ -34,12 +34,12 @@ class SuiteStatus:
 def suite_status(loaded: LoadedSuite, tier: Tier, results: Path, elsewhere: Sequence[UnderWay] = ()) -> SuiteStatus:
     """Match the plan to the records and locks on disk, and to what other machines are doing."""
     runs = plan(loaded, tier)
-    shelf = collect(runs, results)
-    out = SuiteStatus(loaded.suite.id, tier, len(runs), stale=shelf.stale_code, outdated=shelf.outdated)
+    collected = collect(runs, results)
+    out = SuiteStatus(loaded.suite.id, tier, len(runs), stale=collected.stale_code, outdated=collected.outdated)
     busy = running(results)
     away = {one.run_id.rpartition("--")[0]: one for one in elsewhere if one.suite == safe_name(loaded.suite.id)}
     for run in runs:
-        record = shelf.found.get(run.cell)
+        record = collected.found.get(run.cell)
         if (one := away.get(run.cell)) is not None:
             out.running.append(f"{run.cell}: {one}")
         elif any(name.startswith(f"{run.cell}--") for name in busy.get(run.suite, ())):
@@ -48,7 +48,7 @@ def suite_status(loaded: LoadedSuite, tier: Tier, results: Path, elsewhere: Sequ
             out.to_do.append(run.cell)
         elif record.status == "finished":
             out.done += 1
-            out.reference += is_reference(shelf.files[run.cell])
+            out.reference += is_reference(collected.files[run.cell])
         else:
             out.failed.append(f"{run.cell}: {record.status}: {record.error}")
     return out

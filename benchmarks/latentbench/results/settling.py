@@ -58,7 +58,7 @@ def declaration(loaded: LoadedSuite, tier: Tier, cap: int | None, results: Path)
     if (found := read_declared(loaded.suite.id, tier, results)) is not None:
         return found
     new = drafted(loaded, tier, cap)
-    there = len(gather(loaded, tier, results).shelf.found)
+    there = len(gather(loaded, tier, results).collected.found)
     return declare(new.model_copy(update={"there": there}), results)
 
 
@@ -122,7 +122,7 @@ def standing(
         for (method, dataset), n in wanted.items()
         if (method, dataset) in kept
         for run in plan(loaded, tier, seeds=_seeds(found, n), methods=[method], datasets=[dataset])
-        if run.cell not in found.shelf.found and not (run.exact and found.records(method, dataset))
+        if run.cell not in found.collected.found and not (run.exact and found.records(method, dataset))
     ]
     return Standing(judged, unsettled, runs, max(wanted.values(), default=0) if runs else 0)
 

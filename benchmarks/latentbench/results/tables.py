@@ -40,7 +40,7 @@ def write_tables(folder: Path, gathered: Sequence[Gathered], markdown: str) -> N
 
 def _ran_here(gathered: Gathered) -> bool:
     """Whether any record that counts is no reference record; those lie by themselves, under other names."""
-    return any(file.endswith("/record.json") for file in gathered.shelf.files.values())
+    return any(file.endswith("/record.json") for file in gathered.collected.files.values())
 
 
 def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def curves(gathered: Sequence[Gathered]) -> str:
     writer.writerow(CURVE_COLUMNS)
     for g in gathered:
         sums: dict[tuple[str, str, float], list[float]] = {}
-        for run, record in g.shelf.found.items():
-            if record.status == "finished" and (curve := curve_of(record, g.shelf.path(run))) is not None:
+        for run, record in g.collected.found.items():
+            if record.status == "finished" and (curve := curve_of(record, g.collected.path(run))) is not None:
                 for epoch, loss in _curve(curve):
                     sums.setdefault((record.dataset, record.method, epoch), []).append(loss)
         for (dataset, method, epoch), losses in sums.items():
