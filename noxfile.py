@@ -1,13 +1,9 @@
 """Developer tasks: `nox -s tests lint bench docs gpu`, and `everything` for the tests of all suites."""
 
-import shutil
-from pathlib import Path
-
 import nox
 
 nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "venv"
-ROOT = Path(__file__).parent
 
 
 #: Peers of `bench` and `perf.metric_proof` whose own requirements name TensorFlow, torchvision or a backport of
@@ -28,25 +24,6 @@ def install(session: nox.Session, *extras: str) -> None:
     session.install("-c", "constraints.txt", "-e", f".[{','.join(extras)}]" if extras else ".")
 
 
-def linked(session: nox.Session) -> Path:
-    """A folder in which papers' folders lie in the package that they are imported from, as links, for mypy."""
-    folder = Path(session.create_tmp()) / "linked"
-    shutil.rmtree(folder, ignore_errors=True)
-    package = folder / "benchmarks/latentbench"
-    (package / "papers").mkdir(parents=True)
-    for part in (ROOT / "benchmarks/latentbench").iterdir():
-        if part.name not in ("papers", "__pycache__"):
-            (package / part.name).symlink_to(part)
-    (package / "papers/__init__.py").symlink_to(ROOT / "benchmarks/latentbench/papers/__init__.py")
-    for file in (ROOT / "suites").glob("*/*.py"):
-        if not file.name.startswith(("test_", "conftest")):
-            paper = package / "papers" / file.parent.name.replace("-", "_")
-            paper.mkdir(exist_ok=True)
-            (paper / "__init__.py").touch()
-            (paper / file.name).symlink_to(file)
-    return folder
-
-
 @nox.session
 def tests(session: nox.Session) -> None:
     """The harness's tests, and those of suites that changed and of a tenth of the others in turn."""
@@ -65,12 +42,7 @@ def everything(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """ruff, mypy, the layers of the architecture (import-linter), and how suites are laid out."""
     install(session, "dev")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    with session.chdir(linked(session)):
-        session.run("mypy", "--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"))
-    session.run("lint-imports")
-    session.run("latentbench", "fmt", "--check")
+    session.run("python", ".ci/lint.py")
 
 
 @nox.session
