@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from latentbench.core.types import Batch, DataInfo, Part
 from latentbench.data.columns import Ragged
-from latentbench.data.parts import parts_of, revealed, role_of, whole_columns
+from latentbench.data.parts import parts_of, revealed, role_of, sparse_of, whole_columns
 from latentbench.data.registry import Column, Entry
 from latentbench.data.rows import RaggedTensor, Rows, on_device
 
@@ -153,3 +153,29 @@ def test_a_role_is_as_said_or_by_name():
 
 def test_ragged_tensors_know_their_length():
     assert len(RaggedTensor(torch.zeros(3), torch.tensor([0, 1, 3]))) == 2
+
+
+def test_rows_of_a_sparse_matrix():
+    numbers = Ragged(np.array([0, 3, 1], np.int32), np.array([0, 2, 2, 3]))
+    entries = Ragged(np.array([5, 4, 1], np.int64), np.array([0, 2, 2, 3]))
+    columns = {"films": on_device(numbers, CPU), "stars": on_device(entries, CPU)}
+    rated = Rows(torch.zeros(3, 1), columns, {}, sparse={"films": (4, "stars")})
+    _, parts = rated.select(torch.tensor([2, 0, 1]), lambda items: items)
+    assert set(parts) == {"films"}
+    assert parts["films"].layout == torch.sparse_csr
+    assert parts["films"].to_dense().tolist() == [[0, 1, 0, 0], [5, 0, 0, 4], [0, 0, 0, 0]]
+    seen = Rows(torch.zeros(3, 1), {"films": columns["films"]}, {}, sparse={"films": (4, None)})
+    assert seen.select(None, lambda items: items)[1]["films"].to_dense().sum(1).tolist() == [2, 0, 1]
+
+
+def test_a_sparse_column_is_declared_as_such():
+    films = {"dtype": "int32", "ragged": True, "sparse": 4, "entries": "stars"}
+    columns = {"x": {"dtype": "int64"}, "films": films, "stars": {"dtype": "int64", "ragged": True}}
+    users = Entry.model_validate({**GRAPH.model_dump(), "parts": {}, "splits": {"u": {"rows": 3, "columns": columns}}})
+    parts = parts_of(users, "u", DataInfo((), "real", 3))
+    assert parts["films"] == Part((4,), "real", None, "other", sparse=True)
+    assert "stars" not in parts
+    assert sparse_of(users, "u") == {"films": (4, "stars")}
+    wrong = {**columns, "films": {**films, "entries": "x"}}
+    with pytest.raises(ValueError, match="names a ragged column"):
+        Entry.model_validate({**GRAPH.model_dump(), "parts": {}, "splits": {"u": {"rows": 3, "columns": wrong}}})

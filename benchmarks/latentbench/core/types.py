@@ -28,6 +28,7 @@ class Part:
             ``mask`` (N, L) beside it; graphs are laid side by side instead, see `Batch`.
         longest: most items of a row, over all splits; None where it is not ragged or not known.
         whole: it belongs to the whole problem, not to its rows: every batch has all of it.
+        sparse: batches have it as a matrix in compressed rows (`torch.sparse_csr`), (N, *shape).
     """
 
     shape: tuple[int, ...]
@@ -37,6 +38,7 @@ class Part:
     ragged: bool = False
     longest: int | None = None
     whole: bool = False
+    sparse: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.data.columns import AnyColumn, Chunk, Ragged
-from latentbench.data.registry import Column, Entry
+from latentbench.data.registry import NOT_STORED, Column, Entry
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,7 +149,7 @@ def write_splits(entry: Entry, chunks: Iterable[Chunk], folder: Path) -> dict[st
                 "file": files[split].relative_to(folder).as_posix(),
                 "bytes": files[split].stat().st_size,
                 "columns": {
-                    n: c.model_dump(mode="json", exclude={"about", "role"}) for n, c in entry.columns_of(split).items()
+                    n: c.model_dump(mode="json", exclude=NOT_STORED) for n, c in entry.columns_of(split).items()
                 },
                 "hashes": hashes[split],
             }

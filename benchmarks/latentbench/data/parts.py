@@ -38,8 +38,9 @@ def parts_of(
     columns = entry.columns_of(split)
     main = columns[entry.main]
     parts = {"x": Part(info.shape, info.support, info.levels, "sample", main.ragged, longest)}
+    entries = {column.entries for column in columns.values()}
     for name, column in columns.items():
-        if name != entry.main:
+        if name != entry.main and name not in entries:
             parts[name] = _part(column, role_of(name, column))
     for name, whole in entry.parts.items():
         if role in whole.splits:
@@ -52,6 +53,8 @@ def _part(column: Column, role: Role, *, whole: bool = False) -> Part:
     support: Support = "real" if column.levels is None else "binary" if column.levels == 2 else "discrete"
     if column.levels is None and column.dtype.startswith(("int", "uint")):
         support = "discrete"  # of an unknown number of levels, as row numbers are
+    if column.sparse is not None:
+        return Part((column.sparse,), "real", None, role, sparse=True)
     return Part(column.shape, support, column.levels, role, column.ragged and not whole, None, whole)
 
 
@@ -86,6 +89,12 @@ def edges_of(entry: Entry, split: str) -> str | None:
     """The column with the edges of each row, where rows are graphs."""
     columns = entry.columns_of(split)
     return next((n for n, c in columns.items() if c.ragged and role_of(n, c) == "edges"), None)
+
+
+def sparse_of(entry: Entry, split: str) -> dict[str, tuple[int, str | None]]:
+    """Columns of a table that are rows of a sparse matrix: name -> its width, and the column of the entries, if any."""
+    columns = entry.columns_of(split)
+    return {n: (c.sparse, c.entries) for n, c in columns.items() if c.sparse is not None}
 
 
 def longest_of(columns: Mapping[str, AnyColumn]) -> int | None:

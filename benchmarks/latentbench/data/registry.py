@@ -41,6 +41,10 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+#: What is said of a column that changes nothing in what is stored.
+NOT_STORED = {"about", "role", "sparse", "entries"}
+
+
 class Column(_Strict):
     """One column: `shape` of a row and its `dtype`.
 
@@ -52,6 +56,9 @@ class Column(_Strict):
         top: real values lie in ``[0, top]`` (1 for intensities); None where no range is known.
         about: what it holds, its unit, and anything a reader must know.
         role: what models take it for; by its name where nothing is said (`latentbench.data.parts`).
+        sparse: each row is a row of a sparse matrix of so many columns, and holds the numbers of those that are not 0,
+            ascending.
+        entries: of a sparse column, the ragged column with what stands there; 1 where there is none.
     """
 
     shape: tuple[int, ...] = ()
@@ -61,6 +68,8 @@ class Column(_Strict):
     top: float | None = Field(default=None, gt=0)
     about: str = ""
     role: Role | None = None
+    sparse: int | None = Field(default=None, ge=1)
+    entries: str | None = None
 
     @property
     def size(self) -> int:
@@ -208,12 +217,18 @@ class Entry(_Strict):
         for split in self.splits:
             if not self.columns_of(split):
                 raise ValueError(f"split {split!r} has no columns")
+            for name, column in self.columns_of(split).items():
+                partner = None if column.entries is None else self.columns_of(split).get(column.entries)
+                if column.sparse is not None and (not column.ragged or column.shape or name == self.main):
+                    raise ValueError(f"column {name!r}: `sparse` is for ragged columns of numbers, but the main one")
+                if column.entries is not None and (column.sparse is None or partner is None or not partner.ragged):
+                    raise ValueError(f"column {name!r}: `entries` goes with `sparse` and names a ragged column")
             factors = self.columns_of(split).get("factors")
             if factors is not None and self.factors and factors.shape != (len(self.factors),):
                 raise ValueError(f"column factors of {split!r} must have shape [{len(self.factors)}]")
         for name, part in self.parts.items():
-            table, column = part.column.split(".")
-            if table not in self.splits or column not in self.columns_of(table):
+            table, named_there = part.column.split(".")
+            if table not in self.splits or named_there not in self.columns_of(table):
                 raise ValueError(f"part {name!r}: there is no column {part.column}")
         named = [file.name for form in self.forms for file in form.files]
         if len(set(named)) < len(named):
@@ -258,7 +273,7 @@ class Entry(_Strict):
             name: [
                 split.rows,
                 split.params,
-                {n: c.model_dump(exclude={"about", "role"}) for n, c in self.columns_of(name).items()},
+                {n: c.model_dump(exclude=NOT_STORED) for n, c in self.columns_of(name).items()},
             ]
             for name, split in self.splits.items()
         }

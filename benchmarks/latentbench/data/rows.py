@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -67,12 +68,14 @@ class Rows:
         columns: further parts, a row each for every row of the main one.
         whole: parts of the whole problem.
         edges: name of the column that holds the edges of each row, where rows are graphs.
+        sparse: columns that are rows of a sparse matrix: name -> its width, and the column of the entries, if any.
     """
 
     main: Tensor | RaggedTensor
     columns: Mapping[str, Tensor | RaggedTensor]
     whole: Mapping[str, Tensor]
     edges: str | None = None
+    sparse: Mapping[str, tuple[int, str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.main)
@@ -85,6 +88,8 @@ class Rows:
         """
         main = _select(self.main, index)
         others = {name: _select(column, index) for name, column in self.columns.items()}
+        for name, (width, entries) in self.sparse.items():
+            others[name] = _csr(others[name], width, others.pop(entries) if entries else None)
         if isinstance(main, Tensor):
             return values(main), {**_padded(others, None), **self.whole}
         main = RaggedTensor(values(main.values), main.offsets)
@@ -98,6 +103,17 @@ def _select(column: Tensor | RaggedTensor, index: Tensor | None) -> Tensor | Rag
         return column
     # far faster than column[index]
     return column.select(index) if isinstance(column, RaggedTensor) else column.index_select(0, index)
+
+
+def _csr(numbers: Tensor | RaggedTensor, width: int, entries: Tensor | RaggedTensor | None) -> Tensor:
+    """(N, width) float32 in compressed rows."""
+    assert isinstance(numbers, RaggedTensor)
+    columns = numbers.values.long()
+    values = entries.values.float() if isinstance(entries, RaggedTensor) else torch.ones_like(columns).float()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        size = (len(numbers), width)
+        return torch.sparse_csr_tensor(numbers.offsets, columns, values, size, check_invariants=True)
 
 
 def _padded(columns: Mapping[str, Tensor | RaggedTensor], main: RaggedTensor | None) -> dict[str, Tensor]:

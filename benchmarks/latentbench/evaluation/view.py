@@ -38,7 +38,7 @@ class View:
         oracle: the exact density of a generated dataset, or None; `log_prob(raw)` in nats.
         train: the training split as another View, made on demand.
         parts: everything by name as tensors, as `latentbench.core.types.Batch` has it in training; `batch` gives rows.
-        edges: the column with the edges of each row, where rows are graphs.
+        edges, sparse: the column with the edges of each row, where rows are graphs; those of sparse matrices.
     """
 
     x: Tensor
@@ -53,6 +53,7 @@ class View:
     _whole: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _offsets: Tensor | None = field(default=None, repr=False)
     edges: str | None = None
+    sparse: Mapping[str, tuple[int, str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x) if self._offsets is None else len(self._offsets) - 1
@@ -67,6 +68,7 @@ class View:
             {k: on_device(v, self.device) for k, v in self.columns.items()},
             {k: torch.from_numpy(v[:].copy()).to(self.device) for k, v in self._whole.items()},
             self.edges,
+            self.sparse,
         )
 
     def batch(self, index: Tensor | None = None) -> Batch:
@@ -113,6 +115,7 @@ def make_view(
     train: Any = None,
     whole: Mapping[str, AnyColumn] | None = None,
     edges: str | None = None,
+    sparse: Mapping[str, tuple[int, str | None]] | None = None,
 ) -> View:
     """Preprocess a split. The draws depend on seed, split and row alone: neither on the method nor on batch sizes.
 
@@ -132,6 +135,5 @@ def make_view(
     if isinstance(raw, Ragged):
         offsets = torch.from_numpy(raw.offsets.astype("int64")).to(device)
         x = x if edges is not None else RaggedTensor(x, offsets).padded()
-    return View(
-        x, torch.cat(dets).to(device), raw, columns, info, pipeline, entry, oracle, train, whole or {}, offsets, edges
-    )
+    known = (info, pipeline, entry, oracle, train)
+    return View(x, torch.cat(dets).to(device), raw, columns, *known, whole or {}, offsets, edges, sparse or {})

@@ -15,7 +15,16 @@ from latentbench.core.types import DataInfo
 from latentbench.data.columns import Ragged
 from latentbench.data.dataset import open_dataset
 from latentbench.data.links import held_out_links
-from latentbench.data.parts import edges_of, items_of, longest_of, parts_of, revealed, table_of, whole_columns
+from latentbench.data.parts import (
+    edges_of,
+    items_of,
+    longest_of,
+    parts_of,
+    revealed,
+    sparse_of,
+    table_of,
+    whole_columns,
+)
 from latentbench.data.preprocess import Pipeline, build
 from latentbench.data.rows import on_device
 from latentbench.evaluation.view import View, make_view
@@ -30,7 +39,7 @@ class Data:
     """A run's data: raw splits, fitted preprocessing, and what models are told of it.
 
     `whole` has the parts of the whole problem that come with each split, `edges` names the column with the edges of
-    each row where rows are graphs.
+    each row where rows are graphs, `sparse` those that are rows of a sparse matrix.
     """
 
     splits: Mapping[str, Any]
@@ -41,6 +50,7 @@ class Data:
     oracle: Any
     whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     edges: str | None = None
+    sparse: Mapping[str, tuple[int, str | None]] = field(default_factory=dict)
 
     def fixed_rows(self, method: str) -> Any:
         """All training rows, of a size that a tensor can hold, for a model's `method`."""
@@ -80,7 +90,8 @@ def load_data(spec: RunSpec) -> Data:
     info = pipeline.info(items, columns["train"])
     known = parts_of(entry, name, info, "train" if "train" in whole else "", longest_of(splits))
     info = replace(info, n_train=len(train), parts=known)
-    return Data(splits, columns, pipeline, info, entry, dataset.oracle, whole, edges_of(entry, name))
+    edges, sparse = edges_of(entry, name), sparse_of(entry, name)
+    return Data(splits, columns, pipeline, info, entry, dataset.oracle, whole, edges, sparse)
 
 
 def _hide_links(whole: dict[str, dict[str, Any]], nodes: int, wanted: Mapping[str, Any], seeds: Seeds) -> None:
@@ -103,6 +114,7 @@ def source_of(data: Data, split: str, device: torch.device) -> Source:
         augment=split == "train",
         whole={k: torch.from_numpy(v[:].copy()) for k, v in data.whole.get(split, {}).items()},
         edges=data.edges,
+        sparse=data.sparse,
     )
 
 
@@ -123,6 +135,7 @@ def view_of(data: Data, seed: int | Seeds, device: torch.device) -> View:
             train,
             data.whole.get(split, {}),
             data.edges,
+            data.sparse,
         )
 
     return make("test", lambda: make("train"))

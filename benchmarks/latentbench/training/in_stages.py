@@ -20,9 +20,9 @@ from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.seeds import Seeds, generator
 from latentbench.spec.protocol import Training, TrainingStage
 from latentbench.training.ledger import Ledger, StageCheckpoints, joined
-from latentbench.training.loop import Frame, Progress, train
+from latentbench.training.loop import Progress, train
 from latentbench.training.source import Source
-from latentbench.training.state import Checkpointer, Trained
+from latentbench.training.state import Checkpointer, Frame, Trained
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

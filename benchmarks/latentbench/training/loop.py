@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from latentbench.spec.protocol import TrainingProtocol
 from latentbench.training.descent import Descent
 from latentbench.training.iterations import Iterations
 from latentbench.training.order import Order
-from latentbench.training.state import Average, Best, Checkpointer, Standing, Trained
+from latentbench.training.state import ALONE, Average, Best, Checkpointer, Frame, Standing, Trained
 from latentbench.training.validation import validation_loss
 
 if TYPE_CHECKING:
@@ -44,25 +44,6 @@ class Progress:
     steps: int
     loss: float | None
     samples_per_second: float
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The larger training that one training is a stage of.
-
-    Attributes:
-        stage: its name, for the seeds; empty where there is but one training.
-        whole: what a checkpoint holds the weights of, where that is more than the model that is trained.
-        still: parts of it that stand still, so that they are never in training mode.
-    """
-
-    stage: tuple[str, ...] = ()
-    whole: Any = None
-    still: Sequence[nn.Module] = ()
-
-
-#: One training that is no stage of another.
-ALONE = Frame()
 
 
 def train(

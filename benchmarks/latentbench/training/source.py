@@ -31,6 +31,7 @@ class Source:
         augment: apply the steps that are for training rows only.
         whole: parts that belong to the whole problem: every batch has all of them.
         edges: the column with the edges of each row, where rows are graphs.
+        sparse: columns that are rows of a sparse matrix, as `latentbench.data.rows.Rows` has them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Source:
         augment: bool,
         whole: Mapping[str, Tensor] | None = None,
         edges: str | None = None,
+        sparse: Mapping[str, tuple[int, str | None]] | None = None,
     ) -> None:
         self._augment = augment and pipeline.augments
         items = raw.values if isinstance(raw, RaggedTensor) else raw
@@ -58,6 +60,7 @@ class Source:
             {k: _to(v, device) if isinstance(v, RaggedTensor) else v.to(device) for k, v in columns.items()},
             {k: v.to(device) for k, v in (whole or {}).items()},
             edges,
+            sparse or {},
         )
         self._index = torch.arange(len(self._rows), device=device)
 

@@ -59,6 +59,25 @@ class Checkpointer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The larger training that one training is a stage of.
+
+    Attributes:
+        stage: its name, for the seeds; empty where there is but one training.
+        whole: what a checkpoint holds the weights of, where that is more than the model that is trained.
+        still: parts of it that stand still, so that they are never in training mode.
+    """
+
+    stage: tuple[str, ...] = ()
+    whole: Any = None
+    still: Sequence[nn.Module] = ()
+
+
+#: One training that is no stage of another.
+ALONE = Frame()
+
+
 class Average:
     """Exponential moving average of the weights; buffers follow the model."""
 
