@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from latentbench.core.paths import results_dir
-from latentbench.data.dataset import content_hash_if_known
+from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.fingerprint import engine_hash
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.packform import lines_of

@@ -199,7 +199,7 @@ class _Laps:
 
 
 def _plan(lap: _Laps, seeds: int | None) -> int:
-    from latentbench.data.dataset import content_hash_if_known
+    from latentbench.data.manifest import content_hash_if_known
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite
     from latentbench.spec.validation import problems

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from latentbench.core.paths import results_dir
 from latentbench.core.plugins import package_name
-from latentbench.data.dataset import content_hash_if_known
+from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.engines import todays_era
 from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import RunSpec, plan

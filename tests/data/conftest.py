@@ -13,6 +13,8 @@ from tests.project import whole
 from .tiny import Server, Workplace, mnist_files
 
 REGISTRY = Path(__file__).resolve().parents[2] / "data" / "registry"
+#: Every entry of ours, those in papers' folders among them.
+ENTRY_FILES = sorted([*REGISTRY.glob("*.yaml"), *REGISTRY.parents[1].glob("suites/*/data/*.yaml")])
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from scipy.integrate import solve_ivp
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from .conftest import REGISTRY
+from .conftest import ENTRY_FILES
 
-ENTRIES = {e.name: e for e in map(read_entry, sorted(REGISTRY.glob("*.yaml"))) if e.generate is not None}
+ENTRIES = {e.name: e for e in map(read_entry, ENTRY_FILES) if e.generate is not None}
 PLANE = {n: e for n, e in ENTRIES.items() if "planar" in target_of("generator", e.generate) or n == "gaussian-mixture"}
 #: Entries whose oracle knows the density of a row; that of a transport plan knows the plan instead.
 ORACLES = {n: e for n, e in ENTRIES.items() if e.oracle is not None and e.oracle != "bridge"}

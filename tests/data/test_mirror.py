@@ -11,13 +11,13 @@ from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
 from latentbench.data.registry import read_entry
 
-from .conftest import REGISTRY
+from .conftest import ENTRY_FILES
 
 SLOW = {"omniglot-105"}  # the same loader as omniglot-28, at fourteen times the size
 
 
 def with_mirror():
-    for path in sorted(REGISTRY.glob("*.yaml")):
+    for path in ENTRY_FILES:
         entry = read_entry(path)
         if any(file.mirror for form in entry.forms for file in form.files) and entry.name not in SLOW:
             yield entry.name

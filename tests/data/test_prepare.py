@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from latentbench.core.errors import UserError
 from latentbench.data import arrow
 from latentbench.data.columns import Chunk, Ragged
-from latentbench.data.dataset import content_hash_if_known, open_dataset
-from latentbench.data.prepare import prepare, prepared_dir, read_manifest
+from latentbench.data.dataset import open_dataset
+from latentbench.data.manifest import content_hash_if_known, prepared_dir, read_manifest
+from latentbench.data.prepare import prepare
 from latentbench.data.progress import silent
 from latentbench.data.registry import Column, Entry, load_entry
 

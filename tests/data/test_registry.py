@@ -12,10 +12,10 @@ from latentbench.core.reach import installed
 from latentbench.data import registry as reg
 from latentbench.data.splits import parse
 
-from .conftest import REGISTRY
+from .conftest import ENTRY_FILES, REGISTRY
 from .tiny import entry
 
-NAMES = sorted(p.stem for p in REGISTRY.glob("*.yaml"))
+NAMES = sorted(p.stem for p in ENTRY_FILES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from latentbench.data.dataset import open_dataset
-from latentbench.data.prepare import prepared_dir
+from latentbench.data.manifest import prepared_dir
 from latentbench.running.settings import Settings
 from latentbench.running.watch import DataWatch
 from latentbench.scheduling.task import perform

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from latentbench.core.errors import UserError
 from latentbench.data.dataset import open_dataset
-from latentbench.data.prepare import MANIFEST
+from latentbench.data.manifest import MANIFEST
 from latentbench.scheduling.shared_data import have, share
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from latentbench.audit.rebuild import hash_holds, rebuild
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name, shown
-from latentbench.data.dataset import content_hash_if_known
+from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec

@@ -58,7 +58,7 @@ def _of_suite(name: str, tier: Any, *, lenient: bool) -> dict[str, Any]:
     Raises:
         UserError: it cannot be planned.
     """
-    from latentbench.data.dataset import content_hash_if_known
+    from latentbench.data.manifest import content_hash_if_known
     from latentbench.planning.engines import todays_era
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite

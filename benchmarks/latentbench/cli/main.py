@@ -21,6 +21,8 @@ from latentbench.core.trust import VARIABLE
 
 #: Large pages for large tensors: random rows of a split on the CPU come a tenth faster. Read when torch is imported.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+#: Looking for plug-ins of pydantic's reads the metadata of every installed distribution, which nothing here needs.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 #: name -> (module, one line of help). The order is that of a user's work.
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -132,7 +133,23 @@ def forget() -> None:
 
 @cache
 def packages() -> frozenset[str]:
-    """Top-level packages and modules of installed plug-ins."""
+    """Top-level packages and modules of installed plug-ins.
+
+    Entry points are only read where some distribution has ours: reading all of them takes longer than a list.
+    """
+    if not any(_is_plugin(Path(place)) for place in dict.fromkeys(sys.path) if os.path.isdir(place)):
+        return frozenset()
     from importlib.metadata import entry_points
 
     return frozenset(p.module.partition(".")[0] for group in GROUPS for p in entry_points(group=group))
+
+
+def _is_plugin(place: Path) -> bool:
+    """Whether a distribution that is installed in a folder declares one of our entry points."""
+    for name in os.listdir(place):
+        if name.endswith((".dist-info", ".egg-info")):
+            with suppress(OSError):
+                text = (place / name / "entry_points.txt").read_bytes()
+                if any(f"[{group}]".encode() in text for group in GROUPS):
+                    return True
+    return False

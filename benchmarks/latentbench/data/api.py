@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from latentbench.core.errors import UserError
-from latentbench.data.prepare import prepare, prepared_dir, read_manifest
+from latentbench.data.manifest import prepared_dir, read_manifest
+from latentbench.data.prepare import prepare
 from latentbench.data.progress import Progress, silent
 from latentbench.data.registry import Entry, Form, load_entry, names
 

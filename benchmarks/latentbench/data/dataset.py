@@ -8,7 +8,8 @@ from typing import Any
 from latentbench.core.errors import UserError
 from latentbench.data.arrow import read_split
 from latentbench.data.columns import AnyColumn, Indexed, Ragged, concatenate
-from latentbench.data.prepare import prepare, prepared_dir, read_manifest
+from latentbench.data.manifest import prepared_dir
+from latentbench.data.prepare import prepare
 from latentbench.data.progress import Progress, to_stderr
 from latentbench.data.registry import Column, Entry, call, load_entry
 from latentbench.data.splits import Part, parse
@@ -109,12 +110,3 @@ def open_dataset(name: str, progress: Progress = to_stderr) -> Dataset:
     """
     entry = load_entry(name)
     return Dataset(entry, None if entry.kind == "rendered" else prepare(entry, progress))
-
-
-def content_hash_if_known(name: str) -> str | None:
-    """The content hash of dataset `name` without preparing it: as prepared, else as declared, else None."""
-    entry = load_entry(name)
-    if entry.kind == "rendered":
-        return entry.recipe
-    manifest = read_manifest(entry)
-    return entry.content_hash if manifest is None else str(manifest["content_hash"])

@@ -20,32 +20,12 @@ from typing import Any
 import numpy as np
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import data_dir
 from latentbench.core.seeds import derive
 from latentbench.data.arrow import write_splits
 from latentbench.data.columns import Chunk
+from latentbench.data.manifest import FORMAT, MANIFEST, prepared_dir, read_manifest
 from latentbench.data.progress import Progress, silent
 from latentbench.data.registry import Entry, call
-
-FORMAT = 1
-MANIFEST = "latentbench.json"
-
-
-def prepared_dir() -> Path:
-    return data_dir() / "prepared"
-
-
-def read_manifest(entry: Entry) -> dict[str, Any] | None:
-    """What was recorded when `entry` was prepared; None where that is not there, not whole, or of another recipe."""
-    folder = prepared_dir() / entry.name
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] != FORMAT or manifest["recipe"] != entry.recipe:
-            return None
-        whole = all((folder / s["file"]).stat().st_size == s["bytes"] for s in manifest["splits"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return manifest if whole else None
 
 
 def prepare(entry: Entry, progress: Progress = silent, *, force: bool = False) -> dict[str, Any]:

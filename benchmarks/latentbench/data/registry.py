@@ -38,7 +38,7 @@ DType = Literal["uint8", "uint16", "int8", "int16", "int32", "int64", "float32",
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 #: What is said of a column that changes nothing in what is stored.

@@ -1,6 +1,7 @@
 """All that is declared, by kind and name: in this package and in folders beside it. Nothing of it is imported.
 
-What a file declares is kept by the state of the file (`latentbench.core.file_cache`), under the user's cache folder.
+What a file declares is kept by the state of the file (`latentbench.core.file_cache`): ours under the user's cache
+folder, that of a project's papers and of plug-ins with the project's results.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from latentbench import __version__
 from latentbench.core import imports, plugins
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.file_cache import Memory, State, state_of
-from latentbench.core.paths import shown, user_cache_dir
+from latentbench.core.paths import cache_dir, shipped_root, shown, user_cache_dir
 from latentbench.core.reach import installed
 from latentbench.discovery.reading import Declared, declarations
 
@@ -64,23 +65,33 @@ def thing(declared: Declared) -> Any:
 
 @cache
 def _all() -> dict[tuple[str, str], Declared]:
-    memory = Memory(user_cache_dir() / f"declarations-{_key(str(PACKAGE))}.json", _version())
+    ours = Memory(user_cache_dir() / f"declarations-{_key(str(PACKAGE))}.json", _version())
+    theirs = Memory(cache_dir() / "declarations.json", _version())
+    shipped = (str(PACKAGE), str(shipped_root()))
     table: dict[tuple[str, str], Declared] = {}
-    places: dict[tuple[str, str], str] = {}
+    files: dict[str, str] = {}
     for path, module, at in sources():
+        memory = ours if path.startswith(shipped) else theirs
         known = memory.recall(path, at)
         if known is None:
             known = [asdict(d) for d in declarations(Path(path), module)]
             memory.learn(path, at, known)
+        files[module] = path
         for declared in (Declared(**d) for d in known):
-            key, place = (declared.kind, declared.name), f"{shown(Path(path))}:{declared.line}"
-            if key in table:
+            other = table.setdefault((declared.kind, declared.name), declared)
+            if other is not declared:
                 raise UserError(
-                    f"{declared.kind} {declared.name!r} is declared twice", where=place, fix=f"see {places[key]}"
+                    f"{declared.kind} {declared.name!r} is declared twice",
+                    where=_place(declared, files),
+                    fix=f"see {_place(other, files)}",
                 )
-            table[key], places[key] = declared, place
-    memory.save()
+    ours.save()
+    theirs.save()
     return table
+
+
+def _place(declared: Declared, files: dict[str, str]) -> str:
+    return f"{shown(Path(files[declared.target.partition(':')[0]]))}:{declared.line}"
 
 
 def sources() -> Iterator[tuple[str, str, State]]:

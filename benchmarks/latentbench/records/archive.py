@@ -14,7 +14,7 @@ from pathlib import Path
 
 from latentbench.core.errors import UserError
 from latentbench.core.paths import reference_dirs, results_dir, safe_name, shown, stays_inside
-from latentbench.data.dataset import content_hash_if_known
+from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.plan import RunSpec
 from latentbench.records.alike import Alike
 from latentbench.records.former import asked, asks_the_same, made_by_todays

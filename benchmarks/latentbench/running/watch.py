@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentbench.core.errors import UserError
 from latentbench.data.dataset import Dataset
-from latentbench.data.prepare import MANIFEST, prepared_dir, read_manifest
+from latentbench.data.manifest import MANIFEST, prepared_dir, read_manifest
 
 #: File name, inode, bytes and nanoseconds of the last change, for each file of a prepared dataset.
 Look = tuple[tuple[str, int, int, int], ...]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentbench.core.errors import UserError
-from latentbench.data.dataset import content_hash_if_known, open_dataset
+from latentbench.data.dataset import open_dataset
+from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.plan import RunSpec
 from latentbench.records.corrections import note_corrections
 from latentbench.records.record import Record

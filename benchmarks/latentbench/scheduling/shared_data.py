@@ -10,8 +10,9 @@ from typing import Any
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
 from latentbench.data.arrow import rehash
-from latentbench.data.dataset import content_hash_if_known, open_dataset
-from latentbench.data.prepare import MANIFEST, adopt, prepared_dir, read_manifest
+from latentbench.data.dataset import open_dataset
+from latentbench.data.manifest import MANIFEST, content_hash_if_known, prepared_dir, read_manifest
+from latentbench.data.prepare import adopt
 from latentbench.data.registry import Entry, load_entry
 from latentbench.scheduling.object_store import Store
 

@@ -101,6 +101,8 @@ def forget() -> None:
 
 
 def _plugins(group: str, kind: type[E_]) -> dict[str, E_]:
+    if not plugins.packages():
+        return {}
     from importlib.metadata import entry_points
 
     found: dict[str, E_] = {}
