@@ -11,8 +11,8 @@ import pytest
 from latentbench.core import capabilities
 from latentbench.core.yamlfile import read_yaml
 from latentbench.data.registry import WholePart, load_entry
-from latentbench.planning.plan import lay
 from latentbench.planning.settled_stages import settled_stages
+from latentbench.planning.settling import lay
 from latentbench.spec.protocol import Training
 
 from tests.project import REPOSITORY
