@@ -39,7 +39,8 @@ class Other: ...
     assert (first.kind, first.name, first.target, first.line) == ("model", "mine", "some.mine:Mine", 7)
     assert first.arguments["summary"] == "The first line"
     assert first.arguments["version"] == 2
-    assert first.arguments["examples"] == [{"data": "real-vector", "params": {"width": 5, "deep": -1.5}}]
+    [example] = first.arguments["examples"]
+    assert (example["data"], example["params"]) == ("real-vector", {"width": 5, "deep": -1.5})
     assert (second.name, second.arguments["summary"], second.arguments["version"]) == ("other", "said here", 1)
 
 

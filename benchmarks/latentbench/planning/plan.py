@@ -212,13 +212,13 @@ def plan(
     for dataset in suite.datasets:
         if dataset not in wanted_d or not any(fnmatchcase(dataset, g) for g in spec.datasets):
             continue
-        oracle = load_entry(suite.datasets[dataset].source or dataset).oracle
+        entry = load_entry(suite.datasets[dataset].source or dataset)
         for method in suite.methods:
             if method not in wanted_m or not any(fnmatchcase(method, g) for g in spec.methods):
                 continue
             if not suite.methods[method].runs_on(dataset):
                 continue
-            runs += _cell(loaded, tier, spec, method, dataset, oracle, spec.seeds if seeds is None else seeds)
+            runs += _cell(loaded, tier, spec, method, dataset, entry, spec.seeds if seeds is None else seeds)
     return runs
 
 
@@ -245,7 +245,7 @@ def _cell(
     spec: TierSpec,
     method: str,
     dataset: str,
-    oracle: str | None,
+    entry: Entry,
     seeds: Sequence[int],
 ) -> list[RunSpec]:
     """The runs of one method on one dataset: everything but the seed is settled once."""
@@ -262,7 +262,6 @@ def _cell(
         if e.where:
             raise
         raise loaded.file.error(e.what, ("methods", method, "training", "in_stages"), e.fix) from None
-    entry = load_entry(d.source or dataset)
     data = {
         "source": d.source or dataset,
         "split": dict(d.split) if d.split else {k: v for k, v in entry.protocol(d.protocol).items() if k in ROLES},
@@ -294,7 +293,7 @@ def _cell(
             metrics=metrics,
             exact=m.exact,
             versions=versions,
-            oracle=target_of("oracle", oracle) if oracle else None,
+            oracle=target_of("oracle", entry.oracle) if entry.oracle else None,
         )
         for seed in (seeds[:1] if m.exact else seeds)
     ]
