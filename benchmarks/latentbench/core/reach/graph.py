@@ -90,6 +90,13 @@ class Sources:
             self._texts[key] = write(module, module.preamble if name == PREAMBLE else module.defs[name])
         return self._texts[key]
 
+    def instead(self, module: Module) -> Sources:
+        """The same sources but for one module."""
+        found = Sources(self._tree)
+        found._modules = {**self._modules, module.name: module}
+        found._texts = {key: text for key, text in self._texts.items() if key[0] != module.name}
+        return found
+
     def below(self, package: str) -> list[str]:
         """A module, and those below it where it is a package, sorted."""
         file = self._tree.find(package)
