@@ -211,9 +211,10 @@ class _Loop:
         return row
 
     def _to_validate(self, *, ended: bool) -> bool:
+        if self._at.best is None:
+            return False
         steps, order = self._at.out.steps, self._order
-        due = order.ends_epoch(steps) and order.epochs_done(steps) % self._spec.validate_every == 0
-        return self._at.best is not None and (due or ended)
+        return ended or (order.ends_epoch(steps) and order.epochs_done(steps) % self._spec.validate_every == 0)
 
     def _validate(self) -> tuple[dict[str, float], bool]:
         """A row of the curve, and whether to stop here."""
