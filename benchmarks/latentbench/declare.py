@@ -36,11 +36,15 @@ class Example:
     Attributes:
         data: kind of made-up data, one of `latentbench.contracts.synthetic`.
         params: the constructor's keyword parameters.
+        objective: what the loss is with these parameters in evaluation mode, if it is one of them, a mean over the
+            rows: ``likelihood``, -`log_prob`; ``elbo``, an estimate of -`elbo`; ``bound``, the sum of `bound_terms`.
+            Its gradient at fixed draws must then be that of its value, as with draws that are reparameterised.
         training: its protocol but for the length, where one loss and a usual optimiser will not do: stages, phases.
     """
 
     data: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    objective: Literal["", "likelihood", "elbo", "bound"] = ""
     training: Mapping[str, Any] = field(default_factory=dict)
 
 

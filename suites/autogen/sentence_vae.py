@@ -37,7 +37,10 @@ def autogen_bound(log_px: Tensor, rate: Tensor, m: float) -> Tensor:
     "Trainable VariationalBound Sampler Encoder Reconstructor GaussianEncoder CodeLikelihood "
     "StandardNormalPrior NormalisedLikelihood",
     "LSTM sentence VAE; AutoGen's m, annealed KL or word dropout",
-    examples=(Example("discrete-vector", {"latent_dim": 3, "embedding": 4, "width": 6, "m": 1.0}),),
+    examples=(
+        Example("tokens", {"latent_dim": 3, "embedding": 4, "width": 6}, "elbo"),
+        Example("tokens", {"latent_dim": 3, "embedding": 4, "width": 6, "m": 1.0, "word_dropout": 0.3}),
+    ),
 )
 class SentenceVAE(nn.Module):
     """An LSTM sentence VAE.

@@ -84,6 +84,15 @@ def test_word_dropout_hides_words_from_the_decoder_alone():
     assert whole["distortion"] != none["distortion"]
 
 
+def test_dropped_words_are_seen_as_unknown():
+    """With every word dropped the decoder sees number 1 wherever it saw one before."""
+    model = make(word_dropout=1.0)
+    mean, log_std = model.posterior(X)
+    z = torch.addcmul(mean, log_std.exp(), torch.randn(5, 2, generator=gen(3)))
+    unknown = model.log_likelihood(X, z, torch.ones(5, 3, dtype=torch.long))
+    torch.testing.assert_close(model.loss(Batch(X, 40), gen(3))["distortion"], -unknown.mean())
+
+
 def test_bounds_agree_and_stay_below():
     model, x = make(), sentences()
     with torch.no_grad():

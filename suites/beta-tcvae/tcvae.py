@@ -81,6 +81,7 @@ def aggregate_log_densities(pairs: Tensor, n_train: int, estimator: str) -> tupl
                 "latent_dim": 3,
                 "hidden": (8,),
                 "network": {"conv": {"channels": [4, 6]}},
+                "decoder_hidden": None,
                 "estimator": "mss",
                 "alpha": 0.0,
             },

@@ -32,7 +32,7 @@ from torch import Generator, Tensor, nn
     whole_batch=True,
     examples=(
         Example("binary-vector", {"classes": 4, "latent_dim": 2, "hidden": (8,)}),
-        Example("real-image", {"classes": 3, "latent_dim": 2, "estimator": "enumerate"}),
+        Example("real-image", {"classes": 3, "latent_dim": 2, "estimator": "enumerate"}, "elbo"),
     ),
 )
 class ClassVAE(nn.Module):

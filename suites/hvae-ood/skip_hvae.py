@@ -35,7 +35,11 @@ SCORES = ("likelihood", "llr", "complexity")
     "Trainable VariationalBound Sampler OutlierScorer LikelihoodHead",
     "convolutional hierarchical VAE with skip connections; outlier scores by likelihood, LLR>k or complexity",
     examples=(
-        Example("binary-image", {"latents": (2, 3), "channels": 4, "kernels": (3, 3), "strides": (2, 2), "blocks": 1}),
+        Example(
+            "binary-image",
+            {"latents": (2, 3), "channels": 4, "kernels": (3, 3), "strides": (2, 2), "blocks": 1},
+            "elbo",
+        ),
         Example(
             "discrete-image",
             {

@@ -308,6 +308,27 @@ class TestDSBM:
         assert y.var().item() == pytest.approx(1.0, abs=0.04)
         assert torch.corrcoef(torch.cat([x, y], 1).T)[0, 1].item() == pytest.approx(c, abs=0.02)
 
+    def test_each_direction_learns_from_what_the_other_simulates(self, monkeypatch):
+        """Forth from (simulated backward from y, y), back from (simulated forward from x, x); at first from (x, y)."""
+        model, x = build("dsbm"), rows()
+        pairs = {}
+
+        def matching(net, near, far, generator):
+            pairs["forth" if net is model.forth else "back"] = (near, far)
+            return near.sum() * 0.0
+
+        monkeypatch.setattr(model, "_matching", matching)
+        monkeypatch.setattr(
+            model, "_simulate", lambda net, x, until, generator: x + (7.0 if net is model.back else 9.0)
+        )
+        source, target = x.unbind(1)
+        model.loss(Batch(x, 60, progress=0.99), gen())
+        wanted = {"forth": (target + 7.0, target), "back": (source + 9.0, source)}
+        assert all(torch.equal(a, b) for k in wanted for a, b in zip(pairs[k], wanted[k], strict=True))
+        model.loss(Batch(x, 60, progress=0.0), gen())
+        wanted = {"forth": (source, target), "back": (target, source)}
+        assert all(torch.equal(a, b) for k in wanted for a, b in zip(pairs[k], wanted[k], strict=True))
+
     def test_learns_a_gaussian_bridge(self):
         torch.manual_seed(0)
         g = gen()

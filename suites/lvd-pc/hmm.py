@@ -33,7 +33,7 @@ def _sequence(model: str, info: DataInfo) -> tuple[int, int]:
     "sequence-transformer",
     "Trainable ExactLikelihood Sampler",
     "small causal transformer over discrete sequences",
-    examples=(Example("discrete-vector", {"width": 8, "layers": 1, "heads": 2}),),
+    examples=(Example("discrete-vector", {"width": 8, "layers": 1, "heads": 2}, "likelihood"),),
 )
 class SequenceTransformer(nn.Module):
     """A causal transformer over sequences of discrete values, with learned positions: a teacher, and a row of its own.

@@ -31,7 +31,7 @@ from torch.nn import functional
             "real-vector",
             {
                 "gamma": [-2.0, 4.0],
-                "sampling_steps": 5,
+                "sampling_steps": 2,
                 "network": {"mlp": {"width": 16, "layers": 2}},
                 "encoder": {"mlp": {"width": 16, "layers": 2}},
                 "latents": 5,

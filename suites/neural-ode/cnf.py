@@ -50,7 +50,11 @@ class Field(nn.Module):
     "cnf",
     "Trainable ExactLikelihood Sampler",
     "continuous normalising flow with gated units",
-    examples=(Example("real-vector", {"width": 4, "time_width": 4}),),
+    examples=(
+        Example("real-vector", {"width": 4, "time_width": 4}),
+        Example("real-vector", {"width": 4, "time_width": 4, "adjoint": True}),
+        Example("real-vector", {"width": 4, "time_width": 4, "solver": "dopri5"}),
+    ),
 )
 class CNF(nn.Module):
     """A flow along an ordinary differential equation from a standard normal at time 0 to the data at time `END`.

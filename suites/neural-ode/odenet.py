@@ -75,7 +75,7 @@ class Continuous(nn.Module):
     "Trainable Classifier",
     "image classifier with an equation or residual blocks in the middle",
     examples=(
-        Example("labelled", {"classes": 3, "channels": 4, "blocks": 1, "solver": "euler"}),
+        Example("labelled", {"classes": 3, "channels": 4, "blocks": 1, "solver": {"rk4": {"steps": 2}}}),
         Example("labelled", {"classes": 3, "channels": 4, "middle": "residual", "blocks": 1}),
     ),
 )

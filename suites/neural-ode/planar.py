@@ -18,7 +18,7 @@ BISECTIONS = 40
     "planar-flow",
     "Trainable ExactLikelihood Sampler",
     "planar normalising flow of vectors",
-    examples=(Example("real-vector", {"layers": 3}),),
+    examples=(Example("real-vector", {"layers": 3}, "likelihood"),),
 )
 class PlanarFlow(nn.Module):
     """Layers z' = z + û tanh(w·z + b) (their eq. 10), invertible since û is u moved along w until w·û >= -1 (their

@@ -16,8 +16,6 @@ from latentbench.papers.neural_ode.planar import PlanarFlow
 from latentbench.papers.neural_ode.solver import Solver
 from torch import Tensor
 
-from tests.models import test_all_models as contract
-
 PLANE = DataInfo((2,), "real", 24)
 IMAGES = DataInfo((1, 13, 12), "unit", 12)
 SERIES = DataInfo((20, 2), "real", 12, columns={"observed": (20,), "y": ()})
@@ -98,36 +96,6 @@ class TestSolver:
             Solver(choice, adjoint=False)
         with pytest.raises(UserError, match="adjoint"):
             Solver("rk4", adjoint=1)
-
-
-FLOW = frozenset({"Trainable", "ExactLikelihood", "Sampler"})
-CASES = [
-    contract.Case("cnf", CNF, contract.REAL, FLOW, {"width": 6}),
-    contract.Case("cnf-adjoint", CNF, contract.REAL, FLOW, {"width": 6, "adjoint": True}),
-    contract.Case("cnf-adaptive", CNF, contract.REAL, FLOW, {"width": 6, "solver": "dopri5"}),
-    contract.Case("planar", PlanarFlow, contract.REAL, FLOW, {"layers": 5}),
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@pytest.mark.parametrize(
-    "check",
-    [
-        contract.test_capabilities,
-        contract.test_shapes_types_and_finite,
-        contract.test_samples_lie_in_the_support,
-        contract.test_same_seeds_give_the_same_numbers,
-        contract.test_draws_come_from_the_generator_alone,
-        contract.test_gradients_reach_every_parameter,
-    ],
-    ids=lambda check: check.__name__,
-)
-def test_flows_keep_the_contract_of_all_models(check, case: contract.Case):
-    check(case)
-
-
-def test_planar_flows_can_be_stacked():
-    contract.test_seeds_can_be_stacked(CASES[-1])
 
 
 class TestFlows:
@@ -360,6 +328,19 @@ class TestLatentODE:
         log_p = (path.log_prob(batch.x).sum(-1) * batch.columns["observed"]).sum(1)
         kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(torch.tensor(0.0), torch.tensor(1.0)))
         torch.testing.assert_close(model.loss(batch, gen())["loss"], (kl.sum(1) - log_p).mean(), rtol=1e-4, atol=1e-3)
+
+    def test_recognition_runs_from_the_last_observation_to_the_first(self):
+        """Its last state has read the first observation last, each with the gap before it."""
+        torch.manual_seed(0)
+        model, batch = LatentODE(SERIES, observed="observed", latent_dim=3, width=6, encoder_width=5), series()
+        values, places = model._seen(batch.x, batch.columns)
+        w, h = model.recognise, torch.zeros(12, 5)
+        for i in reversed(range(values.shape[1])):
+            gap = (places[:, i] - (places[:, i - 1] if i else 0)).float()[:, None] / 20
+            read = torch.cat([values[:, i], gap], 1)
+            h = torch.tanh(read @ w.weight_ih_l0.T + w.bias_ih_l0 + h @ w.weight_hh_l0.T + w.bias_hh_l0)
+        mean, log_std = model._posterior(values, places)
+        torch.testing.assert_close(torch.cat([mean, log_std], 1), model.code(h))
 
     def test_the_path_goes_on_by_the_same_law(self):
         """The state at grid point 2 (T - 1) solves the equation over twice the time."""

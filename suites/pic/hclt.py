@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
     "hidden Chow-Liu tree with free tables, by EM or gradient descent",
     whole_batch=True,
     examples=(
-        Example("binary-vector", {"states": 3}),
+        Example("binary-vector", {"states": 3}, "likelihood"),
         Example("discrete-image", {"states": 3, "em": True}),
     ),
 )

@@ -77,8 +77,8 @@ class FunctionNets(nn.Module):
     "Trainable Preparable ExactLikelihood Sampler",
     "probabilistic integral circuit: a hidden Chow-Liu tree whose weights are networks under quadrature",
     examples=(
-        Example("binary-image", {"points": 4, "units": 8}),
-        Example("discrete-vector", {"points": 3, "units": 8, "rule": "gauss-legendre"}),
+        Example("binary-image", {"points": 4, "units": 8}, "likelihood"),
+        Example("discrete-vector", {"points": 3, "units": 8, "rule": "gauss-legendre"}, "likelihood"),
     ),
 )
 class PIC(LatentTree):

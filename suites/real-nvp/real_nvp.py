@@ -74,7 +74,7 @@ class Scale(nn.Module):
     "multi-scale convolutional coupling flow of images",
     examples=(
         Example("real-image", {"maps": 4, "blocks": 1}),
-        Example("rgb-image", {"maps": 4, "blocks": 0, "batch_norm": False, "l2": 0.0}),
+        Example("rgb-image", {"maps": 4, "blocks": 0, "batch_norm": False, "l2": 0.0}, "likelihood"),
         Example("real-image", {"maps": 4, "blocks": 1, "additive": True, "scales": 3}),
     ),
 )

@@ -25,7 +25,7 @@ from latentbench.training.state import Trained
 from lightning.fabric import Fabric
 from torch import nn
 
-from tests.models import test_all_models as models
+from tests.models import declared as models
 from tests.training.test_loop import CPU, DIMS, source
 
 FOREVER = 1e9

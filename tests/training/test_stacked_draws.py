@@ -17,7 +17,7 @@ from latentbench.training.member import Member
 from latentbench.training.stacked import train_stacked
 from torch import Generator, Tensor, nn
 
-from tests.models import test_all_models as models
+from tests.models import declared as models
 from tests.training.test_loop import DIMS, source
 from tests.training.test_stacked import Kept, Rows, alone, assert_equal, case_of, fabric_of, made, protocol
 

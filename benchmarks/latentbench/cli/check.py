@@ -10,8 +10,10 @@ import click
 
 from latentbench.cli.options import examples, format_option, print_json
 from latentbench.core.console import note, out, printable
-from latentbench.core.errors import UserError
+from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.paths import shown
 from latentbench.core.plugins import PAPERS, package_name
+from latentbench.discovery.finding import sources
 from latentbench.discovery.reading import declarations
 from latentbench.spec import registry
 
@@ -21,24 +23,28 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
+        "check vae                           a model or a metric by its name",
         "check suites/iwae/suite.yaml",
         "check my-plugins/my_model.py        models and metrics in a module of your own",
         "check my-plugins                    everything in a folder: modules, suites, data/*.yaml",
     ),
 )
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("what", metavar="PATH|NAME")
 @format_option("table", "json")
 @click.option("--quiet", "-q", is_flag=True, help="Only what does not hold.")
 @click.pass_context
-def command(ctx: click.Context, path: Path, form: str, quiet: bool) -> None:
-    """The contract tests, on models, metrics, datasets and suites of your own.
+def command(ctx: click.Context, what: str, form: str, quiet: bool) -> None:
+    """The contract tests, on models, metrics, datasets and suites, yours and ours.
 
-    A suite: it validates, its models keep their contracts on its own data (seeds, gradients, bounds, shapes, saving),
-    its smoke tier runs. A module: each model and metric that it declares. A dataset's entry: it
-    prepares, twice the same. Modules are imported: check those that you trust. Exit code 1: something does not hold.
+    A model, on each example that it declares: seeds, draws, gradients, learning, shapes, saving; on small data, that
+    its probabilities sum to one, samples follow them and bounds bound them, as trained and with larger weights; and
+    that its loss is the objective that the example states. A module: each model and metric that it declares. A suite:
+    it validates, its models keep their contracts on its own data, its smoke tier runs. A dataset's entry: it prepares,
+    twice the same. A fault comes with your file and line, once a cause. Modules are imported: check those that you
+    trust. Exit code 1: something does not hold.
     """
     found: list[Finding] = []
-    for finding in _findings(path):
+    for finding in _findings(what):
         found.append(finding)
         if form == "table" and not (quiet and finding.holds):
             _print(finding)
@@ -58,12 +64,16 @@ def _print(finding: Finding) -> None:
 
     mark, style = ("-", "dim") if finding.skipped else ("ok", "green") if finding.holds else ("NO", "bold red")
     said = finding.why or finding.skipped
-    line = f"{mark:3}{finding.subject}: {finding.test}" + (f": {said}" if said else "")
+    where = f" ({shown(Path(finding.where))})" if finding.where else ""
+    line = f"{mark:3}{finding.subject}: {finding.test}" + (f": {said}" if said else "") + where
     out().print(Text(printable(line), style=style), soft_wrap=True)
 
 
-def _findings(path: Path) -> Iterator[Finding]:
-    if path.is_dir():
+def _findings(what: str) -> Iterator[Finding]:
+    path = Path(what)
+    if not path.exists():
+        yield from _named(what)
+    elif path.is_dir():
         yield from _folder(path)
     elif path.suffix == ".py":
         yield from _module(path, alone=True)
@@ -98,19 +108,30 @@ def _yaml(path: Path) -> Iterator[Finding]:
 
 def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
     """The findings on a module's models and metrics; `alone`, it must have some."""
-    from latentbench.contracts.metrics import check_metric
-    from latentbench.contracts.synthetic import check_on_synthetic_data
-
     file = path.resolve()
-    registry.add_folder(file.parent)
-    module = f"{PAPERS}.{package_name(file.parent)}.{file.stem}"
-    declared = declarations(file, module)
-    if alone and not any(d.kind in ("model", "metric") for d in declared):
+    known = {place: module for place, module, _ in sources()}
+    if str(file) not in known:
+        registry.add_folder(file.parent)
+    declared = declarations(file, known.get(str(file), f"{PAPERS}.{package_name(file.parent)}.{file.stem}"))
+    names = [d.name for kind in ("model", "metric") for d in declared if d.kind == kind]
+    if alone and not names:
         raise UserError(
             "it declares neither a model nor a metric", where=path, fix="see what `latentbench new model NAME` writes"
         )
-    for found in declared:
-        if found.kind == "model":
-            yield from check_on_synthetic_data(found.name, registry.find_model(found.name))
-        elif found.kind == "metric":
-            yield from check_metric(found.name, registry.find_metric(found.name))
+    for name in names:
+        yield from _named(name)
+
+
+def _named(name: str) -> Iterator[Finding]:
+    from latentbench.contracts.examples import check_examples
+    from latentbench.contracts.metrics import check_metric
+
+    models, metrics = registry.models(), registry.metrics()
+    if name in models:
+        yield from check_examples(name, models[name])
+    elif name in metrics:
+        yield from check_metric(name, metrics[name])
+    else:
+        raise UserError(
+            f"{name!r} is no file, model or metric", fix=did_you_mean(name, [*models, *metrics]), where="check"
+        )

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import torch
 
+from latentbench.contracts.examples import subject_of
 from latentbench.contracts.finding import Finding, attempt
 from latentbench.contracts.models import check_model
+from latentbench.contracts.synthetic import KINDS, Rows
 from latentbench.contracts.training import check_training
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
+from latentbench.core.types import DataInfo
 from latentbench.data.columns import Ragged
+from latentbench.declare import Example, ModelEntry
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.running.observer import ProgressReport
 from latentbench.running.preflight import check_models
@@ -64,17 +68,26 @@ def _model(run: RunSpec, subject: str) -> Iterator[Finding]:
     except UserError as e:
         yield Finding(subject, "its data are there", str(e))
         return
-    entry, factory, info = find_model(run.model), load(run.target), data.info
+    entry, author, info = find_model(run.model), load(run.target), data.info
     plain = not (data.whole or data.edges or isinstance(data.splits["train"], Ragged))
     if not plain or not entry.can & {"Trainable", "Fittable"} or run.training["in_stages"]:
         yield from check_training(
-            subject, lambda: factory(info, **run.params), lambda: _few(data), entry.can, run.training
+            subject, lambda: author(info, **run.params), lambda: _few(data), entry.can, run.training
         )
         return
-    rows = data.splits["train"][:ROWS]
-    x, _ = data.pipeline.forward(rows, torch.Generator().manual_seed(0))
+    raw = data.splits["train"][:ROWS]
+    x, _ = data.pipeline.forward(raw, torch.Generator().manual_seed(0))
     columns = {k: torch.from_numpy(v[:ROWS].copy()) for k, v in data.columns["train"].items()}
-    yield from check_model(subject, lambda: factory(info, **run.params), x, entry.can, columns)
+    rows = Rows(x, replace(info, n_train=len(x)), columns)
+    example = Example(_likest(entry, info), run.params)
+    yield from check_model(subject, subject_of(author, entry, example, rows), author)
+
+
+def _likest(entry: ModelEntry, info: DataInfo) -> str:
+    """The made-up data, of those that the model declares if it can be, that are of the form of a suite's."""
+    form = (info.support, len(info.shape))
+    names = [*(e.data for e in entry.examples), *KINDS]
+    return next((n for n in names if n in KINDS and (KINDS[n].support, len(KINDS[n].shape)) == form), "")
 
 
 def _few(data: Data) -> Source:

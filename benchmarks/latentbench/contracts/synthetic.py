@@ -1,59 +1,128 @@
-"""A model's contract tests without a suite: on made-up rows of each kind that it accepts."""
+"""Made-up data of every kind that a model may be declared for: few rows, with structure, in awkward shapes.
+
+Height, width and number of coordinates differ, so that axes which are mixed up show. `Example.data` names a kind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from latentbench.contracts.finding import Finding
-from latentbench.contracts.models import check_model
-from latentbench.core.errors import UserError
-from latentbench.core.imports import load
+from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.types import DataInfo, Support
-from latentbench.spec.registry import ModelEntry
 
-N = 32
-#: Kinds of data that a model may accept: name -> (shape of a row, support, levels).
-KINDS: dict[str, tuple[tuple[int, ...], Support, int | None]] = {
-    "real vectors": ((6,), "real", None),
-    "binary vectors": ((12,), "binary", None),
-    "grey images": ((1, 8, 8), "real", None),
-    "binary images": ((1, 8, 8), "binary", None),
-    "discrete vectors": ((5,), "discrete", 6),
+#: Rows of a made-up training set.
+N = 24
+
+Shape = tuple[int, ...]
+Columns = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Preprocessed training rows: x (N, *shape) float32, what a model may know of them, and their further columns."""
+
+    x: Tensor
+    info: DataInfo
+    columns: Columns = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of made-up data.
+
+    Attributes:
+        shape, support, levels: as in `DataInfo`.
+        make: from the number of rows, this kind and a generator to rows and their columns.
+        small: shapes and levels of the same kind over which a density can be summed or integrated, the smallest first.
+    """
+
+    shape: Shape
+    support: Support
+    levels: int | None = None
+    make: Callable[[int, Kind, Generator], tuple[Tensor, Columns]] = lambda n, kind, g: (clusters(n, kind, g), {})
+    small: tuple[tuple[Shape, int | None], ...] = ()
+
+
+def clusters(n: int, kind: Kind, generator: Generator) -> Tensor:
+    """Two clusters of values of the kind's support, (n, *shape)."""
+    middle = torch.randn(2, *kind.shape, generator=generator)[torch.arange(n) % 2]
+    y = middle + 0.5 * torch.randn(n, *kind.shape, generator=generator)
+    if kind.support == "binary":
+        return (y > 0).float()
+    if kind.support == "unit":
+        return torch.sigmoid(y)
+    return torch.floor(torch.sigmoid(y) * (kind.levels or 1)) if kind.support == "discrete" else y
+
+
+def _pairs(n: int, kind: Kind, generator: Generator) -> tuple[Tensor, Columns]:
+    """Unpaired points of two distributions, (n, 2, D): about the origin, and in two clusters."""
+    source = torch.randn(n, kind.shape[1], generator=generator)
+    return torch.stack([source, clusters(n, replace(kind, shape=kind.shape[1:]), generator) + 1.0], 1), {}
+
+
+def _labelled(n: int, kind: Kind, generator: Generator) -> tuple[Tensor, Columns]:
+    """Rows whose label is the cluster that they come from."""
+    return clusters(n, kind, generator), {"y": torch.arange(n) % 2}
+
+
+def _series(n: int, kind: Kind, generator: Generator) -> tuple[Tensor, Columns]:
+    """Turning points (n, T, 2) with two directions `y`, of which as many as `observed` flags say are observed."""
+    time, start = torch.linspace(0.0, 3.0, kind.shape[0]), torch.rand(n, 1, generator=generator)
+    way = torch.arange(n) % 2
+    angle = 3.0 * start + (2.0 * way[:, None] - 1.0) * time
+    x = torch.stack([angle.cos(), angle.sin()], -1) + 0.1 * torch.randn(n, *kind.shape, generator=generator)
+    seen = torch.rand(n, kind.shape[0], generator=generator).argsort(1).argsort(1) < (kind.shape[0] + 1) // 2
+    return x, {"observed": seen.float(), "y": way}
+
+
+def _tokens(n: int, kind: Kind, generator: Generator) -> tuple[Tensor, Columns]:
+    """Sentences of words 1 .. levels - 1, padded with the end mark 0; one is empty, one has no end mark."""
+    words = clusters(n, replace(kind, levels=(kind.levels or 2) - 1), generator) + 1.0
+    lengths = torch.randint(1, kind.shape[0] + 1, (n,), generator=generator)
+    lengths[:2] = torch.tensor([0, kind.shape[0]])
+    return words * (torch.arange(kind.shape[0]) < lengths[:, None]), {}
+
+
+KINDS: dict[str, Kind] = {
+    "binary-vector": Kind((12,), "binary", small=(((4,), None), ((6,), None))),
+    "binary-image": Kind((1, 9, 8), "binary", small=(((1, 2, 3), None), ((1, 2, 4), None), ((1, 4, 4), None))),
+    "unit-vector": Kind((10,), "unit", small=(((1,), None), ((2,), None))),
+    "unit-image": Kind((1, 9, 8), "unit", small=(((1, 1, 2), None), ((1, 2, 2), None))),
+    "real-vector": Kind((5,), "real", small=(((2,), None), ((3,), None))),
+    "real-image": Kind((1, 8, 8), "real", small=(((1, 1, 2), None), ((1, 2, 2), None), ((1, 4, 4), None))),
+    "rgb-image": Kind((3, 8, 8), "real", small=(((3, 1, 1), None), ((3, 2, 2), None))),
+    "discrete-vector": Kind((7,), "discrete", 6, small=(((3,), 3), ((4,), 3))),
+    "discrete-image": Kind((1, 8, 8), "discrete", 4, small=(((1, 2, 3), 3), ((1, 2, 4), 3), ((1, 4, 4), 2))),
+    "tokens": Kind((6,), "discrete", 5, _tokens, small=(((3,), 3),)),
+    "pairs": Kind((2, 3), "real", None, _pairs),
+    "labelled": Kind((1, 13, 12), "unit", None, _labelled),
+    "sequence": Kind((11, 2), "real", None, _series),
 }
 
 
-def check_on_synthetic_data(name: str, entry: ModelEntry) -> Iterator[Finding]:
-    """The findings on a model with its default parameters, for each kind of data whose constructor it passes."""
-    factory = load(entry.target)
-    refused: dict[str, str] = {}
-    for kind, (shape, support, levels) in KINDS.items():
-        x = rows(shape, support, levels)
-        info = DataInfo(shape, support, N, levels=levels, mean=x.mean(0))
-        try:
-            with torch.random.fork_rng():
-                factory(info)
-        except UserError as e:
-            refused[kind] = str(e)
-            continue
-        except TypeError as e:
-            yield Finding(name, "it can be built with its default parameters", str(e))
-            return
-        yield from check_model(f"{name} on {kind}", lambda info=info: factory(info), x, entry.can, {})  # type: ignore[misc]
-    if len(refused) == len(KINDS):
-        first = next(iter(refused.items()))
-        yield Finding(name, "it accepts some kind of data", f"it refuses all, {first[0]} with: {first[1]}")
-    for kind, why in refused.items():
-        yield Finding(f"{name} on {kind}", "it is built", skipped=f"refused: {why}")
+def kind(name: str) -> Kind:
+    """The kind that an example names.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in KINDS:
+        raise UserError(f"no made-up data of kind {name!r}", fix=did_you_mean(name, KINDS))
+    return KINDS[name]
 
 
-def rows(shape: tuple[int, ...], support: Support, levels: int | None) -> Tensor:
-    """Rows of a support with two clusters in them."""
-    draws = torch.Generator().manual_seed(1)
-    middle = torch.randn(2, *shape, generator=draws)[torch.arange(N) % 2]
-    y = middle + 0.5 * torch.randn(N, *shape, generator=draws)
-    if support == "binary":
-        return (y > 0).float()
-    return torch.floor(torch.sigmoid(y) * (levels or 1)) if support == "discrete" else y
+def rows(of: Kind, n: int = N, seed: int = 1) -> Rows:
+    """`n` rows of a kind, the same for the same seed."""
+    x, columns = of.make(n, of, torch.Generator().manual_seed(seed))
+    shapes: Mapping[str, Shape] = {k: tuple(v.shape[1:]) for k, v in columns.items()}
+    return Rows(x, DataInfo(of.shape, of.support, n, of.levels, x.mean(0), shapes), columns)
+
+
+def smaller(of: Kind) -> Iterator[Kind]:
+    """The same kind in its small shapes."""
+    for shape, levels in of.small:
+        yield replace(of, shape=shape, levels=levels, small=())

@@ -25,8 +25,8 @@ from latentbench.models import checks, densities, nets
     "Trainable ExactLikelihood Sampler",
     "affine (Real NVP) or additive (NICE) coupling flow of vectors",
     examples=(
-        Example("real-vector", {"couplings": 3, "hidden": (8,)}),
-        Example("real-vector", {"couplings": 4, "hidden": (8,), "additive": True}),
+        Example("real-vector", {"couplings": 3, "hidden": (8,)}, "likelihood"),
+        Example("real-vector", {"couplings": 4, "hidden": (8,), "additive": True}, "likelihood"),
     ),
 )
 class CouplingFlow(nn.Module):

@@ -42,12 +42,12 @@ _SMALL = {"latent_dim": 3, "hidden": (8,)}
     unless={"StandardNormalPrior": "prior_flow"},
     examples=(
         Example("binary-vector", {**_SMALL, "alpha": 1.0, "strength": 100.0}),
-        Example("binary-image", {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1}),
+        Example("binary-image", {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1}, "elbo"),
         Example(
             "discrete-image",
             {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1, "free_bits": 0.1, "kernel": 3},
         ),
-        Example("binary-vector", {**_SMALL, "prior_flow": 2, "posterior_flow": 2, "flow_hidden": (8,)}),
+        Example("binary-vector", {**_SMALL, "prior_flow": 2, "posterior_flow": 2, "flow_hidden": (8,)}, "elbo"),
     ),
 )
 class PixelVAE(nn.Module):

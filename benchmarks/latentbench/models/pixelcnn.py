@@ -109,8 +109,8 @@ class CausalDecoder(nn.Module):
     "Trainable ExactLikelihood VariationalBound Sampler LikelihoodHead",
     "autoregressive density of images",
     examples=(
-        Example("binary-image", {"window": 5, "channels": 4, "layers": 2}),
-        Example("rgb-image", {"window": 3, "channels": 4, "layers": 1}),
+        Example("binary-image", {"window": 5, "channels": 4, "layers": 2}, "likelihood"),
+        Example("rgb-image", {"window": 3, "channels": 4, "layers": 1}, "likelihood"),
     ),
 )
 class PixelCNN(nn.Module):

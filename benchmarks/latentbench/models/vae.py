@@ -37,8 +37,8 @@ _SMALL = {"latent_dim": 3, "hidden": (8,)}
     scalars=("beta",),
     draws="k",
     examples=(
-        Example("binary-vector", {"latent_dims": (4, 2), "hidden": ((8,), (6,)), "k": 2}),
-        Example("real-vector", {"latent_dims": (4, 3, 2), "hidden": ((8,), (), (5, 5))}),
+        Example("binary-vector", {"latent_dims": (4, 2), "hidden": ((8,), (6,)), "k": 2}, "elbo"),
+        Example("real-vector", {"latent_dims": (4, 3, 2), "hidden": ((8,), (), (5, 5))}, "elbo"),
     ),
 )
 class HierarchicalVAE(nn.Module):
@@ -228,16 +228,16 @@ class HierarchicalVAE(nn.Module):
     scalars=("beta",),
     draws="k",
     examples=(
-        Example("binary-vector", {**_SMALL, "bias_from_mean": True}),
+        Example("binary-vector", {**_SMALL, "bias_from_mean": True}, "elbo"),
         Example("binary-vector", {**_SMALL, "k": 4, "beta": 2.0}),
-        Example("binary-vector", {**_SMALL, "k": 2, "kl": "analytic"}),
+        Example("binary-vector", {**_SMALL, "k": 2, "kl": "analytic"}, "elbo"),
         Example("binary-vector", {**_SMALL, "k": 4, "objective": "iwae"}),
-        Example("unit-vector", {**_SMALL, "likelihood": "bernoulli", "bias_from_mean": True}),
-        Example("real-vector", {**_SMALL, "bias_from_mean": True, "activation": "relu"}),
-        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": 0.5}}}),
-        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": "shared"}}}),
-        Example("discrete-vector", {**_SMALL, "bias_from_mean": True}),
-        Example("discrete-vector", {**_SMALL, "likelihood": "categorical", "init": "default"}),
+        Example("unit-vector", {**_SMALL, "likelihood": "bernoulli", "bias_from_mean": True}, "elbo"),
+        Example("real-vector", {**_SMALL, "bias_from_mean": True, "activation": "relu"}, "elbo"),
+        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": 0.5}}}, "elbo"),
+        Example("real-vector", {**_SMALL, "likelihood": {"gaussian": {"scale": "shared"}}}, "elbo"),
+        Example("discrete-vector", {**_SMALL, "bias_from_mean": True}, "elbo"),
+        Example("discrete-vector", {**_SMALL, "likelihood": "categorical", "init": "default"}, "elbo"),
         Example("binary-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}, "k": 2}),
         Example(
             "discrete-image",

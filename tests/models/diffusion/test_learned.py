@@ -142,6 +142,22 @@ def test_the_map_keeps_its_ends_and_its_rates_are_derivatives():
     assert middle.abs().max() > 1e-3  # it has learned something
 
 
+def test_the_maps_rates_are_derivatives_where_its_scale_bends():
+    """With weights so large that log sigma nears its reach, in float64."""
+    model, x = learned(delta=0.02).double(), rows(5).double()
+    for p in model.parameters():
+        p.data = 6.0 * p.data
+    path, h = model.map(x, torch.full((5,), 0.4).double()), 1e-6
+    up, down = (model.map(x, torch.full((5,), 0.4 + s).double()) for s in (h, -h))
+    for rate, measured in (
+        (path.mean_rate, (up.mean - down.mean) / (2 * h)),
+        (path.log_std_rate, (up.log_std - down.log_std) / (2 * h)),
+    ):
+        assert (rate - measured).abs().max() < 0.01 * measured.abs().max()
+    bent = (path.log_std - 0.6 * math.log(0.02)) / 0.24
+    assert bent.abs().max() > 1.5
+
+
 def test_nfdms_integrand_is_its_formula():
     """NFDM eq. 10 (reverse drifts at x and x_hat over 2 g^2), with the score by autograd and drifts by finite steps."""
     model, x = learned(delta=0.05), rows(6)

@@ -92,6 +92,18 @@ def test_reinmax_with_temperature_is_algorithm_2():
     torch.testing.assert_close(leaf.grad, (wanted @ g.unsqueeze(-1)).squeeze(-1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_straight_through_carries_the_gradient_of_the_tempered_softmax(temperature: float):
+    """J(softmax(l / t)) g / t: the derivative of softmax(l / t) itself, no more and no less."""
+    logits, g = logits_of(ONE).repeat(5, 1, 1), torch.randn(5, 1, 4, generator=gen(8))
+    leaf, plain = (logits.clone().requires_grad_() for _ in range(2))
+    build_estimator({"straight_through": {"temperature": temperature}}, 1)(
+        leaf, lambda z: (z * g).sum((-1, -2)), gen(5), Hints()
+    ).sum().backward()
+    ((plain / temperature).softmax(-1) * g).sum().backward()
+    torch.testing.assert_close(leaf.grad, plain.grad)
+
+
 def test_darn_on_bernoulli_variables_is_reinmax_draw_for_draw():
     """d (1 - p) / 2 for a one and d p / 2 for a zero, d the slope: so exact for quadratics, biased beyond."""
     logits = logits_of(BINARY)

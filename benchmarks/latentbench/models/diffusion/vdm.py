@@ -18,13 +18,15 @@ from latentbench.models.diffusion.schedules import SCHEDULES, build_schedule
     "variational diffusion with a fixed, a learned scalar or a learned multivariate noise schedule",
     examples=(
         Example(
-            "real-vector", {"gamma": [-2.0, 4.0], "sampling_steps": 5, "network": {"mlp": {"width": 16, "layers": 2}}}
+            "real-vector",
+            {"gamma": [-2.0, 4.0], "sampling_steps": 2, "network": {"mlp": {"width": 16, "layers": 2}}},
+            "bound",
         ),
         Example(
             "discrete-vector",
             {
                 "gamma": [-2.0, 4.0],
-                "sampling_steps": 5,
+                "sampling_steps": 3,
                 "network": {"mlp": {"width": 16, "layers": 2}},
                 "schedule": "scalar",
             },
@@ -33,10 +35,11 @@ from latentbench.models.diffusion.schedules import SCHEDULES, build_schedule
             "binary-image",
             {
                 "gamma": [-2.0, 4.0],
-                "sampling_steps": 5,
+                "sampling_steps": 4,
                 "network": {"unet": {"width": 8, "multipliers": [1], "fourier": [1]}},
                 "schedule": "multivariate",
             },
+            "bound",
         ),
     ),
 )

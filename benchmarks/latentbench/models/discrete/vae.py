@@ -40,7 +40,7 @@ ROWS = 4096
         Example("real-vector", {"layout": "3x2", "hidden": (8,), "estimator": {"gumbel_rao": {"draws": 3}}}),
         Example("binary-vector", {"layout": "3x2", "hidden": (8,), "estimator": "nvil", "prior": "learned"}),
         Example("binary-vector", {"layout": "2x4", "hidden": (), "estimator": "muprop"}),
-        Example("binary-vector", {"layout": "3x2", "hidden": (8,), "estimator": "enumerate"}),
+        Example("binary-vector", {"layout": "3x2", "hidden": (8,), "estimator": "enumerate"}, "elbo"),
         Example(
             "binary-image",
             {"layout": "3x2", "hidden": (8,), "network": {"conv": {"channels": [4, 6]}}, "estimator": "darn"},

@@ -1,0 +1,67 @@
+"""The contract over a model's declared examples: what `latentbench check`, the tests and an author of a model run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from latentbench.contracts import synthetic
+from latentbench.contracts.finding import Finding, source_of
+from latentbench.contracts.models import check_model
+from latentbench.contracts.subject import Subject
+from latentbench.core.errors import UserError
+from latentbench.core.imports import load
+from latentbench.core.types import DataInfo
+from latentbench.declare import Example, ModelEntry
+
+
+def check_examples(name: str, entry: ModelEntry) -> Iterator[Finding]:
+    """The findings on each example of a model; where it declares none, on all data that its defaults take."""
+    author = load(entry.target)
+    examples = {f"{name} on {e.data}" if i == 0 else f"{name} on {e.data} ({i + 1})": e for i, e in numbered(entry)}
+    if not examples:
+        examples = {f"{name} on {kind}": Example(kind) for kind in accepted(author)}
+    if not examples:
+        why = "it takes none of the made-up data with its defaults: declare an example with parameters that do"
+        yield Finding(name, "it has an example to be tested with", why, where=source_of(author))
+    for title, example in examples.items():
+        try:
+            subject = subject_of(author, entry, example)
+        except UserError as e:
+            yield Finding(title, "its example names made-up data", str(e), where=source_of(author))
+            continue
+        yield from check_model(title, subject, author)
+
+
+def numbered(entry: ModelEntry) -> Iterator[tuple[int, Example]]:
+    """Examples with their place among those of the same kind of data."""
+    seen: dict[str, int] = {}
+    for example in entry.examples:
+        yield seen.get(example.data, 0), example
+        seen[example.data] = seen.get(example.data, 0) + 1
+
+
+def subject_of(author: Any, entry: ModelEntry, example: Example, rows: synthetic.Rows | None = None) -> Subject:
+    """A model's example as a subject, on its own kind of rows where none are given.
+
+    Raises:
+        UserError: there are no made-up data of that name.
+    """
+
+    def make(info: DataInfo) -> Any:
+        return author(info, **example.params)
+
+    if rows is not None:
+        return Subject(make, rows, entry.can, synthetic.KINDS.get(example.data), example.objective)
+    kind = synthetic.kind(example.data)
+    return Subject(make, synthetic.rows(kind), entry.can, kind, example.objective)
+
+
+def accepted(author: Any) -> Iterator[str]:
+    """Names of the made-up data that a model takes with its default parameters."""
+    for name, kind in synthetic.KINDS.items():
+        try:
+            author(synthetic.rows(kind).info)
+        except UserError:
+            continue
+        yield name
