@@ -103,7 +103,7 @@ def untouched(subject: Subject) -> str | None:
         model.train().loss(batch, generator())
         if not torch.equal(batch.x, subject.x):
             return "the loss writes into batch.x"
-    columns = subject.rows.columns
+    columns = {**subject.rows.columns, **subject.rows.whole}
     return None if not _differing(columns, dict(batch.columns)) else "it writes into batch.columns"
 
 
@@ -112,6 +112,8 @@ def shapes(subject: Subject) -> str | None:
     whole = _both(subject, model)
     if not whole:
         raise NotApplicable("it answers nothing about rows")
+    if subject.rows.whole:  # rows that refer to one another come all at once
+        return _misshapen(subject, whole, len(subject.x))
     return _misshapen(subject, whole, len(subject.x)) or _misshapen(
         subject, _both(subject, model, batch=subject.batch(rows=slice(0, 1))), 1, "for one row, "
     )
@@ -156,6 +158,8 @@ def support(subject: Subject) -> str | None:
 
 
 def rows(subject: Subject) -> str | None:
+    if subject.rows.whole:
+        raise NotApplicable("its rows refer to one another")
     model = subject.trained()
     whole, part = answers(subject, model), answers(subject, model, subject.batch(rows=PART))
     skipped = {"exact_gradient", "expected_cost", "log_model"}

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from latentbench.contracts import synthetic
 from latentbench.contracts.finding import Finding, source_of
 from latentbench.contracts.models import check_model
 from latentbench.contracts.subject import Subject
+from latentbench.contracts.training import check_training
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.types import DataInfo
+from latentbench.data.preprocess import build
+from latentbench.data.registry import Column
 from latentbench.declare import Example, ModelEntry
+from latentbench.training.source import Source
 
 
 def check_examples(name: str, entry: ModelEntry) -> Iterator[Finding]:
@@ -31,6 +37,22 @@ def check_examples(name: str, entry: ModelEntry) -> Iterator[Finding]:
             yield Finding(title, "its example names made-up data", str(e), where=source_of(author))
             continue
         yield from check_model(title, subject, author)
+        if example.training or not entry.can & {"Trainable", "Fittable"}:
+            yield from _by_the_engine(title, subject, example)
+
+
+def _by_the_engine(title: str, subject: Subject, example: Example) -> Iterator[Finding]:
+    """The tests of training that is more than one loss: through the engine, interrupted at every step."""
+    rows, info = subject.rows, subject.rows.info
+    pipeline = build([], Column(shape=info.shape, dtype="float32"))
+    pipeline.fit(rows.x.numpy())
+
+    def source() -> Source:
+        cpu = torch.device("cpu")
+        return Source(rows.x, rows.columns, pipeline, cpu, info.dims, augment=True, whole=rows.whole or None)
+
+    training = {**({"batch_size": "whole"} if rows.whole else {}), **example.training}
+    yield from check_training(title, lambda: subject.make(info), source, subject.declared, training)
 
 
 def numbered(entry: ModelEntry) -> Iterator[tuple[int, Example]]:

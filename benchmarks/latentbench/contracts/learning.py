@@ -43,8 +43,6 @@ def loss(subject: Subject) -> str | None:
         wrong = [k for k, v in terms.items() if tuple(v.shape) != () or not bool(v.isfinite())]
         if wrong:
             return f"no finite scalars: {', '.join(wrong)}"
-        if held := [k for k, v in terms.items() if v.requires_grad and k != "loss"]:
-            return f"{', '.join(held)} carries a gradient: detach what is only logged"
     return None
 
 

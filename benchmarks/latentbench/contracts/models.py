@@ -16,7 +16,7 @@ from latentbench.contracts.subject import Subject
 Trial = Callable[[Subject], str | None]
 
 BUILT = "it is built"
-LOSS = "its loss is a finite scalar, and what it only logs carries no gradient"
+LOSS = "its loss is a finite scalar, and what it logs is one, too"
 TRAINS = "it trains"
 SHAPES = "answers have the right shapes and are finite, of many rows and of one"
 NORMALISED = "its probabilities sum to one"

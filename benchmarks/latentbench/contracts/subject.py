@@ -70,6 +70,7 @@ class Subject:
 
     def batch(self, step: int = 0, progress: float = 0.0, rows: slice = slice(None)) -> Batch:
         columns = {k: v[rows].clone() for k, v in self.rows.columns.items()}
+        columns |= {k: v.clone() for k, v in self.rows.whole.items()}
         return Batch(self.x[rows].clone(), self.rows.info.n_train, step, progress, columns)
 
     def prepared(self, seed: int = 0) -> Any:

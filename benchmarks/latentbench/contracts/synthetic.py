@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.types import DataInfo, Support
+from latentbench.core.types import DataInfo, Part, Support
 
 #: Rows of a made-up training set.
 N = 24
@@ -23,11 +23,18 @@ Columns = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """Preprocessed training rows: x (N, *shape) float32, what a model may know of them, and their further columns."""
+    """Preprocessed training rows.
+
+    Attributes:
+        x: (N, *shape) float32.
+        info: what a model may know of them.
+        columns, whole: further parts, of each row, and of all rows together.
+    """
 
     x: Tensor
     info: DataInfo
     columns: Columns = field(default_factory=dict)
+    whole: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Kind:
     Attributes:
         shape, support, levels: as in `DataInfo`.
         make: from the number of rows, this kind and a generator to rows and their columns.
+        whole: likewise the parts that belong to all rows together; where there are some, rows refer to one another.
         small: shapes and levels of the same kind over which a density can be summed or integrated, the smallest first.
     """
 
@@ -45,6 +53,7 @@ class Kind:
     levels: int | None = None
     make: Callable[[int, Kind, Generator], tuple[Tensor, Columns]] = lambda n, kind, g: (clusters(n, kind, g), {})
     small: tuple[tuple[Shape, int | None], ...] = ()
+    whole: Callable[[int, Generator], Columns] | None = None
 
 
 def clusters(n: int, kind: Kind, generator: Generator) -> Tensor:
@@ -87,6 +96,14 @@ def _tokens(n: int, kind: Kind, generator: Generator) -> tuple[Tensor, Columns]:
     return words * (torch.arange(kind.shape[0]) < lengths[:, None]), {}
 
 
+def _edges(n: int, generator: Generator) -> Columns:
+    """A ring with some chords, each edge once, its smaller node first, (E, 2); no node is without neighbours."""
+    ring = torch.stack([torch.arange(n - 1), torch.arange(1, n)], 1)
+    chords = torch.randint(0, n, (n, 2), generator=generator).sort(1).values
+    chords = chords[chords[:, 1] - chords[:, 0] > 1]
+    return {"edges": torch.cat([ring, chords]).unique(dim=0)}
+
+
 KINDS: dict[str, Kind] = {
     "binary-vector": Kind((12,), "binary", small=(((4,), None), ((6,), None))),
     "binary-image": Kind((1, 9, 8), "binary", small=(((1, 2, 3), None), ((1, 2, 4), None), ((1, 4, 4), None))),
@@ -100,6 +117,7 @@ KINDS: dict[str, Kind] = {
     "tokens": Kind((6,), "discrete", 5, _tokens, small=(((3,), 3),)),
     "pairs": Kind((2, 3), "real", None, _pairs),
     "labelled": Kind((1, 13, 12), "unit", None, _labelled),
+    "graph": Kind((5,), "real", whole=_edges),
     "sequence": Kind((11, 2), "real", None, _series),
 }
 
@@ -117,9 +135,12 @@ def kind(name: str) -> Kind:
 
 def rows(of: Kind, n: int = N, seed: int = 1) -> Rows:
     """`n` rows of a kind, the same for the same seed."""
-    x, columns = of.make(n, of, torch.Generator().manual_seed(seed))
+    draws = torch.Generator().manual_seed(seed)
+    x, columns = of.make(n, of, draws)
+    whole = of.whole(n, draws) if of.whole else {}
     shapes: Mapping[str, Shape] = {k: tuple(v.shape[1:]) for k, v in columns.items()}
-    return Rows(x, DataInfo(of.shape, of.support, n, of.levels, x.mean(0), shapes), columns)
+    parts = {k: Part(tuple(v.shape[1:]), role="edges", whole=True) for k, v in whole.items()}
+    return Rows(x, DataInfo(of.shape, of.support, n, of.levels, x.mean(0), shapes, parts), columns, whole)
 
 
 def smaller(of: Kind) -> Iterator[Kind]:
