@@ -68,7 +68,7 @@ def run_there(tree: Path, record: Record, settings: Settings) -> Record:
         "PYTHONPATH": os.pathsep.join(filter(None, (str(sources), os.environ.get("PYTHONPATH")))),
         "LATENTBENCH_ROOT": str(tree),
         "LATENTBENCH_RESULTS": str(settings.results),
-        "LATENTBENCH_DATA": str(data_dir()),
+        "LATENTBENCH_DATA": str(_data(tree, settings.results / "data")),
         "OMP_NUM_THREADS": str(settings.threads),
     }
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
@@ -81,6 +81,17 @@ def run_there(tree: Path, record: Record, settings: Settings) -> Record:
             fix="replay with --today to use the code as it is",
         )
     return read_record(Path(files[0]))
+
+
+def _data(tree: Path, folder: Path) -> Path:
+    """A data folder for a revision: its registry entries, which today's code may read otherwise, and our downloads."""
+    if not (tree / "data/registry").is_dir():
+        return data_dir()
+    folder.mkdir()
+    (folder / "registry").symlink_to(tree / "data/registry")
+    if (downloads := data_dir() / "cache").is_dir():
+        (folder / "cache").symlink_to(downloads)
+    return folder
 
 
 def _package(tree: Path) -> tuple[Path, str, bool]:
