@@ -117,13 +117,17 @@ def test_an_edit_changes_the_runs_that_reach_it_and_no_others(tmp_path, cells):
 
 def executed(run: RunSpec) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """Definitions that a run executes and that its hashes do not cover, and all that it executes."""
+    import torch
     from lightning.fabric import Fabric
 
     seen = Seen(lambda module: of_engine().is_outside(module) or module.startswith("latentbench.planning."))
     fabric = Fabric(accelerator="cpu", devices=1, precision=run.training["precision"])
     fabric.launch()
-    with traced(seen):
-        run_experiment(run, fabric)
+    try:
+        with traced(seen):
+            run_experiment(run, fabric)
+    finally:
+        torch.set_flush_denormal(False)  # which runs turn on
     return seen.definitions - code_definitions(run.roots()) - engine_definitions(), seen.definitions
 
 
