@@ -20,6 +20,8 @@ PROGRESS = (0.0, 0.5, 0.99)
 LEARNING = 15
 #: Draws of a stated objective, the standard errors that it may be off, and the relative error of its gradient.
 REPEATS, ERRORS, GRADIENT = 40, 6.0, 2e-3
+#: Share of a gradient's entries that may differ beside another seed, where rectifiers stand at their kinks.
+KINKS = 0.01
 #: Length of the step by which a gradient is measured.
 STEP = 1e-6
 
@@ -82,6 +84,8 @@ def learning(subject: Subject) -> str | None:
     losses = subject.train(model, LEARNING, seed=0)
     first, last = (losses[0], losses[-1]) if start is None else (start, _own_objective(subject, model))
     assert last is not None
+    if {"ExpectedCost", "EstimatedGradient"} <= subject.can:  # an estimate of a gradient may be biased the wrong way
+        return None if last != first else f"{first:.6g} before and after {LEARNING} steps of Adam"
     return None if last < first else f"{first:.6g} before, {last:.6g} after {LEARNING} steps of Adam on the same rows"
 
 
@@ -217,6 +221,7 @@ def stacking(subject: Subject) -> str | None:
             return f"a loss is {float(alone.detach()):.6g} alone and {float(losses[i].detach()):.6g} beside another"
         for name, p in model.named_parameters():
             grad = torch.zeros_like(p) if p.grad is None else p.grad
-            if not torch.allclose(slopes[name][i], grad, rtol=2e-3, atol=1e-3):
+            off = ~torch.isclose(slopes[name][i], grad, rtol=2e-3, atol=1e-3)
+            if float(off.float().mean()) > KINKS:
                 return f"the gradient of {name} differs beside another seed"
     return None

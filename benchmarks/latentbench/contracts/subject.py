@@ -18,7 +18,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 
 #: Steps of Adam before anything is asked of a model, and their learning rate.
-STEPS, RATE = 3, 3e-3
+STEPS, RATE = 3, 1e-3
 #: Draws for each row where weights or estimates are asked for; steps of a sampler that takes any number.
 DRAWS, PATH = 5, (2, 3, 4)
 #: Rows of small data, and how long and fast a model learns where its posterior is to come near.
