@@ -10,6 +10,8 @@ from latentbench.contracts.examples import check_examples
 from latentbench.contracts.finding import Finding
 from latentbench.spec.registry import models
 
+from tests.project import marks_of
+
 STACKING = "seeds that train side by side get what each gets alone"
 
 
@@ -18,7 +20,9 @@ def findings(name: str) -> tuple[Finding, ...]:
     return tuple(check_examples(name, models()[name]))
 
 
-every = pytest.mark.parametrize("name", sorted(models()))
+every = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=marks_of(e.target)) for n, e in sorted(models().items())]
+)
 
 
 @every

@@ -209,10 +209,7 @@ def test_stochastic_preprocessing_goes_on_where_it_was(tmp_path):
     assert_same(task, model, out)
 
 
-TRAINED = [c for c in models.CASES if "Trainable" in c.can and "Preparable" not in c.can]
-
-
-@pytest.mark.parametrize("case", TRAINED, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", models.TRAINED)
 def test_no_model_keeps_state_that_its_weights_do_not_hold(tmp_path, case):
     """What a model remembers from step to step must lie in its `state_dict`, or an interrupted training forgets it."""
     raw = models.data(case.info)
