@@ -4,7 +4,7 @@
 
 IRMAE (Jing et al. 2020, arXiv 2010.00679) puts several square linear layers there and no penalty; a Wasserstein
 autoencoder (Tolstikhin et al. 2018, arXiv 1711.01558) none, and penalises the distance of codes from N(0, I).
-Samples of all of them, and of a VAE, come from a density that is fitted to the training codes afterwards, alike for all.
+Samples of all, and of a VAE, come from a density that is fitted to the training codes afterwards, alike for all.
 """
 
 from __future__ import annotations
