@@ -26,6 +26,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Generator, Tensor, nn
 
 _SMALL = {"latent_dim": 4, "hidden": (8,)}
+_STAGES = {"in_stages": [{"name": "autoencoder"}, {"name": "density", "rows": "codes"}]}
 
 
 @model(
@@ -117,9 +118,9 @@ class LowRankAutoencoder(nn.Module):
     "an autoencoder, and a density fitted to its training codes afterwards, from which samples are decoded",
     stages=("autoencoder", "density"),
     examples=(
-        Example("unit-vector", {"autoencoder": {**_SMALL, "linear": 1}, "density": "gaussian"}),
-        Example("unit-image", {"autoencoder": _SMALL, "density": "mixture", "components": 2}),
-        Example("unit-vector", {"autoencoder": {**_SMALL, "likelihood": "bernoulli"}, "kind": "vae"}),
+        Example("unit-vector", {"autoencoder": {**_SMALL, "linear": 1}, "density": "gaussian"}, _STAGES),
+        Example("unit-image", {"autoencoder": _SMALL, "density": "mixture", "components": 2}, _STAGES),
+        Example("unit-vector", {"autoencoder": {**_SMALL, "likelihood": "bernoulli"}, "kind": "vae"}, _STAGES),
     ),
 )
 class CodeSampler(nn.Module):

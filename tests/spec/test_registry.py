@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from latentbench.core.capabilities import CAPABILITIES, PROPERTIES, capabilities_of
+from latentbench.core.capabilities import CAPABILITIES, PROPERTIES
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
 from latentbench.core.seeds import generator
-from latentbench.core.types import Batch, DataInfo, Part, MetricValue
+from latentbench.core.types import Batch, DataInfo, MetricValue, Part
 from latentbench.data.generated.oracles import Gaussian
 from latentbench.data.preprocess import build
 from latentbench.data.registry import Column
@@ -53,6 +53,8 @@ def built(name: str, forms: Sequence[DataInfo] = FORMS) -> tuple[Any, DataInfo]:
     params = {k: v for k, v in small.items() if k in parameters(entry.target)}
     if "latent_dims" in parameters(entry.target):
         params |= {"latent_dims": [3, 2], "hidden": [[8], [8]]}
+    if GRAPH in forms:
+        params = dict(entry.examples[0].params)
     said = []
     for info in forms:
         try:
