@@ -165,7 +165,13 @@ def rows(subject: Subject) -> str | None:
     skipped = {"exact_gradient", "expected_cost", "log_model"}
     if not set(whole) - skipped:
         raise NotApplicable("it answers nothing about rows")
-    wrong = [k for k in set(whole) - skipped if not torch.allclose(whole[k][PART], part[k], rtol=1e-3, atol=1e-4)]
+    # an adaptive solver takes its steps for the batch as a whole, and logits move within its tolerance
+    loose = {k: 0.02 * float(v.abs().mean()) for k, v in whole.items() if k == "classify"}
+    wrong = [
+        k
+        for k in set(whole) - skipped
+        if not torch.allclose(whole[k][PART], part[k], rtol=1e-3, atol=loose.get(k, 1e-4))
+    ]
     return f"{', '.join(sorted(wrong))} change with the batch" if wrong else None
 
 

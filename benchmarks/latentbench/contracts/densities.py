@@ -40,6 +40,8 @@ SAMPLES, CHANCE = 4000, 1e-7
 DRAWS, ROWS, REPEATS, SEEDS = 64, 8, 50, 4
 #: Points of a grid a dimension over which a bound is integrated.
 BOUND_GRID = 25
+#: States that are drawn where there are many, and the variance of a mean bound above which its exponential says little.
+BOUND_STATES, UNSURE = 1000, 0.2
 
 
 def normalised(subject: Subject) -> str | None:
@@ -156,9 +158,14 @@ def bound(subject: Subject) -> str | None:
         raise NotApplicable("it takes no data small enough to sum over")
     model = small.prepared()
     small.train(model, LEARNT)
-    space = spaces.states(small.kind) or spaces.real(small, model, grid=BOUND_GRID)
+    space = spaces.states(small.kind)
+    if space is not None and len(space.x) > spaces.MOST_WEIGHED:
+        space = spaces.some(space, BOUND_STATES)
+    space = space or spaces.real(small, model, grid=BOUND_GRID)
     p, variance = _bounded(model, space)
-    total, error = float(p.sum()), float(variance.sum().sqrt())
+    total, error = Mass(p, variance).total(space)
+    if float((variance / p.clamp_min(1e-300)).sum()) > UNSURE * total:  # the mean of p's variance, weighed by p
+        raise NotApplicable("a draw of its bound is too noisy to say")
     if total > 1.0 + ERRORS * error + SLACK[space.kind]:
         return f"over {space.said} its exponentials sum to {total:.5g} ({error:.2g} s.e.), more than one"
     return None

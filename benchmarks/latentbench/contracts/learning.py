@@ -18,6 +18,8 @@ from latentbench.core.types import Batch
 PROGRESS = (0.0, 0.5, 0.99)
 #: Steps after which a loss must be lower.
 LEARNING = 15
+#: How often as many steps are taken until a likelihood rises.
+PATIENCE = 4
 #: Draws of a stated objective, the standard errors that it may be off, and the relative error of its gradient.
 REPEATS, ERRORS, GRADIENT = 40, 6.0, 2e-3
 #: Share of a gradient's entries that may differ beside another seed, where rectifiers stand at their kinks.
@@ -111,11 +113,12 @@ def likelihood(subject: Subject) -> str | None:
         require_trainable(model)
         model.eval()
         before = _fit(subject, model)
-        subject.train(model, LEARNING, progress)
-        after = _fit(subject, model)
-        if after > before:
-            return None
-        said = said or f"{before:.6g} nats before, {after:.6g} after {LEARNING} steps of Adam"
+        for _ in range(PATIENCE):  # at first, what is learnt need not be the likelihood
+            subject.train(model, LEARNING, progress)
+            after = _fit(subject, model)
+            if after > before:
+                return None
+        said = said or f"{before:.6g} nats before, {after:.6g} after {PATIENCE * LEARNING} steps of Adam"
     return said
 
 

@@ -52,11 +52,11 @@ def states(kind: synthetic.Kind) -> Space | None:
     return Space(x.view(-1, *kind.shape), torch.zeros(len(x), dtype=torch.float64), "states", f"all {len(x)} states")
 
 
-def some(space: Space) -> Space:
+def some(space: Space, points: int = POINTS) -> Space:
     """Random states, which stand for all."""
-    chosen = torch.randint(len(space.x), (POINTS,), generator=generator(13))
-    volume = torch.full((POINTS,), math.log(len(space.x) / POINTS), dtype=torch.float64)
-    return Space(space.x[chosen], volume, "random", f"{POINTS} random states of {len(space.x)}")
+    chosen = torch.randint(len(space.x), (points,), generator=generator(13))
+    volume = torch.full((points,), math.log(len(space.x) / points), dtype=torch.float64)
+    return Space(space.x[chosen], volume, "random", f"{points} random states of {len(space.x)}")
 
 
 def _samples(subject: Subject, model: Any) -> Tensor:
