@@ -118,9 +118,9 @@ class LowRankAutoencoder(nn.Module):
     "an autoencoder, and a density fitted to its training codes afterwards, from which samples are decoded",
     stages=("autoencoder", "density"),
     examples=(
-        Example("unit-vector", {"autoencoder": {**_SMALL, "linear": 1}, "density": "gaussian"}, _STAGES),
-        Example("unit-image", {"autoencoder": _SMALL, "density": "mixture", "components": 2}, _STAGES),
-        Example("unit-vector", {"autoencoder": {**_SMALL, "likelihood": "bernoulli"}, "kind": "vae"}, _STAGES),
+        Example("unit-vector", {"autoencoder": {**_SMALL, "linear": 1}, "density": "gaussian"}, training=_STAGES),
+        Example("unit-image", {"autoencoder": _SMALL, "density": "mixture", "components": 2}, training=_STAGES),
+        Example("unit-vector", {"autoencoder": {**_SMALL, "likelihood": "bernoulli"}, "kind": "vae"}, training=_STAGES),
     ),
 )
 class CodeSampler(nn.Module):

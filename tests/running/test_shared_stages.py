@@ -108,6 +108,18 @@ def test_a_tier_changes_a_stage_by_its_name(project):
     assert (rest["steps"], rest["epochs"], rest["batch_size"], rest["optimizer"]["lr"]) == (2, None, 40, 0.05)
 
 
+def test_a_tier_changes_a_stage_of_the_whole_suite_by_its_name(project):
+    whole = [{"name": "start", "epochs": 3}, {"name": "rest", "epochs": 1}]
+    tier = {"seeds": 1, "training": {"in_stages": {"rest": {"steps": 2}}}}
+    tier["overrides"] = [{"training": {"in_stages": {"start": {"epochs": 2}}}}]
+    changes = {"training.in_stages": whole, "methods": {"plain": {"model": "toy"}}, "claims": None, "tiers.cpu": tier}
+    [run] = project.plan("cpu", changes)
+    first, rest = run.training["in_stages"]
+    assert (first["name"], first["epochs"], rest["steps"], rest["epochs"]) == ("start", 2, 2, None)
+    for method in project.plan("cpu", {"tiers.cpu.training.in_stages": {"start": {"epochs": 2}}}):
+        assert method.training["in_stages"] == [], "changes of stages that a method has none of"
+
+
 @pytest.mark.parametrize(
     ("stages", "said"),
     [

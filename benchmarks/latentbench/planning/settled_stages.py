@@ -51,8 +51,12 @@ def settled_stages(
 def changed_stages(stages: Any, changes: Any, lay: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]) -> Any:
     """Stages with changes that are given by name, ``{autoencoder: {epochs: 2}}``; a list of stages replaces them.
 
-    A change is for all methods that have a stage of its name, so that a tier can shorten it in each.
+    A change is for all methods that have a stage of its name, so that a tier can shorten it in each. Where no list
+    stands yet (`stages` is None, or earlier changes), the changes wait for it, by name.
     """
     if not isinstance(changes, dict):
         return changes
-    return [lay(stage, changes.get(stage.get("name")) or {}) for stage in stages or []]
+    if isinstance(stages, list):
+        return [lay(stage, changes.get(stage.get("name")) or {}) for stage in stages]
+    earlier = stages or {}
+    return {name: lay(earlier.get(name) or {}, changes.get(name) or {}) for name in {**earlier, **changes}}

@@ -74,7 +74,10 @@ def settle_training(
     """
     from pydantic import ValidationError
 
-    merged = settled_stages(lay(loaded.suite.training.model_dump(exclude_unset=True), changes), lay, find)
+    merged = lay(loaded.suite.training.model_dump(exclude_unset=True), changes)
+    if isinstance(merged.get("in_stages"), dict):
+        merged["in_stages"] = []  # a tier's changes of stages that this method has none of
+    merged = settled_stages(merged, lay, find)
     try:
         return Training.model_validate(merged).model_dump(mode="json")
     except ValidationError as e:
