@@ -73,10 +73,11 @@ def subject_of(author: Any, entry: ModelEntry, example: Example, rows: synthetic
     def make(info: DataInfo) -> Any:
         return author(info, **example.params)
 
+    stages = example.training.get("in_stages", ())
     if rows is not None:
-        return Subject(make, rows, entry.can, synthetic.KINDS.get(example.data), example.objective)
+        return Subject(make, rows, entry.can, synthetic.KINDS.get(example.data), example.objective, stages)
     kind = synthetic.kind(example.data)
-    return Subject(make, synthetic.rows(kind), entry.can, kind, example.objective)
+    return Subject(make, synthetic.rows(kind), entry.can, kind, example.objective, stages)
 
 
 def accepted(author: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from latentbench.contracts import synthetic
 from latentbench.contracts.finding import NotApplicable
-from latentbench.core.capabilities import Fittable, Iterative, Players, Preparable, Trainable, capabilities_of
+from latentbench.core.capabilities import Fittable, Iterative, Players, Preparable, Staged, Trainable, capabilities_of
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 
@@ -45,6 +45,7 @@ class Subject:
         steps: of training before anything is asked of it.
         kept: what has been made of it once, by name.
         objective: what its loss is said to be: ``likelihood`` or ``elbo``, negative and the mean over the batch.
+        stages: of a `Staged` model, as a protocol has them: ``name``, and ``rows`` where these are not the data's.
     """
 
     make: Callable[[DataInfo], Any]
@@ -52,6 +53,7 @@ class Subject:
     declared: frozenset[str] = frozenset()
     kind: synthetic.Kind | None = None
     objective: str = ""
+    stages: Sequence[Mapping[str, Any]] = ()
     steps: int = STEPS
     kept: dict[Any, Any] = field(default_factory=dict)
 
@@ -84,6 +86,10 @@ class Subject:
         self, model: Any, steps: int = STEPS, progress: float = 0.0, seed: int | None = None, rate: float = RATE
     ) -> list[float]:
         """Steps of Adam on all rows, or `fit`; the losses. With a `seed`, all steps make the same draws."""
+        if isinstance(model, Staged):
+            for stage in self.stages:
+                self._stage(model, stage, steps, rate)
+            return []
         if isinstance(model, Fittable):
             model.fit(self.x.clone(), generator())
             return []
@@ -109,6 +115,15 @@ class Subject:
             losses.append(float(loss.detach()))
         model.eval()
         return losses
+
+    def _stage(self, model: Any, stage: Mapping[str, Any], steps: int, rate: float) -> None:
+        """Train one part, on codes where the stage says so."""
+        rows = self.rows
+        if "rows" in stage:
+            with torch.no_grad():
+                rows = replace(rows, x=model.encode(self.x))
+        part = Subject(self.make, rows, steps=self.steps)
+        part.train(model.stages()[stage["name"]], steps, rate=rate)
 
     def trained(self) -> Any:
         """A model after a few steps, made once; whoever changes it takes a `copy`."""
