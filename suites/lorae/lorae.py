@@ -70,21 +70,20 @@ class LowRankAutoencoder(nn.Module):
         parts = nets.build_network("mlp", info)
         body, features = parts.encoder(tuple(hidden), activation)
         self.encoder = nn.Sequential(body, nn.Linear(features, latent_dim))
-        self.linear = nn.ModuleList(nn.Linear(latent_dim, latent_dim, bias=False) for _ in range(linear))
+        self.linear = nn.Sequential(*(nn.Linear(latent_dim, latent_dim, bias=False) for _ in range(linear)))
         self.decoder, _ = parts.decoder(latent_dim, tuple(hidden)[::-1], activation, 1)
 
     @property
     def matrix(self) -> Tensor:
         """(D, D): the product of the linear layers, which maps E(x) to the code."""
-        product: Tensor = self.linear[0].weight
-        for layer in self.linear[1:]:
-            product = layer.weight @ product
+        weights: list[Any] = [layer.weight for layer in self.linear]
+        product: Tensor = weights[0]
+        for weight in weights[1:]:
+            product = weight @ product
         return product
 
     def encode(self, x: Tensor) -> Tensor:
-        code: Tensor = self.encoder(x)
-        for layer in self.linear:
-            code = layer(code)
+        code: Tensor = self.linear(self.encoder(x))
         return code
 
     def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
