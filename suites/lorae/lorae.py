@@ -33,7 +33,6 @@ _STAGES = {"in_stages": [{"name": "autoencoder"}, {"name": "density", "rows": "c
     "low-rank-autoencoder",
     "Trainable Encoder Decoder Reconstructor",
     "autoencoder with linear layers between encoder and decoder: LoRAE, IRMAE, WAE",
-    scalars=("nuclear",),
     whole_batch=True,
     examples=(
         Example("unit-vector", {**_SMALL, "linear": 1, "nuclear": 0.1}),
