@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo, Part
+from latentbench.evaluation.links import link_auroc, link_average_precision
 from latentbench.papers.vgae.embeddings import DeepWalk, Spectral, random_walks
 from latentbench.papers.vgae.vgae import VGAE, gaussian_kl, pair_cross_entropy
+from latentbench.planning.plan import plan
+from latentbench.running.run_data import load_data
+from latentbench.spec.loading import load_suite
 from scipy.sparse import csr_matrix
 
 EDGES = torch.tensor([[0, 1], [1, 2], [0, 4], [3, 4]])
@@ -106,6 +113,44 @@ def test_scores_are_inner_products_of_means():
 def test_data_that_are_no_graph_are_refused():
     with pytest.raises(UserError, match="one graph"):
         VGAE(DataInfo((D,), "real", N))
+
+
+class Scores:
+    """A link predictor that knows the answers."""
+
+    def __init__(self, scores):
+        self.scores = torch.tensor(scores)
+
+    def link_scores(self, batch, pairs):
+        return self.scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "auc", "ap"), [([4, 3, 2, 1], 1, 1), ([1, 2, 3, 4], 0, 5 / 12), ([4, 1, 3, 2], 0.5, 0.75)]
+)
+def test_metrics_rank_edges_before_pairs_without_one(scores, auc, ap):
+    parts = {"links": torch.tensor([[0, 1], [1, 2], [0, 2], [0, 3]]), "linked": torch.tensor([1, 1, 0, 0])}
+    view = SimpleNamespace(parts=parts, batch=lambda: None)
+    assert link_auroc(Scores(scores), view, {}, torch.Generator()).value == pytest.approx(auc)
+    assert link_average_precision(Scores(scores), view, {}, torch.Generator()).value == pytest.approx(ap)
+
+
+def test_no_role_sees_a_held_out_edge_and_all_methods_of_a_seed_get_the_same():
+    if not os.environ.get("LATENTBENCH_MIRROR"):
+        pytest.skip("needs Cora, from the folder that LATENTBENCH_MIRROR names")
+    runs = [r for r in plan(load_suite("vgae"), "cpu", seeds=[0, 1]) if r.method in ("vgae", "spectral")]
+    found = {(r.method, r.seed): load_data(r).whole for r in runs}
+    for whole in found.values():
+        seen = {tuple(e) for e in whole["train"]["edges"].tolist()}
+        assert "links" not in whole["train"]
+        for role in ("valid", "test"):
+            held = whole[role]["links"][whole[role]["linked"] == 1]
+            assert len(held) == 5278 // (20 if role == "valid" else 10)
+            assert not seen & {tuple(e) for e in held.tolist()}
+            np.testing.assert_array_equal(whole[role]["edges"], whole["train"]["edges"])
+    links = {key: whole["test"]["links"] for key, whole in found.items()}
+    np.testing.assert_array_equal(links["vgae", 0], links["spectral", 0])
+    assert not np.array_equal(links["vgae", 0], links["vgae", 1])
 
 
 def two_cliques() -> torch.Tensor:

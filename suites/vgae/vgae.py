@@ -95,8 +95,8 @@ def pair_cross_entropy(z: Tensor, edges: Tensor) -> Tensor:
     """Cross-entropy of logits z z^T against the adjacency matrix with self-loops, weighted as in the authors' code.
 
     With S entries of the adjacency matrix that are one (without self-loops), ones weigh (N^2 - S) / S, and the mean
-    over all entries is multiplied by N^2 / (2 (N^2 - S)), so that ones and zeros weigh one half each. All entries are
-    summed as zeros at first, and the few ones put right: a third of the time of a target matrix.
+    over all entries is multiplied by N^2 / (2 (N^2 - S)), so that edges and pairs without one weigh one half each. All
+    entries are summed as zeros at first, and the few ones put right: a third of the time of a target matrix.
     """
     n, ones = len(z), 2 * len(edges)
     weight = (n * n - ones) / ones
