@@ -47,7 +47,7 @@ def test_a_damaged_file_is_found_and_mended(own_data):
 def test_list(own_data):
     own_data("data", "fetch", "line", "--quiet")
     found = {d["name"]: d for d in json.loads(own_data("data", "list", "--format", "json").out)}
-    assert set(found) == {"digits", "line", "enlarged", "poisoned", "linear"}
+    assert set(found) == {"digits", "line", "enlarged", "poisoned", "linear", "chain"}
     assert found["line"]["rows"] == {"train": 120, "valid": 40, "test": 60}
     assert found["line"]["have"] != found["digits"]["have"]
     assert found["line"]["content_hash"]
