@@ -20,6 +20,7 @@ from latentbench.records.record import Record, read_record
 from latentbench.spec.claims import Identifier
 from latentbench.spec.protocol import Training
 from latentbench.spec.registry import metrics, models
+from latentbench.spec.suite import HoldOut
 
 _Role = Literal["train", "valid", "test"]
 _Seed = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -35,6 +36,10 @@ class _Data(_Strict):
     stored: dict[str, Any]
     preprocess: list[str | dict[str, Any]]
     limit: dict[_Role, int]
+    main: str | None = Field(None, max_length=100)
+    parts: dict[str, dict[str, Any]] | None = Field(None, max_length=100)
+    roles: dict[str, str] | None = Field(None, max_length=1000)
+    hold_out: HoldOut | None = None
 
 
 class _Metric(_Strict):
