@@ -157,7 +157,7 @@ class Another:
         return {"x": self.rows}
 
 
-@pytest.mark.parametrize("name", [n for n, m in metrics().items() if not m.target.startswith("latentbench.papers.")])
+@pytest.mark.parametrize("name", metrics())
 def test_a_metric_measures_and_reads_the_settings_of_its_line(name, extractors, monkeypatch):
     entry = metrics()[name]
     model, info = suited(name)
@@ -167,7 +167,12 @@ def test_a_metric_measures_and_reads_the_settings_of_its_line(name, extractors, 
         monkeypatch.setattr(outliers, "open_dataset", lambda _: Another(view_for(info).raw))
         settings = Reads({**entry.settings, "other": "another", "content": Another.content_hash})
     with torch.no_grad():
-        value = load(entry.target)(model, view_for(info), settings, generator(0, "evaluation", name))
+        try:
+            value = load(entry.target)(model, view_for(info), settings, generator(0, "evaluation", name))
+        except UserError as e:
+            if not entry.target.startswith("latentbench.papers."):
+                raise
+            pytest.skip(f"it is of its paper's own models, and tested beside them: {e}")
     assert isinstance(value, MetricValue)
     assert np.isfinite(value.value)
     assert value.se is None or value.se >= 0
