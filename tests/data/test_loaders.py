@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fractions
 import gzip
 import io
 import json
 import lzma
+import math
 import pickle
 import sys
 import tarfile
@@ -21,7 +23,7 @@ import scipy.io
 import scipy.sparse as sp
 from latentbench.core.errors import UserError
 from latentbench.data.columns import Ragged, concatenate
-from latentbench.data.loaders import binary, factors, graphs, idx, images, maf, puzzles, sequences, tables, text
+from latentbench.data.loaders import binary, factors, graphs, idx, images, maf, pooled, puzzles, sequences, tables, text
 from PIL import Image
 
 rng = np.random.default_rng(0)
@@ -76,6 +78,39 @@ class TestIdx:
             path.write_bytes(raw)
             with pytest.raises(UserError, match="f: "):
                 idx.read_idx(path)
+
+
+class TestPooled:
+    @pytest.mark.parametrize(("by", "shape"), [(1, (2, 3, 5)), (2, (3, 4, 6)), (3, (2, 6, 9))])
+    def test_means_of_blocks(self, by, shape):
+        images = rng.integers(0, 256, shape).astype(np.uint8)
+        got = pooled.pool(images, by)
+        assert got.dtype == np.uint8
+        for n, i, j in np.ndindex(*got.shape):
+            block = images[n, by * i : by * i + by, by * j : by * j + by].astype(int).ravel().tolist()
+            assert got[n, i, j] == math.floor(fractions.Fraction(sum(block), by * by) + fractions.Fraction(1, 2))
+        assert got.shape == (shape[0], shape[1] // by, shape[2] // by)
+
+    def test_white_stays_white(self):
+        assert (pooled.pool(np.full((1, 4, 4), 255, np.uint8), 2) == 255).all()
+
+    @pytest.mark.parametrize("by", [0, 3, 5])
+    def test_blocks_that_do_not_fill(self, by):
+        with pytest.raises(UserError, match="do not fill images of 4 x 6"):
+            pooled.pool(np.zeros((1, 4, 6), np.uint8), by)
+
+    def test_splits_and_labels(self, tmp_path):
+        from .tiny import mnist_files
+
+        contents, arrays = mnist_files()
+        files = {name: tmp_path / name for name in contents}
+        for name, path in files.items():
+            path.write_bytes(contents[name])
+        train, test = pooled.load_pooled(files, by=7)
+        assert (train.split, test.split) == ("train", "test")
+        assert train.columns["x"].shape == (30, 4, 4)
+        assert (test.columns["x"] == pooled.pool(arrays["t10k-images-idx3-ubyte.gz"].astype(np.uint8), 7)).all()
+        assert (test.columns["y"] == arrays["t10k-labels-idx1-ubyte.gz"]).all()
 
 
 class TestCifar:
