@@ -12,6 +12,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo, Part
 from latentbench.evaluation.links import link_auroc, link_average_precision
 from latentbench.papers.vgae.embeddings import DeepWalk, Spectral, random_walks
+from latentbench.papers.vgae.smoothed import SmoothedFeatures
 from latentbench.papers.vgae.vgae import VGAE, gaussian_kl, pair_cross_entropy
 from latentbench.planning.plan import plan
 from latentbench.running.run_data import load_data
@@ -180,3 +181,17 @@ def test_walks_follow_edges_from_every_node_and_choose_neighbours_alike():
     ahead = walks[walks[:, 0] == 0, 1]
     assert set(ahead.tolist()) == {1, 4}
     assert abs((ahead == 1).mean() - 0.5) < 4 * 0.5 / 600**0.5
+
+
+@pytest.mark.parametrize("hops", [1, 3])
+def test_the_rival_scores_cosines_of_smoothed_features(hops):
+    rows, a = batch(), adjacency()
+    rows.x[5] = 0  # no features within its reach
+    root = np.diag(a.sum(1) ** -0.5)
+    mixed = np.linalg.matrix_power(root @ a @ root, hops) @ rows.x.numpy()
+    pairs = torch.tensor([[0, 2], [3, 1], [4, 4], [5, 0]])
+    want = [
+        0.0 if 5 in (i, j) else mixed[i] @ mixed[j] / np.linalg.norm(mixed[i]) / np.linalg.norm(mixed[j])
+        for i, j in pairs.tolist()
+    ]
+    assert np.allclose(SmoothedFeatures(INFO, hops=hops).link_scores(rows, pairs), want, atol=1e-6)
