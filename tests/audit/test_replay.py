@@ -15,9 +15,10 @@ from latentbench.audit.rebuild import find_record, rebuild
 from latentbench.audit.replay import replay
 from latentbench.core.errors import UserError
 from latentbench.planning.fingerprint import engine_hash
+from latentbench.planning.plan import plan
 from latentbench.records.record import read_record
 
-from tests.project import REPOSITORY, TOYS
+from tests.project import REPOSITORY, TOYS, write_made_up
 from tests.trust.tampering import edit, record_of, run_folder
 
 pytestmark = pytest.mark.slow
@@ -156,13 +157,35 @@ def test_finding_a_record(project, results):
     assert path.parent.name == record.run_id
     assert find_record(str(path.parent))[1] == find_record(str(path))[1] == record
     assert find_record(record.run_id)[1] == record
-    with pytest.raises(UserError, match="fits 2 records"):
+    with pytest.raises(UserError, match="fits 2 runs"):
         find_record("wide--")
     with pytest.raises(UserError, match="no record 'absent'"):
         find_record("absent")
     for odd in ("../" * 9, "x" * 9000, "a\0b", "*", "[", ""):
         with pytest.raises(UserError):
             find_record(odd)
+
+
+def test_of_several_records_of_a_run_the_one_that_counts_is_found(project, results):
+    path, record = find_record("wide--line--cpu--s1")
+    made_up = [
+        write_made_up(spec, {"nll": 1.0}, code=code, ended=ended)
+        for spec in project.plan("cpu", seeds=[1], methods=["wide"])
+        for code, ended in (("0" * 64, "2031-01-01T00:00:00+00:00"), ("1" * 64, "2030-01-01T00:00:00+00:00"))
+    ]
+    assert len({p.parent.name for p in (path, *made_up)}) == 3
+    assert find_record("wide--line--cpu--s1")[1] == record, "the others are newer, and of other code"
+    assert find_record("small/wide--line--cpu--s1")[0] == path
+    (project.root / "suites/small.yaml").unlink()
+    assert find_record("wide--line--cpu--s1")[0] == made_up[0], "no suite says which counts: the newest"
+
+
+def test_runs_of_several_suites_are_named_with_their_suite(project, results):
+    other = project.load(name="other")
+    path = write_made_up(plan(other, "cpu", methods=["wide"], seeds=[1])[0], {"nll": 1.0})
+    with pytest.raises(UserError, match=r"fits 2 runs \(give more of the name: other/wide--line--cpu--s1, small/wide"):
+        find_record("wide--line--cpu--s1")
+    assert find_record("other/wide--line--cpu--s1")[0] == path
 
 
 def test_a_revision_that_is_none(project, results):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,12 +13,13 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
 from latentbench.core.seeds import Axis
 from latentbench.data.registry import load_entry, target_of
-from latentbench.planning.plan import MetricSpec, RunSpec
+from latentbench.planning.plan import MetricSpec, RunSpec, plan
 from latentbench.records.archive import record_files, suites_with_records
 from latentbench.records.former import asks_the_same, model_name
 from latentbench.records.pack import pack_of
 from latentbench.records.record import Record, read_record
 from latentbench.spec.claims import Identifier
+from latentbench.spec.loading import load_suite
 from latentbench.spec.protocol import Training
 from latentbench.spec.registry import metrics, models
 from latentbench.spec.suite import HoldOut
@@ -72,10 +74,14 @@ class _Names(_Strict):
 
 
 def find_record(name: str) -> tuple[Path, Record]:
-    """A record by its file, its folder, or its run identifier (or the start of one, if that is unique).
+    """A record by its file, its folder, or its run identifier (or the start of one, if that is a single run's), with
+    its suite and a slash before it where runs of several suites are called so.
+
+    Where several records of one run (method, dataset, tier, seed) fit, it is the one that counts for its suite today,
+    else the newest.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is none, or several runs have names that begin so.
     """
     given = Path(name)
     if pack_of(given) is not None:
@@ -84,14 +90,37 @@ def find_record(name: str) -> tuple[Path, Record]:
         if os.path.isfile(path):  # False also for what can be no path
             return path, read_record(path)
     root = results_dir()
-    found = [each for suite in suites_with_records(root) for each in record_files(suite, root, prefix=name)]
+    within, _, start = name.rpartition("/")
+    found = [
+        (suite, *each)
+        for suite in suites_with_records(root)
+        if within in ("", suite)
+        for each in record_files(suite, root, prefix=start)
+    ]
     if not found:
         raise UserError(f"no record {name[:100]!r}", fix="give a run identifier as in results/runs, or a record's file")
-    exact = [each for each in found if each[0] == name] or found
-    if len({run for run, _ in exact}) > 1:
-        names = ", ".join(run for run, _ in exact[:3])
-        raise UserError(f"{name!r} fits {len(exact)} records", fix=f"give more of the name: {names} …")
-    return (path := Path(exact[0][1])), read_record(path)
+    fitting = [each for each in found if each[1] == start] or found
+    cells = list(dict.fromkeys((suite, run.rpartition("--")[0]) for suite, run, _ in fitting))
+    cells = [each for each in cells if each[1] == start] or cells
+    if len(cells) > 1:
+        names = ", ".join("/".join(each) for each in cells[:3])
+        raise UserError(f"{name!r} fits {len(cells)} runs", fix=f"give more of the name: {names} …")
+    candidates = [(run, file) for suite, run, file in fitting if (suite, run.rpartition("--")[0]) == cells[0]]
+    path = Path(candidates[0][1] if len({run for run, _ in candidates}) == 1 else _that_counts(cells[0], candidates))
+    return path, read_record(path)
+
+
+def _that_counts(cell: tuple[str, str], candidates: list[tuple[str, str]]) -> str:
+    """The file of the record that counts for a cell of a suite (its own and the cell's name), else of the newest."""
+    from latentbench.records.archive import collect
+
+    newest = max(candidates, key=lambda each: read_record(Path(each[1])).provenance.ended)
+    record = read_record(Path(newest[1]))
+    try:
+        runs = plan(load_suite(record.suite), record.tier, seeds=[record.seed], methods=[escape(record.method)])
+    except UserError:  # a suite that is not here, or has changed
+        return newest[1]
+    return collect(runs).files.get(cell[1], newest[1])
 
 
 def hash_holds(spec: RunSpec, record: Record) -> bool:

@@ -122,9 +122,11 @@ class Sweep:
                 cap=self.cap,
                 quiet=self.quiet,
             )
-        return [
-            plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets) for one in loaded
-        ]
+        return [self.planned(one) for one in loaded]
+
+    def planned(self, one: LoadedSuite) -> list[RunSpec]:
+        """The runs of a suite at the tier, of the seeds, methods and datasets asked for."""
+        return plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets)
 
     def _tier(self, one: LoadedSuite) -> Tier:
         return self.tier or one.suite.default_tier

@@ -91,7 +91,7 @@ def find(name: str) -> CatalogEntry:
     return metrics_of_arrays()[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Computed:
     """A metric computed from files: `numbers` by name (the first is the metric's), with what it takes to cite it."""
 
@@ -99,6 +99,19 @@ class Computed:
     numbers: dict[str, float | int | None]
     options: dict[str, Any]
     identity: str
+
+    @property
+    def value(self) -> float | int | None:
+        """The metric's own number; None where the arrays give none."""
+        return next(iter(self.numbers.values()), None)
+
+    def __float__(self) -> float:
+        return float("nan") if self.value is None else float(self.value)
+
+    def __repr__(self) -> str:
+        unit = f" {self.entry.unit}" if self.entry.unit.isalpha() else ""
+        numbers = ", ".join(f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.numbers.items())
+        return f"<{self.entry.name}: {numbers}{unit}>"
 
 
 def compute(name: str, files: Sequence[str | Path], options: Mapping[str, str] | None = None) -> Computed:
@@ -114,6 +127,33 @@ def compute(name: str, files: Sequence[str | Path], options: Mapping[str, str] |
     """
     from latentbench.metrics.files import read_arrays
 
+    entry = _of_arrays_alone(name)
+    chosen = _options(entry, options or {})
+    return _computed(entry, read_arrays(files, entry.arrays, entry.optional), chosen)
+
+
+def compute_arrays(name: str, arrays: Sequence[Any], options: Mapping[str, Any]) -> Computed:
+    """Compute a metric on arrays at hand.
+
+    Args:
+        name: one of `metrics_of_arrays`.
+        arrays: in the order of the entry; optional ones may follow, or stand among the options by name.
+        options: of the function; `seed` seeds the draws of those that draw (default 0).
+
+    Raises:
+        UserError: unknown metric or option, an array too few or too many, or bad arrays.
+    """
+    entry = _of_arrays_alone(name)
+    names = (*entry.arrays, *entry.optional)
+    given = dict(zip(names, arrays)) | {k: v for k, v in options.items() if k in names}
+    lacking = [n for n in entry.arrays if n not in given]
+    if lacking or len(arrays) > len(names):
+        wanted = ", ".join([*entry.arrays, *(f"{n} (optional)" for n in entry.optional)])
+        raise UserError(f"{name} takes {wanted}, not {len(arrays)} arrays", where="metric", fix="in this order")
+    return _computed(entry, given, _options(entry, {k: v for k, v in options.items() if k not in names}))
+
+
+def _of_arrays_alone(name: str) -> CatalogEntry:
     entry = find(name)
     if not entry.from_file:
         raise UserError(
@@ -121,10 +161,11 @@ def compute(name: str, files: Sequence[str | Path], options: Mapping[str, str] |
             where="metric",
             fix=f"call {entry.target.partition(':')[0]}",
         )
-    chosen = _options(entry, options or {})
-    arrays = read_arrays(files, entry.arrays, entry.optional)
-    result = entry.load()(**arrays, **chosen.arguments)
-    numbers = flatten(result)
+    return entry
+
+
+def _computed(entry: CatalogEntry, arrays: Mapping[str, Any], chosen: _Options) -> Computed:
+    numbers = flatten(entry.load()(**arrays, **chosen.arguments))
     return Computed(entry, numbers, chosen.shown, entry.identity(chosen.shown))
 
 
@@ -134,7 +175,7 @@ class _Options:
     shown: dict[str, Any]
 
 
-def _options(entry: CatalogEntry, given: Mapping[str, str]) -> _Options:
+def _options(entry: CatalogEntry, given: Mapping[str, Any]) -> _Options:
     known = entry.options()
     draws = [k for k in known if k in ("generator", "rng")]
     allowed = {*known, "seed"} - set(draws) if draws else set(known)
@@ -163,8 +204,11 @@ def _generator(kind: str, seed: int) -> Any:
     return torch.Generator().manual_seed(seed)
 
 
-def _parse(key: str, text: str, annotation: Any) -> Any:
-    """Text as the parameter's type: bool, int, float, or a word (checked by the function itself)."""
+def _parse(key: str, text: Any, annotation: Any) -> Any:
+    """Text as the parameter's type: bool, int, float, or a word (checked by the function itself); what is no text is
+    taken as it is."""
+    if not isinstance(text, str):
+        return text
     kind = getattr(annotation, "__name__", str(annotation)).split(" ")[0]
     try:
         if kind == "bool":

@@ -5,6 +5,8 @@ are; from here on they are importable, in worker processes and for what is unpic
 this module, whatever they are called, so it uses no name of its own once it is imported.
 """
 
+from latentbench.core.callable_package import callable_as_api
 from latentbench.core.finder import install
 
 install()
+callable_as_api(__name__)

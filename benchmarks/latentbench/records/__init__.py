@@ -1,0 +1,3 @@
+from latentbench.core.callable_package import callable_as_api
+
+callable_as_api(__name__)
