@@ -1,4 +1,4 @@
-"""Developer tasks: `nox -s tests lint bench docs gpu`, and `everything` for the tests of all suites."""
+"""Developer tasks: `nox -s tests lint bench docs gpu mutants`, and `everything` for the tests of all suites."""
 
 import nox
 
@@ -100,3 +100,10 @@ def fuzz(session: nox.Session) -> None:
     else:
         for target in ("suite", "record", "rebuild", "checkpoint"):
             session.run("python", "-m", "perf.fuzz", target, "--minutes", "15")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant the faults of perf/faults one by one and report who notices: `nox -s mutants -- heads metrics`."""
+    install(session, "dev")
+    session.run("python", "-m", "perf.mutants", *session.posargs)

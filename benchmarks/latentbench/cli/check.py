@@ -44,7 +44,7 @@ def command(ctx: click.Context, what: str, form: str, quiet: bool) -> None:
     trust. Exit code 1: something does not hold.
     """
     found: list[Finding] = []
-    for finding in _findings(what):
+    for finding in findings(what):
         found.append(finding)
         if form == "table" and not (quiet and finding.holds):
             _print(finding)
@@ -69,7 +69,8 @@ def _print(finding: Finding) -> None:
     out().print(Text(printable(line), style=style), soft_wrap=True)
 
 
-def _findings(what: str) -> Iterator[Finding]:
+def findings(what: str) -> Iterator[Finding]:
+    """The findings of the contract tests on what a user names, as they come."""
     path = Path(what)
     if not path.exists():
         yield from _named(what)

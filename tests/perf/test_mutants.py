@@ -1,0 +1,59 @@
+"""The list of scientific faults keeps pace with the source, and the tool that plants them tells who noticed."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from perf.mutants import CHECKOUT, Fault, Outcome, faults, report
+
+EVERY = list(faults())
+
+
+def test_the_list_is_long_and_its_names_are_unique():
+    names = [f.name for f in EVERY]
+    assert len(names) >= 150
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("file", sorted({f.file for f in EVERY}))
+def test_every_fault_still_has_its_place_and_can_be_read(file):
+    text = (CHECKOUT / file).read_text(encoding="utf-8")
+    for fault in (f for f in EVERY if f.file == file):
+        planted = fault.planted(text)
+        assert planted != text, fault.name
+        if file.endswith(".py"):
+            compile(planted, file, "exec")
+        else:
+            yaml.safe_load(planted)
+
+
+def test_every_fault_names_tests_that_are_there():
+    for fault in EVERY:
+        assert fault.tests, fault.name
+        missing = [t for t in fault.tests if not (CHECKOUT / t.partition("::")[0]).exists()]
+        assert not missing, fault.name
+
+
+def test_a_source_that_moved_on_is_said():
+    fault = Fault("it", "models", "a.py", "x = 1", "x = 2", ("tests",))
+    assert fault.planted("x = 1\ny = 1\n") == "x = 2\ny = 1\n"
+    with pytest.raises(ValueError, match=r"it: a.py has 0 times"):
+        fault.planted("x = 3\n")
+    with pytest.raises(ValueError, match=r"it: a.py has 2 times"):
+        fault.planted("x = 1\nx = 1\n")
+
+
+def test_the_report_counts_by_kind():
+    outcomes = [
+        Outcome("a", "heads", "1", "noticed", "noticed", "", 1.0),
+        Outcome("b", "heads", "2", "noticed", "missed", "", 1.0),
+        Outcome("c", "metrics", "3", "missed", "", "", 1.0),
+        Outcome("d", "metrics", "4", "endless", "", "", 1.0),
+    ]
+    told = report(outcomes)
+    assert "| heads | 2 | 2 | 2 | 1 |" in told
+    assert "| metrics | 2 | 1 | 0 | 0 |" in told
+    assert "| all | 4 | 3 | 2 | 1 |" in told
+    assert "- noticed by nothing: metrics: c" in told
+    assert "- not by `check`: heads: b" in told
