@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -143,8 +144,61 @@ def test_numbers_below_zero_stay_numbers(project, tmp_path_factory):
 def test_a_cell(text):
     found = escape.cell(text)
     assert not is_formula(found) or found == printable(text)
-    assert escape.cell(text).endswith(printable(text))
+    assert re.sub("'", "", found) == re.sub("'", "", printable(text)), "nothing but apostrophes is put in"
     assert not found.lstrip(" ").startswith(("=", "+", "-", "@"))
+
+
+HIDDEN_IN_A_CELL = ["x;=cmd|'/c calc'!A0;y", "a\t@b", "x|=1", "a, +1", 'x;"=1+1', "x;\u200b=1", "x\n=1", "x;\u00a0\uff1d1"]
+
+
+@pytest.mark.parametrize("text", HIDDEN_IN_A_CELL)
+def test_no_formula_where_another_program_divides_cells(text):
+    line = io.StringIO()
+    csv.writer(line).writerow(["a", escape.cell(text), "b"])
+    for delimiter in ",;\t|":
+        for row in csv.reader(io.StringIO(line.getvalue()), delimiter=delimiter):
+            assert not any(is_formula(re.sub("[\ufffd\\s]", "", c)) for c in row), row
+
+
+@given(st.text(st.sampled_from("=+@x;,|\t\n \"'\u200b\u00a0"), max_size=12))
+def test_no_formula_after_any_separator(text):
+    for part in re.split("[;,|\t\n]", escape.cell(text)):
+        assert not is_formula(re.sub("[\ufffd\\s]", "", part))
+
+
+def test_ordinary_text_in_a_cell_stays():
+    for text in ("IWAE, k = 50", "a; b", "x\ty", "3-4", "mean of 2, 4"):
+        assert escape.cell(text) == text
+
+
+LIVE = {
+    "see https://evil.example/x": r"https?://\S",
+    "www.evil.example": r"www\.",
+    "@octocat please": r"@\w",
+    "mail me@evil.example": r"@\w",
+    "fixes #2, GH-3, a/b#4": r"#\d|GH-\d",
+    "FTP://evil.example, mailto:a": r"(?i)ftp://|mailto:",
+}
+
+
+@pytest.mark.parametrize("text", LIVE)
+def test_nothing_in_markdown_becomes_a_link_or_a_mention(text):
+    assert re.search(LIVE[text], text)
+    shown = re.sub(r"\\(\W)", r"\1", html.unescape(escape.markdown(text)))
+    assert not re.search(LIVE[text], shown)
+    assert shown.replace("\u200b", "") == text
+
+
+def test_markdown_gives_no_emphasis_and_no_formula():
+    assert escape.markdown("**b** _i_ ~~s~~ $x$ nll_iw") == r"\*\*b\*\* \_i\_ \~\~s\~\~ \$x\$ nll_iw"
+
+
+def test_json_files_keep_no_mark_that_turns_the_direction(hostile):
+    hostile("leaderboard", "small", "--write", hostile.root / "tables")
+    for path in (hostile.root / "tables").glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert steers(text) == []
+        json.loads(text)
 
 
 def test_markdown(hostile):

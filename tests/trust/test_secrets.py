@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,71 @@ PARTS = [line for value in VALUES.values() for line in value.splitlines() if len
 def secrets(monkeypatch):
     for name, value in VALUES.items():
         monkeypatch.setenv(name, value)
+
+
+#: Variables that common programs read, and what of each may stand in a message by itself.
+COMMON = {
+    "MYSQL_PWD": "mysqlpwd77",
+    "PGPASSWORD": "pgpassword9",
+    "SSHPASS": "sshpass10xx",
+    "RCLONE_CONFIG_PASS": "rclonepass11",
+    "REDISCLI_AUTH": "redis-auth-12",
+    "SHORT_PASSWORD": "abc1234",
+    "DATABASE_URL": "postgres://du:dburlpass8@h/db",
+    "HTTPS_PROXY": "http://proxyuser:proxypass99@127.0.0.1:9",
+    "FSSPEC_S3": '{"key": "k", "secret": "fsspecjson2"}',
+    "DOCKER_AUTH_CONFIG": '{"auths":{"r":{"auth":"dockerauth13=="}}}',
+    "AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=azurekey15==;X=y",
+    "AZURE_STORAGE_SAS_TOKEN": "?sv=1&sig=sassig16xx",
+    "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T000/B000/slackhook12",
+    "DISCORD_WEBHOOK": "https://discord.com/api/webhooks/123/discordhook19",
+    "KAGGLE_KEY": "kagglekey14x",
+    "TS_AUTHKEY": "tsauthkey19",
+}
+WORDS = {
+    "DATABASE_URL": "dburlpass8",
+    "HTTPS_PROXY": "proxypass99",
+    "FSSPEC_S3": "fsspecjson2",
+    "AZURE_STORAGE_CONNECTION_STRING": "azurekey15==",
+}
+
+
+@pytest.mark.parametrize("name", COMMON)
+def test_variables_of_common_programs(monkeypatch, name):
+    monkeypatch.setenv(name, COMMON[name])
+    for value in (COMMON[name], WORDS.get(name, COMMON[name])):
+        shown = without_secrets(f"could not log in with {value}")
+        assert shown.startswith("could not log in with")
+        word = WORDS.get(name) or next(p for p in reversed(COMMON[name].replace('"', "/").split("/")) if len(p) > 5)
+        assert word not in shown
+
+
+@pytest.mark.parametrize("name", ["DOCKER_AUTH_CONFIG", "SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK", "DATABASE_URL"])
+def test_forms_without_the_variable(name):
+    assert HIDDEN in without_secrets(COMMON[name])
+
+
+def test_a_working_directory_is_no_password(monkeypatch):
+    monkeypatch.setenv("PWD", "/home/somebody")
+    monkeypatch.setenv("OLDPWD", "/home/somebody")
+    assert without_secrets("in /home/somebody") == "in /home/somebody"
+
+
+LONG = ["a-", "://", "api_key=", '"secret" ', "bearer ", "token", "sk-", "hf_", "://a", "a" * 50 + "@", "api_", "x=y&"]
+
+
+@pytest.mark.parametrize("piece", LONG)
+def test_time_grows_as_the_text(piece):
+    """Eight times the text takes eight times the time: what is quadratic takes 64 times."""
+
+    def seconds(n: int) -> float:
+        text = (piece * n)[:n]
+        began = time.process_time()
+        without_secrets(text)
+        return time.process_time() - began
+
+    short = min(seconds(20_000) for _ in range(3))
+    assert min(seconds(160_000) for _ in range(2)) < 32 * short + 0.05
 
 
 def leaks(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import click
 
 from latentbench.core.console import out, printable
 from latentbench.core.errors import UserError
+from latentbench.core.escape import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIERS = click.Choice(["smoke", "cpu", "paper"])
@@ -34,8 +34,7 @@ def tier_option(text: str) -> Callable[[F], F]:
 
 def print_json(value: Any) -> None:
     """Indented JSON on stdout; the same text for the same value. What could steer a terminal is written as ``\\u…``."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+    click.echo(to_json(value, 2))
 
 
 def print_table(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentbench.core.escape import cell
+from latentbench.core.escape import cell, to_json
 from latentbench.records.beside import curve_of
 from latentbench.records.record import write_atomically
 from latentbench.results.gather import Gathered
@@ -84,4 +83,4 @@ def _curve(text: str) -> Iterator[tuple[float, float]]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return to_json(value, 1) + "\n"
