@@ -117,3 +117,15 @@ def test_a_closed_pipe_is_no_error():
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[\n", "")
+
+
+@pytest.mark.parametrize("redirect", ["> /dev/full", ">&-", "2> /dev/full", ">&- 2>&-", "| true"])
+def test_streams_that_cannot_be_written(redirect):
+    """A line at most, and no traceback."""
+    command = f"{sys.executable} -m latentbench list suites {redirect}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.returncode == (1 if redirect == "> /dev/full" else 0)
+    if redirect == "> /dev/full":
+        assert "No space left" in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,3 +97,43 @@ def test_consoles_write_where_they_should(make, capsys):
     make().print("word")
     said = capsys.readouterr()
     assert (said.out.strip(), said.err.strip()) == (("word", "") if make is console.out else ("", "word"))
+
+
+class Broken(io.StringIO):
+    """A stream on a full disk, or whose reader is gone."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error = error
+
+    def write(self, text):
+        raise self._error
+
+    def flush(self):
+        raise self._error
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "full"), BrokenPipeError(), OSError(5, "hung up"), ValueError("closed")])
+def test_what_cannot_be_said_ends_nothing(monkeypatch, error, terminal):
+    stream = Broken(error)
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
+    note("something")
+    with display() as screen:
+        bar = screen.bar("runs", 3)
+        bar.update(1, 3, "x")
+        bar.close()
+
+
+def test_a_closed_stderr_ends_nothing(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    note("something")
+    with display() as screen:
+        screen.bar("runs", 3).update(1)
+
+
+def test_a_note_is_bounded(capsys):
+    note("x" * 10_000_000)
+    assert len(capsys.readouterr().err) < 2100

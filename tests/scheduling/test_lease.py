@@ -123,3 +123,29 @@ def test_half_a_lease_is_watched_before_it_is_taken_over(store, content):
     store.write(FIRST, content)
     with lease(store, "two") as held:
         assert held.holds()
+
+
+DAMAGED = [
+    b"",
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b"[1]",
+    b'{"owner": "a", "beat": 1e999}',
+    b'{"owner": "a", "beat": NaN, "report": {}}',
+    b'{"owner": "a", "beat": %f, "report": {"cell": "c", "phase": "p", "step": Infinity, "steps": 1}}' % time.time(),
+    b'{"owner": "a", "beat": %f, "report": [3]}' % time.time(),
+    b" " * 100_000,
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_lease_ends_nothing(store, content):
+    store.write(FIRST, content)
+    store.write("leases/small/run/\u00b2.json", content)
+    for found in under_way(store):
+        assert found.report.cell in ("", "c")
+    try:
+        with lease(store, "two") as held:
+            assert held.holds()
+    except Taken:
+        assert b'"beat": 1' in content, "one that beats, by what it says"

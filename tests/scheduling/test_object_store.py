@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from latentbench.core.errors import UserError
@@ -73,3 +77,65 @@ def test_a_passing_fault_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(store._fs, "cat_file", shaky)
     assert store.read("a") == b"x"
     assert faults == []
+
+
+def test_what_is_no_file_or_too_large_is_not_read(tmp_path):
+    store = Store(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with open(tmp_path / "holes", "wb") as file:
+        file.truncate(12 << 30)
+    for name, why in (("pipe", "not a regular file"), ("zero", "not a regular file"), ("holes", "larger than")):
+        with pytest.raises(UserError, match=why):
+            store.read(name)
+
+
+def test_more_than_was_asked_for_is_not_read(store):
+    store.write("a", b"12345")
+    assert store.read("a", 5) == b"12345"
+    with pytest.raises(UserError, match="larger than 4 bytes"):
+        store.read("a", 4)
+
+
+def _mark(url):
+    return Store(url).mark
+
+
+def test_users_that_come_at_once_agree_on_the_mark(tmp_path):
+    with ProcessPoolExecutor(4, get_context("fork")) as pool:
+        for i in range(20):
+            (tmp_path / f"{i}").mkdir()
+            assert len(set(pool.map(_mark, [str(tmp_path / f"{i}")] * 4))) == 1
+
+
+def test_a_mark_that_was_cut_off_is_made_again(tmp_path):
+    (tmp_path / "store.json").touch()
+    store = Store(tmp_path)
+    Store(tmp_path).must_be(store.mark)
+    assert json.loads(store.mark)["store"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_appears_whole_or_not_at_all(tmp_path, monkeypatch, links):
+    """Cut off before the end of the content, nothing is there; and what is there is never taken."""
+    if not links:
+
+        def link(*_):
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", link)
+    store = Store(tmp_path)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("latentbench.scheduling.object_store.PAUSE", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="No space left"):
+            store.create("a/b", b"content")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert store.create("a/b", b"content")
+    assert not store.create("a/b", b"other")
+    assert store.read("a/b") == b"content"
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["b"]

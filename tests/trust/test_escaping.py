@@ -148,7 +148,17 @@ def test_a_cell(text):
     assert not found.lstrip(" ").startswith(("=", "+", "-", "@"))
 
 
-HIDDEN_IN_A_CELL = ["x;=cmd|'/c calc'!A0;y", "a\t@b", "x|=1", "a, +1", 'x;"=1+1', "x;\u200b=1", "x\n=1", "x;\u00a0\uff1d1"]
+HIDDEN_IN_A_CELL = ["x\n=1", "x;\u00a0\uff1d1"]
+HIDDEN_IN_A_CELL += [
+    "x;=cmd|'/c calc'!A0;y",
+    "a\t@b",
+    "x|=1",
+    "a, +1",
+    'x;"=1+1',
+    "x;\u200b=1",
+    "x\n=1",
+    "x;\u00a0\uff1d1",
+]
 
 
 @pytest.mark.parametrize("text", HIDDEN_IN_A_CELL)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from latentbench.core.bounds import read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import read_at_most, safe_name, stays_inside
+from latentbench.core.paths import safe_name, stays_inside
 from latentbench.data.registry import load_entry
 from latentbench.records.archive import collect, lock_path, run_folder, running
 from latentbench.results.gather import gather
@@ -156,9 +157,14 @@ def test_checkpoints_that_are_links_or_pipes_are_not_read(tmp_path):
 
 
 def test_endless_files(tmp_path):
-    assert read_at_most(Path("/dev/zero"), 1000) is None
+    (tmp_path / "zero").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe")
-    assert read_at_most(tmp_path / "pipe", 1000) == b""
+    for path in (Path("/dev/zero"), tmp_path / "zero", tmp_path / "pipe"):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_at_most(path, 1000)
+    with open(tmp_path / "holes", "wb") as file:
+        file.truncate(12 << 30)
+    assert read_at_most(tmp_path / "holes", 1000) is None
     (tmp_path / "some").write_bytes(b"x" * 1000)
     assert read_at_most(tmp_path / "some", 1000) == b"x" * 1000
     assert read_at_most(tmp_path / "some", 999) is None
@@ -169,7 +175,7 @@ def test_suites_that_are_no_files(project):
     path.symlink_to("/dev/zero")
     answer = project("validate", "endless")
     assert answer.code == 2
-    assert "larger than" in answer.errors[0]
+    assert "not a regular file" in answer.errors[0]
     path.unlink()
     os.mkfifo(path)
     assert project("validate", "endless").code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import signal
 import sys
@@ -118,14 +119,33 @@ def main(args: list[str] | None = None) -> None:
     """
     install(signal.SIGTERM, signal.SIGINT)
     if args is None:
+        _open_missing()
         atexit.register(last_act, signal.SIGTERM, signal.SIGINT)
     try:
         code = _outcome(args)
     except KeyboardInterrupt:  # again, while the ending was being told
         code = INTERRUPTED
+    except OSError:  # the ending could not be told
+        code = 1
     if args is None:
         leave(code)
     sys.exit(code)
+
+
+def _open_missing() -> None:
+    """A stream that the caller has closed (``>&-``) leads nowhere, before a file gets its number."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _said(error: OSError) -> str:
+    """What the system says is wrong, where, and how to mend it."""
+    place = f"{error.filename}: " if error.filename is not None else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    fix = " (make room, then do it again; what has finished is kept)" if full else ""
+    return f"{place}{error.strerror or error}{fix}"
 
 
 def _outcome(args: list[str] | None) -> int:
@@ -150,5 +170,11 @@ def _outcome(args: list[str] | None) -> int:
         code = 0
     except LatentbenchError as e:
         note(f"error: {e}")
+        code = 1
+    except OSError as e:  # a disk that is full, a stream that cannot be written: what the machine says, in one line
+        note(f"error: {_said(e)}")
+        code = 1
+    except MemoryError:
+        note("error: out of memory")
         code = 1
     return code if isinstance(code, int) else 0

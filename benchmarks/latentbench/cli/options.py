@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from latentbench.core.bounds import STACKED, whole_number
 from latentbench.core.console import out, printable
 from latentbench.core.errors import UserError
 from latentbench.core.escape import to_json
@@ -154,6 +155,7 @@ def parse_stack(text: str) -> int | None:
     """
     if text in ("auto", "off"):
         return {"auto": None, "off": 1}[text]
-    if not text.isdecimal() or not 1 <= int(text) <= 4096:
+    number = whole_number(text)
+    if number is None or not 1 <= number <= STACKED:
         raise UserError(f"{text!r} is no number of runs", where="--stack", fix="auto, off, or a number up to 4096")
-    return int(text)
+    return number

@@ -59,10 +59,11 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
 
 
 def _count(text: str) -> int:
+    from latentbench.core.bounds import whole_number
     from latentbench.core.errors import UserError
 
     if text == "all":
         return -1
-    if not text.isdigit():
+    if (number := whole_number(text)) is None:
         raise UserError(f"{text!r} is no number of runs", where="--sample", fix="give a number, or all")
-    return int(text)
+    return number

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
+from latentbench.core.bounds import shortened
 from latentbench.core.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -36,12 +38,49 @@ def err() -> Console:
     """Console for progress and remarks."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(file=cast("IO[str]", _Watched(sys.stderr)), stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Watched(io.TextIOBase):
+    """A stream of remarks: what cannot be written any more (disk full, reader gone, terminal hung up) is let go."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise OSError("there is no such stream")
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return getattr(self._stream, "errors", None)
 
 
 def note(text: str) -> None:
     """One plain line on stderr; its text is not read as markup, and holds no secret."""
-    print(printable(without_secrets(text)), file=sys.stderr, flush=True)
+    line = printable(without_secrets(shortened(text)))
+    print(line, file=_Watched(sys.stderr), flush=True)
 
 
 def printable(text: str) -> str:
@@ -70,7 +109,7 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
     if quiet:
         yield _Silent()
         return
-    if not sys.stderr.isatty():
+    if not _Watched(sys.stderr).isatty():
         yield _Plain()
         return
     from rich.progress import (

@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from latentbench.core.bounds import PACK_BYTES, read_at_most
+
 #: A file's state: when it was changed, when its entry was, its size and its inode. Nobody can set the second back.
 State = list[int]
 #: Nanoseconds for which a file must have stood still: a later change may share the clock tick of an earlier one.
@@ -48,7 +50,7 @@ class Memory:
         self._path, self._version, self._new = path, version, False
         self._known: dict[str, Any] = {}
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            kept = json.loads(path.read_bytes())
+            kept = json.loads(read_at_most(path, PACK_BYTES) or b"")
             if kept["version"] == version:
                 self._known = dict(kept["known"])
 

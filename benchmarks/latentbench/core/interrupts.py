@@ -64,8 +64,13 @@ def last_act(*signals: signal.Signals) -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
+        if stream is None:
+            continue
+        try:
             stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, and the interpreter would complain of that at its end
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def watch_parent() -> None:

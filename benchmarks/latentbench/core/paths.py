@@ -118,18 +118,6 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def read_at_most(path: Path, most: int) -> bytes | None:
-    """The bytes of a file, or None where they are more than `most`; a pipe or a device keeps nobody waiting.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | getattr(os, "O_NONBLOCK", 0))) as f:
-        content: bytes | None = f.read(most + 1)
-    content = content or b""  # of a pipe that nobody writes to
-    return content if len(content) <= most else None
-
-
 def stays_inside(path: Path, folder: Path) -> Path:
     """`path`, provided that no link on the way to it leads out of `folder`.
 

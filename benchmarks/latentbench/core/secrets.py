@@ -66,7 +66,9 @@ def _values() -> list[str]:
     found: set[str] = set()
     for name, value in os.environ.items():
         least = SHORTEST_PASSWORD if _PASSWORD.search(name) else SHORTEST
-        inside = [part for form in (_NAMED, _QUOTED) for m in form.finditer(value) for part in (m[2], m[2].split(";")[0])]
+        inside = [
+            part for form in (_NAMED, _QUOTED) for m in form.finditer(value) for part in (m[2], m[2].split(";")[0])
+        ]
         inside += [m[1] for m in _IN_ADDRESS.finditer(value)]
         lines = value.splitlines() if _NAME.search(name) else []
         found |= {v for v in map(str.strip, lines) if len(v) >= least}

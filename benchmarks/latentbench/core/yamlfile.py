@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from latentbench.core.bounds import DEPTH, YAML_BYTES, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import read_at_most, shown
+from latentbench.core.paths import shown
 
 try:
     from yaml import CSafeLoader as Loader
@@ -22,8 +23,8 @@ except ImportError:  # PyYAML without libyaml: the same result, slower
 
 Path_ = tuple[str | int, ...]
 
-MAX_BYTES = 4_000_000
-MAX_DEPTH = 50
+MAX_BYTES = YAML_BYTES
+MAX_DEPTH = DEPTH
 #: Levels that libyaml builds within its stack: a tenth of what ends it.
 SAFE_DEPTH = 2000
 _INDENT = re.compile(rf"^[ ?:-]{{{SAFE_DEPTH}}}", re.MULTILINE)
@@ -66,7 +67,8 @@ def read_yaml(path: Path) -> YamlFile:
     except FileNotFoundError:
         raise UserError("no such file", where=shown(path), fix="`latentbench list suites` shows the suites") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"cannot be read: {e}", where=shown(path), fix="the file must be readable UTF-8 text") from None
+        why = getattr(e, "strerror", None) or e
+        raise UserError(f"cannot be read: {why}", where=shown(path), fix="it must be a file of UTF-8 text") from None
     return parse_yaml(text, path)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from latentbench.core.bounds import DECLARATION_BYTES, read_at_most
 from latentbench.core.paths import data_dir
 from latentbench.data.registry import Entry, load_entry
 
@@ -21,7 +22,7 @@ def read_manifest(entry: Entry) -> dict[str, Any] | None:
     """What was recorded when `entry` was prepared; None where that is not there, not whole, or of another recipe."""
     folder = prepared_dir() / entry.name
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_at_most(folder / MANIFEST, DECLARATION_BYTES) or b"")
         if manifest["format"] != FORMAT or manifest["recipe"] != entry.recipe:
             return None
         whole = all((folder / s["file"]).stat().st_size == s["bytes"] for s in manifest["splits"].values())

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
+from latentbench.core.bounds import ARTEFACT_BYTES, read_at_most
 from latentbench.core.file_cache import state_of
-from latentbench.core.paths import read_at_most
 from latentbench.records.pack import CURVES, MAX_BYTES, SUFFIX
 from latentbench.records.packform import NAME
 from latentbench.records.record import Record
@@ -24,7 +24,7 @@ from latentbench.records.record import Record
 CURVE = "curve.csv"
 #: Bytes of a learning curve that travels in a pack, and of a file among the artefacts.
 MAX_CURVE = 16_384
-MAX_ARTEFACT = 64 << 20
+MAX_ARTEFACT = ARTEFACT_BYTES
 _LINE = re.compile(rb'\{"curve":"(' + NAME + rb')",')
 
 

@@ -15,12 +15,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from latentbench.core.bounds import DECLARATION_BYTES, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import read_at_most, results_dir, safe_name, shown, stays_inside
+from latentbench.core.paths import results_dir, safe_name, shown, stays_inside
 from latentbench.records.record import write_atomically
 from latentbench.spec.claims import Tier
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = DECLARATION_BYTES
 FOLDER = "sequential"
 _FIX = "restore it; or remove it, and the claims are judged as if the number of seeds had been fixed beforehand"
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from latentbench.core.bounds import PACK_BYTES, RECORD_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import State, state_of
-from latentbench.core.paths import read_at_most, shown
+from latentbench.core.paths import shown
 from latentbench.records.packform import Json, joined, named, numbered
 from latentbench.records.sealing import seal_of
 
@@ -25,8 +26,8 @@ SUFFIX = ".jsonl"
 CURVES = ".curves.jsonl"
 TIERS = ("cpu", "paper", "smoke")
 #: Bytes of a pack, and of a line of it: some 200,000 records.
-MAX_BYTES = 256_000_000
-MAX_LINE = 4_000_000
+MAX_BYTES = PACK_BYTES
+MAX_LINE = RECORD_BYTES
 _FIX = "restore the file from git, or remove the line; its run is then done again"
 
 

@@ -22,12 +22,13 @@ from pydantic import (
     model_serializer,
 )
 
+from latentbench.core.bounds import DEVICES, RECORD_BYTES, STACKED, THREADS, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import read_at_most, shown
-from latentbench.records.pack import MAX_LINE, pack_of
+from latentbench.core.paths import shown
+from latentbench.records.pack import pack_of
 from latentbench.records.sealing import seal_of
 
-MAX_BYTES = MAX_LINE
+MAX_BYTES = RECORD_BYTES
 _REMOVE = "remove it; its run is then done again"
 
 Status = Literal["finished", "failed", "diverged", "out-of-memory", "interrupted"]
@@ -103,12 +104,16 @@ class Provenance(_Strict):
     python: str
     platform: str
     device: str
-    threads: int
-    devices: int = Field(1, ge=1, description="that the run was spread over, a process of so many threads each")
+    threads: int = Field(ge=1, le=THREADS)
+    devices: int = Field(
+        1, ge=1, le=DEVICES, description="that the run was spread over, a process of so many threads each"
+    )
     command: list[str] = []
     started: str
     ended: str
-    stacked: int = Field(1, ge=1, description="runs that trained side by side as one program, this one included")
+    stacked: int = Field(
+        1, ge=1, le=STACKED, description="runs that trained side by side as one program, this one included"
+    )
     compiled: Literal["eager", "inductor", "graphs"] = Field(
         "eager",
         description="how the loss was computed: by torch's own kernels, by compiled ones, by CUDA graphs of them",

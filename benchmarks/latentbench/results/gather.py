@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from latentbench.core.bounds import whole_number
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import Collected, collect, record_files
 from latentbench.records.declared import Declared, read_declared
 from latentbench.records.record import Record
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
+from latentbench.spec.suite import LARGEST_SEED
 
 #: Tiers whose numbers count, the most faithful first. Smoke runs prove that a suite runs, and nothing else.
 RANKED: tuple[Tier, ...] = ("paper", "cpu")
@@ -104,6 +106,7 @@ def _seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
     found = set()
     for name, _ in record_files(suite, results, tiers=(tier,)):
         parts = name.split("--")
-        if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s" and parts[-2][1:].isdigit():
-            found.add(int(parts[-2][1:]))
+        if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s":
+            seed = whole_number(parts[-2][1:])
+            found |= {seed} if seed is not None and seed <= LARGEST_SEED else set()
     return found

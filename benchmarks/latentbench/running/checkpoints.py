@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentbench.core.bounds import OBJECT_BYTES, RECORD_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.core.types import MetricValue
@@ -159,7 +160,7 @@ class Checkpoints:
         """Metric values of an evaluation that was interrupted."""
         path = self.folder / VALUES
         try:
-            whole = json.loads(path.read_bytes())
+            whole = json.loads(read_at_most(path, RECORD_BYTES) or b"")
             body = json.dumps(whole["values"], sort_keys=True)
             if whole["fingerprint"] != self._fingerprint:
                 return {}
@@ -192,7 +193,8 @@ class Checkpoints:
             return UserError(f"checkpoint is damaged: {why}", where=shown(path), fix="the one before it is used")
 
         try:
-            content = path.read_bytes()
+            if (content := read_at_most(path, OBJECT_BYTES)) is None:
+                raise damaged(f"larger than {OBJECT_BYTES} bytes")
         except OSError as e:
             raise damaged(e.strerror or str(e)) from None
         if hashlib.sha256(content).hexdigest() != path.name.partition("-")[2].removesuffix(SUFFIX):

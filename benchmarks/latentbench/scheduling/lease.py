@@ -20,11 +20,12 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Any
 
+from latentbench.core.bounds import LEASE_BYTES, whole_number
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import ask
 from latentbench.core.paths import safe_name
 from latentbench.running.observer import ProgressReport
-from latentbench.scheduling.object_store import Store
+from latentbench.scheduling.object_store import Store, Unfit
 
 #: Seconds between two heartbeats, and the age at which one is doubted.
 BEAT, EXPIRY = 10.0, 45.0
@@ -91,8 +92,8 @@ class Lease:
     def holds(self) -> bool:
         """Whether the lease is this process's still; once lost it stays so."""
         if not self.lost:
-            taken_over = self._store.read(self._name(self._generation + 1)) is not None
-            self.lost = taken_over or _parse(self._store.read(self._name(self._generation)))["owner"] != self._owner
+            taken_over = _kept(self._store, self._name(self._generation + 1)) is not None
+            self.lost = taken_over or _parse(_kept(self._store, self._name(self._generation)))["owner"] != self._owner
         return not self.lost
 
     def _beat(self) -> None:
@@ -106,18 +107,18 @@ class Lease:
                     self._store.write(self._name(self._generation), self._content())
 
     def _is_dead(self, generation: int) -> bool:
-        before = self._store.read(self._name(generation))
+        before = _kept(self._store, self._name(generation))
         said = _parse(before)
         if before is None or said["owner"] in self._dead:
             return True
         if abs(time.time() - said["beat"]) < EXPIRY:
             return False
         time.sleep(2 * BEAT)
-        return self._store.read(self._name(generation)) == before
+        return _kept(self._store, self._name(generation)) == before
 
     def _generations(self) -> list[int]:
         names = (n.removesuffix(".json") for n in self._store.names(self._place))
-        return sorted(int(n) for n in names if n.isdigit())
+        return sorted(number for n in names if (number := whole_number(n)) is not None)
 
     def _name(self, generation: int) -> str:
         return f"{self._place}/{generation:06d}.json"
@@ -147,14 +148,14 @@ def under_way(store: Store) -> list[UnderWay]:
         if name.count("/") != 2:
             continue
         suite, run_id, _ = name.split("/")
-        said = _parse(store.read(f"{LEASES}/{name}"))
+        said = _parse(_kept(store, f"{LEASES}/{name}"))
         if abs(time.time() - said["beat"]) < EXPIRY:
             found.append(UnderWay(suite, run_id, _report(said["report"]), said["owner"].partition(":")[0]))
     return found
 
 
 def _report(kept: dict[str, Any]) -> ProgressReport:
-    with suppress(KeyError, TypeError, ValueError):
+    with suppress(KeyError, TypeError, ValueError, OverflowError):
         return ProgressReport(
             str(kept["cell"]),
             str(kept["phase"]),
@@ -165,9 +166,17 @@ def _report(kept: dict[str, Any]) -> ProgressReport:
     return ProgressReport("", "")
 
 
+def _kept(store: Store, name: str) -> bytes | None:
+    """A lease's content; of what is too large for one or no file, none."""
+    try:
+        return store.read(name, LEASE_BYTES)
+    except Unfit:
+        return b""
+
+
 def _parse(content: bytes | None) -> dict[str, Any]:
     """A lease's content; of one that is half written or no lease, nothing that anybody could be taken for."""
-    with suppress(ValueError, TypeError, KeyError, AttributeError):
+    with suppress(ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         said = json.loads(content or b"")
         return {"owner": str(said["owner"]), "beat": float(said["beat"]), "report": dict(said.get("report", {}))}
     return {"owner": "", "beat": 0.0, "report": {}}

@@ -12,8 +12,10 @@ A name appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from latentbench.core.bounds import LEASE_BYTES, OBJECT_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
 from latentbench.records.record import write_atomically
@@ -30,7 +33,14 @@ from latentbench.records.record import write_atomically
 TRIES, PAUSE = 4, 0.5
 MARK = "store.json"
 
+#: What another try does not mend: no file, or a link that leads in circles.
+_LASTING = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+
 T = TypeVar("T")
+
+
+class Unfit(UserError):
+    """What lies under a name is no file, or larger than what belongs there."""
 
 
 class Store:
@@ -63,10 +73,30 @@ class Store:
         #: Where it lies, if it is a folder.
         self.folder = Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
 
-    def read(self, name: str) -> bytes | None:
-        """The bytes of `name`, or None where there is no such name."""
+    def read(self, name: str, most: int = OBJECT_BYTES) -> bytes | None:
+        """The bytes of `name`, or None where there is no such name.
+
+        Raises:
+            Unfit: they are more than `most`, or what a folder has there is no file.
+            UserError: they cannot be read.
+        """
+
+        def bounded() -> bytes | None:
+            if self.folder is not None:
+                try:
+                    return read_at_most(self.folder / name, most)
+                except OSError as e:
+                    if e.errno in _LASTING:
+                        raise Unfit(e.strerror or str(e), where=f"{self.shown}/{name}", fix="remove it") from None
+                    raise
+            if (self._fs.size(self._at(name)) or 0) > most:
+                return None
+            content: bytes = self._fs.cat_file(self._at(name))
+            return content
+
         with suppress(FileNotFoundError):
-            content: bytes = self._try("read", lambda: self._fs.cat_file(self._at(name)))
+            if (content := self._try("read", bounded)) is None:
+                raise Unfit(f"it is larger than {most} bytes", where=f"{self.shown}/{name}", fix="remove it")
             return content
         return None
 
@@ -96,7 +126,9 @@ class Store:
             except Exception:
                 if not self._fs.exists(self._at(name)):  # not what a condition that does not hold looks like
                     raise
-                return self._fs.cat_file(self._at(name)) == content  # a try of ours that was thought to have failed
+                return (
+                    self._fs.size(self._at(name)) == len(content) and self._fs.cat_file(self._at(name)) == content
+                )  # a try of ours that was thought to have failed
             return True
 
         return self._try("written", new)
@@ -130,8 +162,9 @@ class Store:
     def mark(self) -> str:
         """What tells this store from every other; made at the first use."""
         fresh = json.dumps({"store": uuid.uuid4().hex}).encode()
-        self.create(MARK, fresh)
-        return (self.read(MARK) or fresh).decode()
+        if not self.create(MARK, fresh) and not self.read(MARK, LEASE_BYTES):  # what an older version left half-written
+            self.write(MARK, fresh)
+        return (self.read(MARK, LEASE_BYTES) or fresh).decode(errors="replace")
 
     def must_be(self, mark: str) -> None:
         """Make sure that this is the store of that mark, seen from another machine.
@@ -139,7 +172,7 @@ class Store:
         Raises:
             UserError: it is not.
         """
-        if (self.read(MARK) or b"").decode() != mark:
+        if (self.read(MARK, LEASE_BYTES) or b"").decode(errors="replace") != mark:
             raise UserError(
                 f"another machine ({os.uname().nodename}) does not see the same store",
                 where=f"--store {self.shown}",
@@ -160,7 +193,7 @@ class Store:
         for left in reversed(range(TRIES)):
             try:
                 return action()
-            except FileNotFoundError:
+            except (FileNotFoundError, Unfit):
                 raise
             except Exception as e:  # each library has errors of its own
                 if not left or isinstance(e, PermissionError):
@@ -182,13 +215,41 @@ class Store:
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Write a file that is not there yet; its folder may be removed by another process that empties it."""
+    """Write a file that is not there yet, all of it or nothing: it gets its name once it is whole.
+
+    Its folder may be removed by another process that empties it.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: it cannot be written; nothing of it is left.
+    """
     for left in (True, False):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(path, "xb") as f:
-                f.write(content)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as f:
+                    f.write(content)
+                    f.flush()
+                    os.fsync(f.fileno())
+                os.chmod(temporary, 0o644)
+                _name(temporary, path)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
             return
         except FileNotFoundError:
             if not left:
                 raise OSError(f"{path.parent} vanishes") from None
+
+
+def _name(temporary: str, path: Path) -> None:
+    """Give a whole file the name that it is to have, unless that is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: whoever makes the name has it, and then puts the content there
+        with open(path, "xb"):
+            pass
+        os.replace(temporary, path)

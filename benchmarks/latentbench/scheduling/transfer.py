@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 
+from latentbench.core.bounds import ARTEFACT_BYTES, OBJECT_BYTES
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
 from latentbench.records.record import MAX_BYTES, Record, is_intact, read_record, write_atomically
@@ -38,7 +39,7 @@ def stored_record(store: Store, suite: str, run_id: str) -> Record | None:
         UserError: what lies there is no record, is not as it was sealed, or belongs to another run.
     """
     name = f"{prefix_of(suite, run_id)}/{RECORD}"
-    content = store.read(name)
+    content = store.read(name, MAX_BYTES)
     return None if content is None else checked_record(content, suite, run_id, where=f"{store.shown}/{name}")
 
 
@@ -46,7 +47,7 @@ def checked_record(content: bytes, suite: str, run_id: str, where: str) -> Recor
     """Raises UserError as `stored_record` does."""
     fault = None
     try:
-        record = Record.model_validate_json(content[: MAX_BYTES + 1])
+        record = Record.model_validate_json(content)
         if not is_intact(record) or record.seal is None:
             fault = "its seal is broken or missing"
         elif (safe_name(record.suite), record.run_id) != (safe_name(suite), run_id):
@@ -87,7 +88,7 @@ def pull_results(store: Store, record: Record, results: Path, *, weights: bool =
     wanted = [n for n in (CURVE, WEIGHTS) if n in record.files and (n != WEIGHTS or weights)]
     kept: dict[str, bytes] = {}
     for name in wanted:
-        content = store.read(f"{place}/{name}")
+        content = store.read(f"{place}/{name}", ARTEFACT_BYTES if name == CURVE else OBJECT_BYTES)
         if content is None:
             continue
         if hashlib.sha256(content).hexdigest() != record.files[name]:
@@ -97,7 +98,7 @@ def pull_results(store: Store, record: Record, results: Path, *, weights: bool =
                 fix="remove the run from the store, then run again",
             )
         kept[name] = content
-    kept[RECORD] = store.read(f"{place}/{RECORD}") or b""
+    kept[RECORD] = store.read(f"{place}/{RECORD}", MAX_BYTES) or b""
     checked_record(kept[RECORD], record.suite, record.run_id, f"{store.shown}/{place}/{RECORD}")
     for name, content in kept.items():
         write_atomically(results / place / name, content)

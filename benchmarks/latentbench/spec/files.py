@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from latentbench.core.bounds import read_at_most
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import CATALOGUE, read_at_most, shown, suites_dirs
+from latentbench.core.paths import CATALOGUE, shown, suites_dirs
 
 #: A suite's file in its paper's folder, whose name is then the suite's id.
 SUITE = "suite.yaml"

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from latentbench import __version__
 from latentbench.core import plugins
+from latentbench.core.bounds import RECORD_BYTES, open_regular, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, State, state_of, states_of
 from latentbench.core.imports import module_file
@@ -114,7 +115,7 @@ def _standing(name: str, *, valid: bool) -> Standing:
 
 def _packed(pack: Path) -> bool:
     """Whether a pack of records has a finished run; a line of one says its status only where it is another."""
-    with suppress(OSError), open(pack, "rb") as lines:
+    with suppress(OSError), open_regular(pack) as lines:
         return any(line.startswith(b'{"run":') and _status(line, "finished") == "finished" for line in lines)
     return False
 
@@ -128,7 +129,7 @@ def _listed(folder: Path) -> list[str]:
 
 def _finished(record: Path) -> bool:
     try:
-        return _status(record.read_bytes()) == "finished"
+        return _status(read_at_most(record, RECORD_BYTES) or b"") == "finished"
     except OSError:
         return False
 

@@ -25,6 +25,7 @@ PACKAGE = "latentbench"
 WORDS_AND_PLACES = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
+        "core.bounds",
         "core.capabilities",
         "core.console",
         "core.errors",

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from latentbench.core.bounds import whole_number
 from latentbench.core.console import note
 from latentbench.core.errors import UserError
 from latentbench.core.interrupts import deferred
@@ -146,5 +147,5 @@ def _must_listen(address: str) -> None:
         OSError: nobody listens at ``host:port``; other forms of addresses pass.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
+    if host and (number := whole_number(port)) is not None:
+        socket.create_connection((host, number), timeout=10).close()

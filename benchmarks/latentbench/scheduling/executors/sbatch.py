@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from latentbench.core.bounds import whole_number
 from latentbench.core.errors import UserError, did_you_mean
 
 Setting = str | int
@@ -41,7 +42,7 @@ def settings_of(given: Sequence[str]) -> dict[str, Setting]:
             raise UserError(f"{part!r} is no setting", where="--slurm", fix="e.g. --slurm partition=a100,time=4:00:00")
         if not as_it_is:
             _refuse_unknown(key.replace("_", "-"), value)
-        found[key] = _minutes(value) if key == "time" else int(value) if value.isdigit() else value
+        found[key] = _minutes(value) if key == "time" else value if (n := whole_number(value)) is None else n
     return found
 
 
@@ -58,7 +59,7 @@ def _refuse_unknown(key: str, value: str) -> None:
 def _minutes(text: str) -> int:
     days, _, clock = text.rpartition("-")
     parts = clock.split(":")
-    if not all(p.isdigit() for p in parts) or (days and not days.isdigit()) or len(parts) > 3:
+    if any(whole_number(p) is None for p in (*parts, *filter(None, [days]))) or len(parts) > 3:
         raise UserError(f"{text!r} is no time", where="--slurm time", fix="e.g. 240, 4:00:00 or 1-12:00:00")
     numbers = [int(p) for p in parts]
     if days:  # D-HH[:MM[:SS]]
