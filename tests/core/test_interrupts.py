@@ -166,3 +166,44 @@ def test_a_request_as_the_interpreter_ends_does_not_kill_it(name):
 def test_a_request_in_an_import_does_not_make_the_interpreter_kill_itself():
     acts = "try: exec('ask()')\nexcept KeyboardInterrupt: pass"
     assert end(acts, 130) == (130, "done\nothers' acts\n")
+
+
+HANGUP = """
+import os, signal, sys
+from latentbench.core import interrupts
+
+if {ignored}:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+interrupts.install(*interrupts.REQUESTS)
+try:
+    with interrupts.deferred():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.{name})
+        print("saved", flush=True)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored", "said"),
+    [
+        ("SIGHUP", False, "saved\nstopped\n"),  # from the terminal, and from the shell in it
+        ("SIGHUP", True, "saved\n"),  # nohup
+        ("SIGTERM", False, "stopped\n"),
+        ("SIGUSR1", False, "stopped\n"),
+        ("SIGXCPU", False, "stopped\n"),
+    ],
+)
+def test_terminals_and_batch_systems_ask_to_stop(name, ignored, said):
+    """A state is saved first, unless somebody insists."""
+    text = HANGUP.format(name=name, ignored=ignored)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (said, "")
+
+
+def test_a_child_leaves_to_its_parent_what_the_group_gets():
+    text = "from latentbench.core.interrupts import leave_to_parent as l; import os, signal; l(); " + "; ".join(
+        f"os.kill(os.getpid(), signal.{s.name})" for s in interrupts.OF_THE_GROUP
+    )
+    assert subprocess.run([sys.executable, "-c", text], timeout=60, check=False).returncode == 0

@@ -66,6 +66,18 @@ def test_error_names_file_line_and_fix(read):
         ("tree", "tree"),
         ("2026-01-01", "2026-01-01"),
         ("true", True),
+        ("no", "no"),
+        ("On", "On"),
+        ("YES", "YES"),
+        ("off", "off"),
+        ("1:30", "1:30"),
+        ("-1:30:00.5", "-1:30:00.5"),
+        ("1_000", 1000),
+        ("0x1f", 31),
+        ("0", 0),
+        ("0.5e-1", 0.05),
+        ("0o17", "0o17"),
+        ("'010'", "010"),
         ("null", None),
         ("", None),
     ],
@@ -93,6 +105,9 @@ def test_scalars(read, text, value):
         ("? [a, b]\n: 1\n", 1, "not allowed"),
         ("a: 1\n---\nb: 2\n", 2, "another document"),
         ("a: !!int x\n", 1, "not a value"),
+        ("a: 1\nb: 010\n", 2, "'010' may be octal or decimal (write 10,"),
+        ("a: [1, -08]\n", 1, "'-08' may be octal or decimal (write 8,"),
+        ("a: 0_7\n", 1, "may be octal or decimal"),
         ("a: !!bool x\n", 1, "not a value"),
         ("a: 1\nb: .nan\n", 2, "no number"),
         ("b: 1e999\n", 1, "no number"),
@@ -109,6 +124,25 @@ def test_what_is_refused(read, text, line, words):
     assert f"some.yaml:{line}: " in said
     assert said.endswith(")"), "it says how to mend it"
     assert len(said) < 300
+
+
+def test_keys_are_as_they_are_written(read):
+    keys = ["no", "On", "true", "null", "010", "1:30", "1e3", "1.0", "~", "0x1f"]
+    assert list(read("".join(f"{k}: x\n" for k in keys)).data) == keys
+
+
+@given(st.from_regex(r"[-+]?[0-9_:.eExob]{1,8}", fullmatch=True))
+@example("1:30")
+@example("012")
+def test_a_number_is_what_it_looks_like_or_no_number(tmp_path_factory, text):
+    """What reads as a number is one in the plainest sense, with underscores for thousands at most."""
+    path = tmp_path_factory.getbasetemp() / "number.yaml"
+    path.write_text(f"a: {text}\n", encoding="utf-8")
+    found = data_or_error(path)
+    value = found["a"] if isinstance(found, dict) else found
+    if isinstance(value, int | float):
+        plain_text = text.replace("_", "")
+        assert value == (int(plain_text, 0) if plain_text.lower().lstrip("+-")[:2] in ("0x", "0b") else float(plain_text))
 
 
 def test_unreadable_files(tmp_path):
@@ -189,6 +223,11 @@ def test_read_plain_agrees_and_says_where(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("- {id: a, year: 2020}\n- {id: b}\n")
     assert read_plain(path) == read_yaml(path).data
+    path.write_text("- [no, 1:30, 1e-3, 1e5, true, 2026-01-01, yes]\n")
+    assert read_plain(path) == read_yaml(path).data == [["no", "1:30", 0.001, 100000, True, "2026-01-01", "yes"]]
+    path.write_text("- 1\n- 010\n")
+    with pytest.raises(UserError, match=r"p\.yaml:2: '010' may be octal"):
+        read_plain(path)
     path.write_text("- a\n- [b\n")
     with pytest.raises(UserError, match=r"p\.yaml:3: not YAML"):
         read_plain(path)

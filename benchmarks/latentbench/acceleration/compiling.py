@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
-import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -182,10 +181,9 @@ def _elsewhere(spec: RunSpec, settings: Settings, steps: int) -> dict[Way, Timed
 
 def _time_there(pipe: Connection, *run: Any) -> None:
     """The life of a timing process: an interrupt is its parent's business, whose death ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from latentbench.core.interrupts import watch_parent
+    from latentbench.core.interrupts import leave_to_parent, watch_parent
 
+    leave_to_parent()
     watch_parent()
     with suppress(Exception):  # what is wrong with the run will show in the run itself
         pipe.send(time_ways(*run))

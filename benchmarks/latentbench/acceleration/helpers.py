@@ -147,10 +147,9 @@ def first_lost(helpers: Sequence[Helper], patience: float) -> Lost | None:
 
 def _live(pipe: Connection, rank: int, part: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """A helper's life. An interrupt is the leader's business; SIGTERM asks all to stop, as the leader's death does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from latentbench.core.interrupts import install, watch_parent
+    from latentbench.core.interrupts import install, leave_to_parent, watch_parent
 
+    leave_to_parent()
     install(signal.SIGTERM)
     watch_parent()
     with ExitStack() as after:

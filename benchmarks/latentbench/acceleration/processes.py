@@ -6,11 +6,14 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from latentbench.core.interrupts import OF_THE_GROUP
+
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """A process started inside the block holds Ctrl-C back until it ignores it; here it comes after the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """A process started inside the block holds Ctrl-C, and whatever else the group gets, back until it ignores it
+    (`latentbench.core.interrupts.leave_to_parent`); here it comes after the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_GROUP)
     try:
         yield
     finally:

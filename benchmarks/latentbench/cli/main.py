@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +15,9 @@ import click
 from latentbench import __version__
 from latentbench.core.console import note
 from latentbench.core.errors import LatentbenchError, UserError, did_you_mean
-from latentbench.core.interrupts import INTERRUPTED, install, last_act, leave
+from latentbench.core.interrupts import INTERRUPTED, REQUESTS, install, last_act, leave
 from latentbench.core.plugins import folders
+from latentbench.core.streams import steady
 from latentbench.core.trust import VARIABLE
 
 #: Large pages for large tensors: random rows of a split on the CPU come a tenth faster. Read when torch is imported.
@@ -117,10 +117,11 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: of a call from Python, which goes on afterwards; None for the command line, whose process ends.
     """
-    install(signal.SIGTERM, signal.SIGINT)
     if args is None:
-        _open_missing()
-        atexit.register(last_act, signal.SIGTERM, signal.SIGINT)
+        steady()
+    install(*REQUESTS)
+    if args is None:
+        atexit.register(last_act, *REQUESTS)
     try:
         code = _outcome(args)
     except KeyboardInterrupt:  # again, while the ending was being told
@@ -130,14 +131,6 @@ def main(args: list[str] | None = None) -> None:
     if args is None:
         leave(code)
     sys.exit(code)
-
-
-def _open_missing() -> None:
-    """A stream that the caller has closed (``>&-``) leads nowhere, before a file gets its number."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lasts
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 def _said(error: OSError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -56,6 +57,8 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
     """Compute a metric on arrays in .npz or .parquet files, for people who only want the number.
 
     Arrays are found by name: those of an .npz file, columns of a .parquet file, or a whole .parquet file of that name.
+
+    JSON has no infinity: such a number is null there, and `not_finite` says which of "inf", "-inf" and "nan" it is.
     """
     from latentbench.metrics.catalog import compute, metrics_of_arrays
 
@@ -88,8 +91,15 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
             raise UserError(f"{pair[0]!r} is no NAME=VALUE", where="--option", fix="e.g. -o bins=20")
     found = compute(name, [str(f) for f in files], {key: value for key, _, value in pairs})
     if form == "json":
+        without_end = {k: str(v) for k, v in found.numbers.items() if isinstance(v, float) and not math.isfinite(v)}
         print_json(
-            {"metric": found.entry.name, "numbers": found.numbers, "options": found.options, "identity": found.identity}
+            {
+                "metric": found.entry.name,
+                "numbers": found.numbers,
+                "options": found.options,
+                "identity": found.identity,
+                **({"not_finite": without_end} if without_end else {}),
+            }
         )
         return
     print_table(

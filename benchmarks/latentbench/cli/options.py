@@ -12,6 +12,7 @@ from latentbench.core.bounds import STACKED, whole_number
 from latentbench.core.console import out, printable
 from latentbench.core.errors import UserError
 from latentbench.core.escape import to_json
+from latentbench.core.streams import holds
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIERS = click.Choice(["smoke", "cpu", "paper"])
@@ -34,8 +35,19 @@ def tier_option(text: str) -> Callable[[F], F]:
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON on stdout; the same text for the same value. What could steer a terminal is written as ``\\u…``."""
-    click.echo(to_json(value, 2))
+    """Indented JSON on stdout; the same text for the same value. What could steer a terminal is written as ``\\u…``,
+    and so is everything but ASCII where stdout's encoding cannot hold it; numbers that are not finite are null."""
+    value = _finite(value)
+    text = to_json(value, 2)
+    click.echo(text if holds(text) else to_json(value, 2, plain=True))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(

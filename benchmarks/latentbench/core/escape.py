@@ -51,7 +51,8 @@ def cell(text: str) -> str:
     return f"'{found}" if first in tuple(_FORMULA) or plain.lstrip(" ").startswith(("\t", "\n")) else found
 
 
-def to_json(value: Any, indent: int) -> str:
-    """`value` as JSON, in which what could steer a terminal or turn the direction of text is written as ``\\u…``."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+def to_json(value: Any, indent: int, *, plain: bool = False) -> str:
+    """`value` as JSON, in which what could steer a terminal or turn the direction of text is written as ``\\u…``; if
+    `plain`, all that is not ASCII."""
+    text = json.dumps(value, indent=indent, ensure_ascii=plain, allow_nan=False)
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

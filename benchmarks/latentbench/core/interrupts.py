@@ -12,6 +12,18 @@ from types import FrameType
 #: Exit code of a process that was asked to stop.
 INTERRUPTED = 130
 
+#: Signals that ask a command to stop, as far as this system has them: of a terminal that closes, of a batch system that
+#: warns (``sbatch --signal``, ``qsub -notify``), of a limit on processor time, and those for everybody.
+REQUESTS = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)
+)
+#: Of these, what a whole group of processes gets at once: to the children they are their parent's business.
+OF_THE_GROUP = tuple(one for one in REQUESTS if one.name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"))
+#: Those that whoever starts a process may have it ignore, as `nohup` does.
+_WAIVED = {"SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"}
+
 _asked = False
 _again = False
 _leaving: int | None = None
@@ -23,6 +35,8 @@ _parent: int | None = None
 def install(*signals: signal.Signals) -> None:
     """Treat `signals` as requests to stop. The second one is obeyed at once, whatever is going on.
 
+    A hang-up or a batch system's warning that this process was started to ignore stays ignored.
+
     A request lasts: a library that swallows the KeyboardInterrupt, or makes another exception of it, only delays the
     stop until `check` or the next safe moment. So does Python itself, in a destructor or the like; what it says of that
     is left out. Installing again forgets the request.
@@ -31,7 +45,8 @@ def install(*signals: signal.Signals) -> None:
     _asked = _again = False
     _leaving = None
     for one in signals:
-        signal.signal(one, _handle)
+        if not (one.name in _WAIVED and signal.getsignal(one) is signal.SIG_IGN):
+            signal.signal(one, _handle)
     if sys.unraisablehook is not _say_of_swallowed:
         _say_of_others, sys.unraisablehook = sys.unraisablehook, _say_of_swallowed
 
@@ -47,6 +62,13 @@ def leave(code: int) -> None:
     _leaving = code
     if _again:
         os._exit(INTERRUPTED)
+
+
+def leave_to_parent() -> None:
+    """In a child that was started under `without_interrupts`: what the whole group gets is the parent's business."""
+    for one in OF_THE_GROUP:
+        signal.signal(one, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_GROUP)
 
 
 def last_act(*signals: signal.Signals) -> None:
@@ -121,6 +143,8 @@ def _handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     global _asked, _again
     if _leaving is not None:
         os._exit(INTERRUPTED)
+    if _asked and signal.Signals(signum).name == "SIGHUP":  # the terminal and the shell in it each send one
+        return
     first, _asked = not _asked, True
     _again = not first
     if not (_deferred and first):

@@ -17,9 +17,9 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 
 try:
-    from yaml import CSafeLoader as Loader
+    from yaml import CSafeLoader as _Safe
 except ImportError:  # PyYAML without libyaml: the same result, slower
-    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+    from yaml import SafeLoader as _Safe  # type: ignore[assignment]
 
 Path_ = tuple[str | int, ...]
 
@@ -32,6 +32,60 @@ _INDENT = re.compile(rf"^[ ?:-]{{{SAFE_DEPTH}}}", re.MULTILINE)
 LARGEST = 1e308
 #: Digits of a number: `1:00:00:…` takes time in the square of its length.
 LONGEST_NUMBER = 400
+
+
+_TAG = "tag:yaml.org,2002:"
+
+
+class Loader(_Safe):
+    """Plain words and numbers as YAML 1.2's core schema reads them, where 1.1, which PyYAML follows, surprises.
+
+    `no`, `on`, `yes` and `off` are words, `1:30` is text and no 90, `1e-3` and `1e5` are numbers, the latter a whole one.
+    `010`, which is 8 in the one and 10 in the other, is refused. `1_000` stays a thousand.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}
+
+
+def _leading_zero(loader: Any, node: yaml.ScalarNode) -> int:
+    text = str(node.value)
+    if _LEADING_ZERO.fullmatch(text):
+        raise yaml.constructor.ConstructorError(None, None, f"{text[:40]!r} may be octal or decimal", node.start_mark)
+    found: int = loader.construct_yaml_int(node)
+    return found
+
+
+def _without_zeros(text: str) -> str:
+    return text[:40].lstrip("+-0_") or "0"
+
+
+def _number(loader: Any, node: yaml.ScalarNode) -> int | float:
+    text = str(node.value)
+    if _POWER_OF_TEN.fullmatch(text):
+        value = float(text)
+        return int(value) if value.is_integer() else value
+    found: float = loader.construct_yaml_float(node)
+    return found
+
+
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_POWER_OF_TEN = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+_WORDS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
+    "float": (
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "merge": (r"<<", "<"),
+    "value": (r"=", "="),
+}
+for _name, (_pattern, _first) in _WORDS.items():
+    Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), list(_first))
+Loader.add_constructor(_TAG + "int", _leading_zero)
+Loader.add_constructor(_TAG + "float", _number)
 
 
 @dataclass
@@ -138,7 +192,8 @@ def _build(loader: Any, node: yaml.Node, path: Path_, out: YamlFile) -> Any:
     if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(_scalar(loader, key_node, out))
+            _admitted(key_node, out)
+            key = str(key_node.value)  # as it is written: `true`, `010` and `1e3` are names there
             if key in mapping:
                 raise _refusal(out, key_node, f"key {key!r} stands twice", "keep one of the two")
             out.lines[(*path, key)] = key_node.start_mark.line + 1
@@ -149,11 +204,11 @@ def _build(loader: Any, node: yaml.Node, path: Path_, out: YamlFile) -> Any:
     return _scalar(loader, node, out)
 
 
-_TAG = "tag:yaml.org,2002:"
 _PLAIN = {_TAG + t for t in ("str", "int", "float", "bool", "null")}
 
 
-def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
+def _admitted(node: yaml.Node, out: YamlFile) -> None:
+    """Refuse what is no scalar, or one with a tag of its own."""
     if not isinstance(node, yaml.ScalarNode) or node.tag not in _PLAIN | {_TAG + "timestamp"}:
         raise _refusal(
             out,
@@ -161,30 +216,24 @@ def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
             f"YAML tag or key {node.tag} is not allowed",
             "only plain text, numbers, true, false, null, lists and mappings",
         )
+
+
+def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
+    _admitted(node, out)
     text: str = node.value
     if node.tag == _TAG + "timestamp":  # a date is text to us
         return text
     if node.tag != _TAG + "str" and len(text) > LONGEST_NUMBER:
         raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text")
     try:
-        if node.tag == _TAG + "str":
-            value = _power_of_ten(text) if not node.style and _NUMBER.fullmatch(text) else text
-        else:
-            value = loader.construct_object(node, deep=True)
+        value = text if node.tag == _TAG + "str" else loader.construct_object(node, deep=True)
+    except yaml.constructor.ConstructorError as e:
+        raise _refusal(out, node, str(e.problem), f"write {_without_zeros(text)}, or quote it if it is text") from None
     except (ValueError, LookupError):  # what PyYAML raises for `!!int x` and `!!bool x`
         raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text") from None
     if isinstance(value, int | float) and not abs(value) < LARGEST:
         raise _refusal(out, node, f"{text[:40]!r} is no number that can be used", "write a finite one, or quote text")
     return value
-
-
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-
-
-def _power_of_ten(text: str) -> int | float:
-    """YAML 1.1 reads 1e-3 and 1e5 as text; every reader of a suite means the numbers, the latter a whole one."""
-    value = float(text)
-    return int(value) if "." not in text and value.is_integer() else value
 
 
 def _refusal(out: YamlFile, node: yaml.Node, what: str, fix: str) -> UserError:

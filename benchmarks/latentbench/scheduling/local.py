@@ -46,8 +46,14 @@ def default_jobs(device: str, runs: int, devices: int = 1) -> int:
 
 def threads_for(jobs: int) -> int:
     """Torch threads of each of `jobs` processes, so that together they do not ask for more cores than there are."""
-    limit = int(os.environ.get("OMP_NUM_THREADS", "0") or 0) or cores()
-    return max(1, min(limit, cores() // jobs))
+    return max(1, min(threads_allowed() or cores(), cores() // jobs))
+
+
+def threads_allowed() -> int | None:
+    """What ``OMP_NUM_THREADS`` allows: of a list, one number for each nested level, the first (OpenMP 5.2, 21.1.2);
+    None where it says nothing that OpenMP would understand."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isascii() and first.isdecimal() and int(first[:18]) > 0 else None
 
 
 def run_all(

@@ -100,9 +100,9 @@ def ready_workers(workers: Sequence[Worker], timeout: float = 0.5) -> list[Worke
 
 def _work(pipe: Connection, settings: Settings) -> None:
     """A worker's life: runs come in, records go out. An interrupt is the parent's business; SIGTERM saves and ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from latentbench.core.interrupts import ask, install, watch_parent
+    from latentbench.core.interrupts import ask, install, leave_to_parent, watch_parent
+
+    leave_to_parent()
     from latentbench.running.one import Busy
     from latentbench.scheduling.task import perform
 
