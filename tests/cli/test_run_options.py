@@ -67,3 +67,20 @@ def test_seeds_that_are_none(project, given):
     answer = project.run("small", f"--seeds={given}", "--dry-run")
     assert answer.code == 2
     assert "--seeds" in answer.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (str(2**63), "a seed is at most"),
+        ("100000000", "seeds are more than"),
+        (f"0,{2**63}", "a seed is at most"),
+        (f"{2**64},", "a seed is at most"),
+    ],
+)
+def test_seeds_that_no_reader_of_a_record_can_hold(project, given, words):
+    project.suite()
+    answer = project.run("small", "--seeds", given)
+    assert answer.code == 2
+    assert words in answer.err
+    assert project.run("small", "--seeds", f"{2**63 - 1},", "--method", "floor", "-q").code == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
+import json
+import os
 from dataclasses import replace
 
 import pytest
 from filelock import FileLock
+from latentbench.audit.verify import verify
 from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
-from latentbench.records.archive import collect, lock_path, running
+from latentbench.records.archive import collect, lock_path, running, suites_with_records
 from latentbench.spec import registry
 
 from tests.project import write_made_up
@@ -153,6 +157,70 @@ def test_running_tells_whose_lock_is_held(project, runs):
     with FileLock(lock):
         assert running(project.results) == {"small": [lock.stem]}
     assert running(project.results) == {}
+
+
+def test_another_users_lock_is_seen_and_left_as_it_is(project, runs, monkeypatch, capfd):
+    """Whoever only looks may not write there."""
+    lock = lock_path(runs[0], "0" * 64, project.results)
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        lock.write_text("theirs")
+        opened = os.open
+
+        def only_read(path, flags, *more, **named):
+            if str(path).endswith(".lock") and flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT):
+                raise PermissionError(13, "Permission denied", path)
+            return opened(path, flags, *more, **named)
+
+        def hidden(path, *more, **named):
+            if str(path).endswith(".lock"):
+                raise PermissionError(13, "Permission denied", path)
+            return opened(path, *more, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", only_read)
+            assert running(project.results) == {"small": [lock.stem]}
+            assert lock.read_text() == "theirs"
+            patch.setattr(os, "open", hidden)
+            assert running(project.results) == {}
+    assert "1 of another user cannot be read" in capfd.readouterr().err
+
+
+def test_what_a_mac_puts_beside_records_is_none(project, runs):
+    path = write_made_up(runs[0], {"nll": 1.0})
+    packed = write_made_up(runs[1], {"nll": 2.0}, folder=project.root / "elsewhere")
+    reference = project.results / "reference/small" / f"{packed.parent.name}.json"
+    reference.parent.mkdir(parents=True)
+    packed.rename(reference)
+    with_companions(project.results)
+    collected = collect(runs)
+    assert (len(collected.found), collected.unreadable) == (2, [])
+    assert path.is_file()
+    answer = project("verify", project.results, "--format", "json")
+    assert len(json.loads(answer.out)) == 2
+    assert suites_with_records(project.results) == ["small"]
+
+
+def with_companions(folder):
+    """What Finder and its archives add to every file of a folder."""
+    for one in [p for p in folder.rglob("*") if p.name[0] != "."]:
+        one.with_name(f"._{one.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+        one.with_name(".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    double = folder / "__MACOSX" / "reference" / "small"
+    double.mkdir(parents=True)
+    (double / "._x--y--cpu--s0--0.json").write_bytes(b"\0\5\x16\7")
+
+
+def test_files_of_windows_editors_begin_with_a_mark(project, runs):
+    """UTF-8's mark is no part of a record, a pack, a suite or a declaration."""
+    path = write_made_up(runs[0], {"nll": 1.0})
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert collect(runs).unreadable == []
+    assert value(collect(runs), runs[0]) == 1.0
+    assert all("not a record" not in fault for c in verify(project.results) for fault in c.faults)
+    suite = project.root / "suites/small.yaml"
+    suite.write_bytes(codecs.BOM_UTF8 + suite.read_bytes())
+    assert project("validate", "small").code == 0
 
 
 def test_records_of_other_data_never_count(project, runs):

@@ -61,3 +61,15 @@ def test_the_papers_own_number_goes_first(project):
     assert suite.reported_for("narrow", "line", "nll") is None
     foreign = load_suite(project.suite({"reported": reported[:1]})).suite
     assert foreign.reported_for("wide", "line", "nll").value == 1.0
+
+
+def test_what_a_mac_puts_beside_files_is_no_suite_and_no_dataset(project):
+    """Finder and its archives leave a `._x` for every x."""
+    project.suite()
+    before = project("list", "suites").out, project("list", "datasets").out
+    for folder in (project.root / "suites", project.root / "data/registry", project.root / "suites/own"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("._small.yaml", "._suite.yaml", "._code.py", ".DS_Store"):
+            (folder / name).write_bytes(b"\0\5\x16\7\0\2\0\0")
+    assert (project("list", "suites").out, project("list", "datasets").out) == before
+    assert project("validate").code == 0

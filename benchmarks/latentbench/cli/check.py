@@ -11,7 +11,7 @@ import click
 from latentbench.cli.options import examples, format_option, print_json
 from latentbench.core.console import note, out, printable
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import shown
+from latentbench.core.paths import is_companion, shown
 from latentbench.core.plugins import PAPERS, package_name
 from latentbench.discovery.finding import sources
 from latentbench.discovery.reading import declarations
@@ -86,6 +86,7 @@ def findings(what: str) -> Iterator[Finding]:
 
 def _folder(folder: Path) -> Iterator[Finding]:
     files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
+    files = [f for f in files if not any(map(is_companion, f.relative_to(folder).parts))]
     if not files:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
     registry.add_folder(folder)

@@ -12,6 +12,7 @@ from latentbench.core.bounds import STACKED, whole_number
 from latentbench.core.console import out, printable
 from latentbench.core.errors import UserError
 from latentbench.core.escape import to_json
+from latentbench.core.seeds import LARGEST_SEED, MOST_SEEDS
 from latentbench.core.streams import holds
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -119,11 +120,15 @@ def parse_seeds(text: str | None) -> list[int] | None:
         return None
     try:
         parts = [int(p) for p in text.removesuffix(",").split(",")]
+        if max(parts) > LARGEST_SEED:
+            raise UserError(f"{text[:40]!r}: a seed is at most {LARGEST_SEED}", where="--seeds", fix="e.g. 4,7")
     except ValueError:
         raise UserError(f"{text!r} are no seeds", where="--seeds", fix="give a number (3) or a list (4,7)") from None
     if "," not in text:
         if parts[0] < 1:
             raise UserError("at least one seed is needed", where="--seeds", fix="give 1 or more")
+        if parts[0] > MOST_SEEDS:
+            raise UserError(f"{parts[0]} seeds are more than {MOST_SEEDS}", where="--seeds", fix="a list is 4,7 or 4,")
         return list(range(parts[0]))
     if min(parts) < 0 or len(set(parts)) != len(parts):
         raise UserError(f"{text!r}: seeds must be distinct and not negative", where="--seeds", fix="e.g. 4,7")

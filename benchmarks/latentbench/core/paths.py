@@ -9,6 +9,7 @@ reference records of its own stand before the shipped ones of the same name. A p
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from functools import lru_cache
@@ -116,6 +117,17 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file or folder of that name was put beside what people keep: by a Mac (``._x``, ``.DS_Store``,
+    ``__MACOSX``), by Windows, or hidden."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def without_mark(text: bytes) -> bytes:
+    """UTF-8 text without the mark that editors on Windows put at its start."""
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def stays_inside(path: Path, folder: Path) -> Path:

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Generator
 
+#: Seeds of runs lie in 0 … LARGEST_SEED, which every program that reads a record can hold, and there are at most so many.
+LARGEST_SEED = 2**63 - 1
+MOST_SEEDS = 10_000
+
 Axis = Literal["init", "order", "noise", "preprocess", "evaluation", "data"]
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from latentbench.core.bounds import DEPTH, YAML_BYTES, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import shown
+from latentbench.core.paths import shown, without_mark
 
 try:
     from yaml import CSafeLoader as _Safe
@@ -117,7 +117,7 @@ def read_yaml(path: Path) -> YamlFile:
         content = read_at_most(path, MAX_BYTES)
         if content is None:
             raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="a suite is a short file")
-        text = content.decode("utf-8")
+        text = without_mark(content).decode("utf-8")
     except FileNotFoundError:
         raise UserError("no such file", where=shown(path), fix="`latentbench list suites` shows the suites") from None
     except (OSError, UnicodeDecodeError) as e:
@@ -174,7 +174,7 @@ def read_plain(path: Path) -> Any:
         UserError: as `read_yaml`, which is asked for the place when something is wrong.
     """
     try:
-        text = (read_at_most(path, MAX_BYTES) or b"").decode("utf-8")
+        text = without_mark(read_at_most(path, MAX_BYTES) or b"").decode("utf-8")
         if text and not _may_nest(text):
             return yaml.load(text, Loader=Loader)  # plain values only: a safe loader
     except (OSError, ValueError, LookupError, yaml.YAMLError):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from latentbench.core import imports, plugins
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import registry_dirs, shown
+from latentbench.core.paths import is_companion, registry_dirs, shown
 from latentbench.core.reach.graph import Boundary
 from latentbench.core.reach.installed import FINDING, WORDS_AND_PLACES, code_hash
 from latentbench.core.trust import check_found, check_import
@@ -285,7 +285,7 @@ class Entry(_Strict):
 
 def names() -> list[str]:
     """Names of all datasets, sorted."""
-    return sorted({p.stem for folder in _folders() for p in folder.glob("*.yaml")})
+    return sorted({p.stem for folder in _folders() for p in folder.glob("*.yaml") if not is_companion(p.name)})
 
 
 def entry_file(name: str) -> Path | None:

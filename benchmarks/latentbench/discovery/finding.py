@@ -20,7 +20,7 @@ from latentbench import __version__
 from latentbench.core import imports, plugins
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.file_cache import Memory, State, state_of
-from latentbench.core.paths import cache_dir, shipped_root, shown, user_cache_dir
+from latentbench.core.paths import cache_dir, is_companion, shipped_root, shown, user_cache_dir
 from latentbench.core.reach import installed
 from latentbench.discovery.reading import Declared, declarations
 
@@ -114,7 +114,7 @@ def _below(folder: str, package: str) -> Iterator[tuple[str, str, State]]:
         if entry.is_dir():
             if entry.name.isidentifier() and entry.name[0] != "_":  # nor what a wheel ships
                 yield from _below(entry.path, f"{package}.{entry.name}")
-        elif entry.name.endswith(".py"):
+        elif entry.name.endswith(".py") and not is_companion(entry.name):
             stem = entry.name.removesuffix(".py")
             yield entry.path, package if stem == "__init__" else f"{package}.{stem}", state_of(entry.stat())
 

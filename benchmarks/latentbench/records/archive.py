@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latentbench.core.console import note
 from latentbench.core.errors import UserError
-from latentbench.core.paths import reference_dirs, results_dir, safe_name, shown, stays_inside
+from latentbench.core.paths import is_companion, reference_dirs, results_dir, safe_name, shown, stays_inside
 from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.plan import RunSpec
 from latentbench.records.alike import Alike
@@ -76,9 +77,9 @@ def suites_with_records(results: Path) -> list[str]:
 
 
 def listed(folder: str, prefix: str = "") -> list[str]:
-    """What is in a folder and starts with `prefix`, sorted; nothing where there is none."""
+    """What is in a folder and starts with `prefix`, sorted, but for companions; nothing where there is none."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.startswith(prefix))
+        return sorted(name for name in os.listdir(folder) if name.startswith(prefix) and not is_companion(name))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -89,23 +90,39 @@ def lock_path(spec: RunSpec, data_hash: str, results: Path) -> Path:
 
 
 def running(results: Path) -> dict[str, list[str]]:
-    """Runs that some process on this machine holds the lock of, by suite."""
-    from filelock import FileLock, Timeout
+    """Runs that some process on this machine holds the lock of, by suite, whichever user's.
 
+    Locks that this user may not read are told on stderr: whether their runs are under way cannot be known.
+    """
     found: dict[str, list[str]] = {}
-    for path in (results / "locks").glob("*/*.lock"):
-        if path.is_symlink() or path.parent.is_symlink():  # locking may empty the file
+    hidden = 0
+    for path in sorted((results / "locks").glob("*/*.lock")):
+        if path.is_symlink() or path.parent.is_symlink() or is_companion(path.name):
             continue
-        lock = FileLock(path)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            found.setdefault(path.parent.name, []).append(path.stem)
+            if _is_held(path):
+                found.setdefault(path.parent.name, []).append(path.stem)
+        except PermissionError:
+            hidden += 1
         except OSError:
             continue
-        else:
-            lock.release()
+    if hidden:
+        note(f"{shown(results / 'locks')}: {hidden} of another user cannot be read: their runs may be under way")
     return found
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process has the file locked as `filelock` does; to ask takes the right to read it, and alters nothing."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def finished(runs: Sequence[RunSpec], results: Path | None = None) -> set[str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from latentbench.core.paths import is_companion
 from latentbench.records.declared import FOLDER
 from latentbench.records.pack import CURVES, SUFFIX, Pack, open_pack
 
@@ -45,7 +46,8 @@ def _files_below(folder: Path, suffix: str = ".json") -> Iterator[Path]:
     depth = len(folder.parts)
     for root, folders, files in os.walk(folder, followlinks=False):
         deep = len(Path(root).parts) - depth >= MAX_DEPTH
-        folders[:] = [] if deep else sorted(f for f in folders if f not in ("checkpoint", "wandb", "locks"))
+        left = ("checkpoint", "wandb", "locks")
+        folders[:] = [] if deep else sorted(f for f in folders if f not in left and not is_companion(f))
         for name in sorted(files):
-            if name.endswith(suffix) and not (path := Path(root, name)).is_symlink():
+            if name.endswith(suffix) and not is_companion(name) and not (path := Path(root, name)).is_symlink():
                 yield path

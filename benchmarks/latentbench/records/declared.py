@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latentbench.core.bounds import DECLARATION_BYTES, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import results_dir, safe_name, shown, stays_inside
+from latentbench.core.paths import results_dir, safe_name, shown, stays_inside, without_mark
 from latentbench.records.record import write_atomically
 from latentbench.spec.claims import Tier
 
@@ -119,7 +119,7 @@ def read_declaration(path: Path) -> Declared:
     except OSError as e:
         raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None
     try:
-        found = Declared.model_validate_json(text or "")
+        found = Declared.model_validate_json(without_mark(text or b""))
     except ValidationError as e:
         fault = e.errors(include_url=False)[0]
         raise UserError(f"not a declaration of interim analyses: {fault['msg']}", where=shown(path), fix=_FIX) from None

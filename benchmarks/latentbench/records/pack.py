@@ -17,7 +17,7 @@ from pydantic_core import from_json
 from latentbench.core.bounds import PACK_BYTES, RECORD_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import State, state_of
-from latentbench.core.paths import shown
+from latentbench.core.paths import shown, without_mark
 from latentbench.records.packform import Json, joined, named, numbered
 from latentbench.records.sealing import seal_of
 
@@ -54,7 +54,7 @@ class Pack:
         if text is None:
             self.faults.append(f"{shown(path)}: larger than {MAX_BYTES} bytes")
             return
-        for number, kind, name, line in numbered(text):
+        for number, kind, name, line in numbered(without_mark(text)):
             if kind is None or len(line) > MAX_LINE:
                 self.faults.append(f"{self._at(number)}: not a line of a pack")
             elif kind in ("run", "whole"):

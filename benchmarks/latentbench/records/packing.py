@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import safe_name, shown, stays_inside
+from latentbench.core.paths import is_companion, safe_name, shown, stays_inside, without_mark
 from latentbench.records.beside import (
     CURVE,
     MAX_ARTEFACT,
@@ -174,14 +174,14 @@ def unpack(pack: Pack, folder: Path) -> list[str]:
 
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and not folder.is_symlink():
-        yield from (f for f in sorted(folder.iterdir()) if f.is_file() and not f.is_symlink())
+        yield from (f for f in sorted(folder.iterdir()) if f.is_file() and not (f.is_symlink() or is_companion(f.name)))
 
 
 def raw_record(path: Path) -> Json:
     """The JSON of a record that `read_record` takes."""
     if (pack := pack_of(path)) is not None:
         return pack.record(path.name)
-    content: Json = json.loads(path.read_bytes())
+    content: Json = json.loads(without_mark(path.read_bytes()))
     return content
 
 

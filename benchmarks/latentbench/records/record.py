@@ -24,7 +24,7 @@ from pydantic import (
 
 from latentbench.core.bounds import DEVICES, RECORD_BYTES, STACKED, THREADS, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import shown
+from latentbench.core.paths import shown, without_mark
 from latentbench.records.pack import pack_of
 from latentbench.records.sealing import seal_of
 
@@ -266,6 +266,8 @@ def record_of(
         sealed, known: as there.
     """
     context = _KNOWN if known else None
+    if isinstance(content, bytes):
+        content = without_mark(content)
     try:
         if isinstance(content, bytes):
             record = Record.model_validate_json(content, context=context)

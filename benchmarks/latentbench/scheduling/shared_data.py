@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.errors import UserError
-from latentbench.core.paths import safe_name
+from latentbench.core.paths import is_companion, safe_name
 from latentbench.data.arrow import rehash
 from latentbench.data.dataset import open_dataset
 from latentbench.data.manifest import MANIFEST, content_hash_if_known, prepared_dir, read_manifest
@@ -29,7 +29,7 @@ def share(store: Store, name: str) -> None:
     if MANIFEST in there:
         return
     folder = prepared_dir() / name
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and not is_companion(p.name))
     for path in (*files, folder / MANIFEST):  # the manifest last: where it is, all else is
         store.write(f"{place}/{path.relative_to(folder).as_posix()}", path.read_bytes())
 

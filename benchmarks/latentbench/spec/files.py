@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentbench.core.bounds import read_at_most
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import CATALOGUE, shown, suites_dirs
+from latentbench.core.paths import CATALOGUE, is_companion, shown, suites_dirs
 
 #: A suite's file in its paper's folder, whose name is then the suite's id.
 SUITE = "suite.yaml"
@@ -24,7 +24,7 @@ def suite_files() -> dict[str, Path]:
     """Every suite file by its id, sorted; a project's own stands before a shipped one of the same id."""
     found: dict[str, Path] = {}
     for root in reversed(suites_dirs()):
-        files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != CATALOGUE.name]
+        files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != CATALOGUE.name and not any(map(is_companion, p.relative_to(root).parts))]
         found |= {suite_id(p): p for p in files}
     return dict(sorted(found.items()))
 

@@ -7,14 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from latentbench.core.seeds import LARGEST_SEED, MOST_SEEDS
 from latentbench.spec.claims import Claim, Identifier, Tier
 from latentbench.spec.protocol import Strict, Training
 
 #: A split expression: its numbers stay within what can be computed with.
 Expression = Annotated[str, Field(max_length=200)]
-#: Far more than any paper has; beyond them a file is no suite but an attempt on one's memory.
-MOST_SEEDS = 10_000
-LARGEST_SEED = (1 << 63) - 1
 TIERS = ("smoke", "cpu", "paper")
 
 

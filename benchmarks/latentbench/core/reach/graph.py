@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from latentbench.core.paths import is_companion
 from latentbench.core.reach.modules import Binding, Module, read_module
 from latentbench.core.reach.text import Text, Whole, write
 
@@ -104,6 +105,8 @@ class Sources:
             return [package] if file else []
         found = []
         for path in sorted(file.parent.rglob("*.py")):
+            if is_companion(path.name):
+                continue
             parts = path.relative_to(file.parent).with_suffix("").parts
             found.append(".".join([package, *(parts[:-1] if parts[-1] == "__init__" else parts)]))
         return found
