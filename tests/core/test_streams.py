@@ -30,9 +30,7 @@ def test_what_an_encoding_lacks_is_written_in_plain_characters():
     assert "数".encode("cp1252", streams.PLAIN) == b"?"
 
 
-def latentbench(
-    *arguments: str, redirect: str = "", encoding: str | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def latentbench(*arguments: str, redirect: str = "", encoding: str | None = None) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own, with a shell's redirections."""
     environment = {**os.environ, **({"PYTHONIOENCODING": encoding} if encoding else {})}
     line = f'exec "{sys.executable}" -m latentbench "$@" {redirect}'
@@ -87,7 +85,9 @@ def test_results_that_nobody_can_take_are_said_and_remarks_are_not():
 def test_a_reader_that_has_gone_is_no_fault():
     done = latentbench("list", "papers", "--format", "json", redirect="| head -1")
     assert done.stderr == b""
-    gone = "import os, subprocess, sys; r, w = os.pipe(); os.close(r); sys.exit(subprocess.call(sys.argv[1:], stderr=w))"
+    gone = (
+        "import os, subprocess, sys; r, w = os.pipe(); os.close(r); sys.exit(subprocess.call(sys.argv[1:], stderr=w))"
+    )
     code = subprocess.run(
         [sys.executable, "-c", gone, sys.executable, "-m", "latentbench", "list", "nothing"], timeout=60, check=False
     ).returncode

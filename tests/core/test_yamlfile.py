@@ -142,7 +142,9 @@ def test_a_number_is_what_it_looks_like_or_no_number(tmp_path_factory, text):
     value = found["a"] if isinstance(found, dict) else found
     if isinstance(value, int | float):
         plain_text = text.replace("_", "")
-        assert value == (int(plain_text, 0) if plain_text.lower().lstrip("+-")[:2] in ("0x", "0b") else float(plain_text))
+        assert value == (
+            int(plain_text, 0) if plain_text.lower().lstrip("+-")[:2] in ("0x", "0b") else float(plain_text)
+        )
 
 
 def test_unreadable_files(tmp_path):

@@ -68,7 +68,8 @@ def test_what_is_raised_outside_the_runs_ends_the_sweep_and_keeps_what_is_done(p
 
 
 @pytest.mark.parametrize(
-    ("text", "threads"), [("4,2", 4), ("6", 6), (" 3 , 1", 3), ("auto", 8), ("2.0", 8), ("0", 8), ("-1", 8), ("²", 8), ("", 8)]
+    ("text", "threads"),
+    [("4,2", 4), ("6", 6), (" 3 , 1", 3), ("auto", 8), ("2.0", 8), ("0", 8), ("-1", 8), ("²", 8), ("", 8)],
 )
 def test_threads_are_as_openmp_reads_them(monkeypatch, text, threads):
     monkeypatch.setattr("latentbench.scheduling.local.cores", lambda: 8)

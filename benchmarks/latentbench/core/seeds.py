@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Generator
 
-#: Seeds of runs lie in 0 … LARGEST_SEED, which every program that reads a record can hold, and there are at most so many.
+#: Seeds of runs lie in 0 … LARGEST_SEED, which every program that reads a record can hold.
 LARGEST_SEED = 2**63 - 1
+#: Far more than any paper has; beyond them a file is no suite but an attempt on one's memory.
 MOST_SEEDS = 10_000
 
 Axis = Literal["init", "order", "noise", "preprocess", "evaluation", "data"]

@@ -40,8 +40,8 @@ _TAG = "tag:yaml.org,2002:"
 class Loader(_Safe):
     """Plain words and numbers as YAML 1.2's core schema reads them, where 1.1, which PyYAML follows, surprises.
 
-    `no`, `on`, `yes` and `off` are words, `1:30` is text and no 90, `1e-3` and `1e5` are numbers, the latter a whole one.
-    `010`, which is 8 in the one and 10 in the other, is refused. `1_000` stays a thousand.
+    `no`, `on`, `yes` and `off` are words, `1:30` is text and no 90, `1e-3` and `1e5` are numbers, the latter a whole
+    one. `010`, which is 8 in the one and 10 in the other, is refused. `1_000` stays a thousand.
     """
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}

@@ -112,7 +112,7 @@ def running(results: Path) -> dict[str, list[str]]:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process has the file locked as `filelock` does; to ask takes the right to read it, and alters nothing."""
+    """Whether a process has the file locked as `filelock` does; asking takes no right but to read it."""
     import fcntl
 
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

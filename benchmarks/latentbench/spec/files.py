@@ -24,7 +24,11 @@ def suite_files() -> dict[str, Path]:
     """Every suite file by its id, sorted; a project's own stands before a shipped one of the same id."""
     found: dict[str, Path] = {}
     for root in reversed(suites_dirs()):
-        files = [p for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}")) if p.name != CATALOGUE.name and not any(map(is_companion, p.relative_to(root).parts))]
+        files = [
+            p
+            for p in (*root.glob("*.yaml"), *root.glob(f"*/{SUITE}"))
+            if p.name != CATALOGUE.name and not any(map(is_companion, p.relative_to(root).parts))
+        ]
         found |= {suite_id(p): p for p in files}
     return dict(sorted(found.items()))
 
