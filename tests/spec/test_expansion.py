@@ -118,8 +118,18 @@ reported:
   - {table: text, value: 3}
 """
     assert expand(read(text))["reported"] == [
-        {"table": "Table 1", "method": "vae-k1", "metric": "nll_iw", "unit": "nats", "value": 86.76},
         {
+            "row": "vae-k1",
+            "column": "NLL",
+            "table": "Table 1",
+            "method": "vae-k1",
+            "metric": "nll_iw",
+            "unit": "nats",
+            "value": 86.76,
+        },
+        {
+            "row": "vae-k1",
+            "column": "active units",
             "table": "Table 1",
             "method": "vae-k1",
             "metric": "active_units",
@@ -127,8 +137,8 @@ reported:
             "note": "the column active units",
             "value": 19,
         },
-        {"table": "poster", "dataset": "bridge-2d", "value": 0.05, "std": 0.003},
-        {"table": "poster", "dataset": "bridge-16d", "value": 0.09, "std": 0.006, "note": "other parameters"},
+        {"row": "2d", "table": "poster", "dataset": "bridge-2d", "value": 0.05, "std": 0.003},
+        {"row": "16d", "table": "poster", "dataset": "bridge-16d", "value": 0.09, "std": 0.006, "note": "other parameters"},
         {"table": "text", "value": 3},
     ]
 

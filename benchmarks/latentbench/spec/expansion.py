@@ -119,7 +119,9 @@ def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:
         unfilled(writer.file, number.data, _places(number.data), at)
         line = writer.file.line(combo["cell"].at)
         here: dict[Path_, int] = {} if line is None else {(): line, ("value",): line}
-        out.append(_with_spread(writer.file, Part(number.data, {**number.lines, **here}), combo["cell"].at))
+        headings = {key: str(combo[key].value) for key in ("row", "column") if key in combo}
+        found = Part({**headings, **number.data}, {**number.lines, **here})
+        out.append(_with_spread(writer.file, found, combo["cell"].at))
     return out
 
 

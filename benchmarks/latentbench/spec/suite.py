@@ -174,6 +174,8 @@ class Reported(Strict):
     source: str
     origin: str = "paper_text"
     note: str | None = None
+    row: str | None = Field(None, description="where it stands in a table written as `rows`: the row's name")
+    column: str | None = Field(None, description="and the column's")
 
     @property
     def own(self) -> bool:
