@@ -138,7 +138,14 @@ reported:
             "value": 19,
         },
         {"row": "2d", "table": "poster", "dataset": "bridge-2d", "value": 0.05, "std": 0.003},
-        {"row": "16d", "table": "poster", "dataset": "bridge-16d", "value": 0.09, "std": 0.006, "note": "other parameters"},
+        {
+            "row": "16d",
+            "table": "poster",
+            "dataset": "bridge-16d",
+            "value": 0.09,
+            "std": 0.006,
+            "note": "other parameters",
+        },
         {"table": "text", "value": 3},
     ]
 

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "store": ("store", "Records from the store that a cluster's machines share."),
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
     "verdict": ("verdict", "Each claim of a paper with its verdict."),
+    "report": ("report", "A site of it all: papers, claims with their evidence, leaderboards, comparisons."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
     "records": ("records", "Pack finished runs into the records that the project carries, and unpack them."),
     "verify": ("verify", "Check a results folder: its hashes, its numbers, its weights."),

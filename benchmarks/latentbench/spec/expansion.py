@@ -120,8 +120,8 @@ def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:
         line = writer.file.line(combo["cell"].at)
         here: dict[Path_, int] = {} if line is None else {(): line, ("value",): line}
         headings = {key: str(combo[key].value) for key in ("row", "column") if key in combo}
-        found = Part({**headings, **number.data}, {**number.lines, **here})
-        out.append(_with_spread(writer.file, found, combo["cell"].at))
+        placed = Part({**headings, **number.data}, {**number.lines, **here})
+        out.append(_with_spread(writer.file, placed, combo["cell"].at))
     return out
 
 

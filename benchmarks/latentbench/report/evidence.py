@@ -1,0 +1,100 @@
+"""Claims with what speaks for and against them: seeds, intervals, reported values, tolerances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from latentbench.report.findings import SuiteFindings, TierFindings
+from latentbench.report.strips import Against, Strip, StripChart, chart
+from latentbench.report.tables import unit_of
+from latentbench.report.wording import anchor, number
+from latentbench.report.words import Word, word_of
+from latentbench.results.judging import methods_of
+from latentbench.results.verdicts import ClaimVerdict
+from latentbench.spec.claims import BoundClaim, Claim, OrderClaim, TrendClaim, ValueClaim
+from latentbench.spec.suite import Suite
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A claim as its page shows it; `chart` is None where nothing was measured."""
+
+    id: str
+    anchor: str
+    kind: str
+    says: str
+    where: str
+    word: Word
+    text: str
+    metric: str
+    dataset: str
+    tier: str
+    n: int
+    needed: int | None
+    chart: StripChart | None
+
+
+def evidence(found: SuiteFindings) -> list[Evidence]:
+    """Every claim of a suite, in its order."""
+    return [_of(found, c, v) for c, v in zip(found.loaded.suite.claims, found.standing, strict=True)]
+
+
+def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evidence:
+    suite = found.loaded.suite
+    tier = next((t for t in found.tiers if verdict is not None and t.tier == verdict.tier), None)
+    return Evidence(
+        id=claim.id,
+        anchor=anchor("claim", claim.id),
+        kind=claim.kind,
+        says=claim.text,
+        where=claim.where,
+        word=word_of(verdict),
+        text=verdict.text if verdict is not None else "nothing that it asks for was run",
+        metric=claim.metric,
+        dataset=claim.dataset,
+        tier=verdict.tier if verdict is not None else "",
+        n=verdict.n if verdict is not None else 0,
+        needed=verdict.needed_n if verdict is not None else None,
+        chart=_chart(suite, tier, claim) if tier is not None else None,
+    )
+
+
+def _chart(suite: Suite, tier: TierFindings, claim: Claim) -> StripChart | None:
+    strips = [_strip(suite, tier, claim, method) for method in methods_of(claim)]
+    if all(s.mean is None for s in strips):
+        return None
+    return chart(strips, unit_of(suite, claim.metric), _against(suite, claim))
+
+
+def _strip(suite: Suite, tier: TierFindings, claim: Claim, method: str) -> Strip:
+    row = tier.row_of.get((method, claim.dataset, claim.metric))
+    values = tier.values(method, claim.dataset, claim.metric, row.identity if row else None)
+    reported = suite.reported_for(method, claim.dataset, claim.metric) if isinstance(claim, ValueClaim) else None
+    target = claim.reported if isinstance(claim, ValueClaim) else None
+    return Strip(
+        label=suite.methods[method].label or method,
+        values=list(values.values()),
+        mean=row.mean if row else None,
+        low=row.ci_low if row else None,
+        high=row.ci_high if row else None,
+        reported=target if target is not None else reported.value if reported else None,
+        tone="baseline" if suite.methods[method].baseline else "",
+    )
+
+
+def _against(suite: Suite, claim: Claim) -> Against | None:
+    match claim:
+        case ValueClaim():
+            reported = suite.reported_for(claim.method, claim.dataset, claim.metric)
+            target = claim.reported if claim.reported is not None else reported.value if reported else None
+            if target is None:
+                return None
+            said = f"reported {number(target)} ± {number(claim.tolerance)} (tolerance)"
+            return Against(target, said, target - claim.tolerance, target + claim.tolerance)
+        case BoundClaim():
+            if claim.at_least is not None:
+                return Against(claim.at_least, f"at least {number(claim.at_least)}")
+            assert claim.at_most is not None  # the schema asks for one of the two
+            return Against(claim.at_most, f"at most {number(claim.at_most)}")
+        case OrderClaim() | TrendClaim():
+            return None

@@ -1,0 +1,218 @@
+"""The site: whole, self-contained, escaped, true to the records."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from tests.project import REPOSITORY, write_made_up
+from tests.report import hostile
+from tests.report.conftest import CHANGES, fill
+from tests.report.pages import Page, read, read_all
+
+
+def test_links_lead_to_pages_and_places_that_there_are(built):
+    pages = read_all(built)
+    assert {"index.html", "leaderboards.html", "compare.html", "papers/small.html", "boards/line.html"} <= set(pages)
+    for page in pages.values():
+        for link in page.all("a"):
+            target, _, place = (link.get("href") or "").partition("#")
+            if target.startswith("https://"):
+                continue
+            path = (page.path.parent / target).resolve() if target else page.path
+            assert path.is_file(), (page.path, link)
+            if place and place != "search":
+                assert place in read(path).ids, (page.path, link)
+
+
+def test_ids_are_there_once(built):
+    for page in read_all(built).values():
+        assert len(page.ids) == len(set(page.ids)), page.path
+
+
+def loads(page: Page) -> list[str]:
+    """Whatever a browser would fetch for a page."""
+    return [given[key] or "" for _, given in page.elements for key in ("src", "srcset", "data") if key in given] + [
+        given.get("href") or "" for name, given in page.elements if name in ("link", "use", "image")
+    ]
+
+
+def test_pages_need_nothing_from_elsewhere_and_allow_no_other_script(built):
+    for page in read_all(built).values():
+        assert all("//" not in each for each in loads(page)), page.path
+        assert "style" not in {key for _, given in page.elements for key in given}
+        assert not [key for _, given in page.elements for key in given if key.startswith("on")]
+        (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "unsafe" not in policy
+        for tag, given, text in page.inline:
+            if given.get("type") == "application/json":
+                json.loads(text)
+                continue
+            allowed = re.search(rf"{tag}-src 'sha256-([^']+)'", policy)
+            assert allowed
+            assert allowed[1] == base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def test_the_papers_table_stands_beside_ours(built):
+    page = read(built / "papers/small.html")
+    flat = " ".join(page.text.split())
+    assert "1.523" in flat, "our mean of wide"
+    assert "the wide one" in flat
+    for printed in ("1.51", "2.50", "1.4", "0.5", "0.7"):
+        assert f"◆ {printed}" in flat, printed
+    assert "read off" in flat
+    headings = re.findall(r"<th scope=\"(?:col|row)\"[^>]*><bdi>([^<]*)</bdi>", page.path.read_text())
+    assert headings[:3] == ["nll", "the wide one", "narrow"], "Table 1: methods are rows"
+    assert headings[3:7] == ["the wide one", "floor", "nll", "bits_per_dim"], "Table 2: methods are columns"
+
+
+def test_every_claim_has_its_verdict_and_its_evidence(built):
+    page = read(built / "papers/small.html")
+    text = page.path.read_text()
+    claims = re.findall(r'<article class="claim v-([a-z-]+)" id="claim-([a-z]+)">', text)
+    assert {i: word for word, i in claims} == {
+        "o": "reproduced",
+        "t": "reproduced",
+        "b": "not-reproduced",
+        "v": "information",
+        "later": "information",
+    }
+    assert "2 came out again and 1 did not" in " ".join(page.text.split())
+
+
+def test_drawings_say_in_words_what_they_show(built):
+    labels = [d.get("aria-label") or "" for d in read(built / "papers/small.html").all("svg") if d.get("role") == "img"]
+    assert any("the wide one: 1.523 nats, 95% interval 1.461 to 1.586, 3 seeds" in label for label in labels)
+    assert any(label.startswith("Training loss over epochs on line") for label in labels)
+    assert all(labels)
+
+
+def test_what_failed_is_counted_and_said(project):
+    specs = project.plan("cpu", CHANGES, methods=["wide"])
+    write_made_up(specs[0], {"nll": 1.0})
+    write_made_up(specs[1], {}, status="diverged")
+    assert project("report").code == 0
+    flat = " ".join(read(project.results / "site/papers/small.html").text.split())
+    assert "Runs that failed: 1" in flat
+    assert "diverged made up" in flat
+    assert "7 planned runs have no record" in flat
+
+
+def test_hostile_text_shows_as_text(project):
+    fill(project, hostile.changes())
+    broken = project.plan("cpu", hostile.changes(), methods=["wide"])[0]
+    path = write_made_up(broken, {}, status="failed", ended="2026-02-01T00:00:00+00:00")
+    path.write_text(path.read_text().replace('"made up"', json.dumps(hostile.HOSTILE)))
+    assert project("report").code == 0
+    for page in read_all(project.results / "site").values():
+        assert len(page.all("script")) == (2 if page.path.name == "index.html" else 1), page.path
+        assert not page.all("img")
+        assert not [k for _, given in page.elements for k in given if k.startswith("on")]
+        assert not [a for a in page.all("a") if (a.get("href") or "").lower().startswith("javascript")]
+        everything = page.text + "".join(t for _, given, t in page.inline if given.get("type"))
+        steering = {c for c in everything if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t\u200c\u200d"}
+        assert not steering, (page.path, steering)
+    shown = read(project.results / "site/papers/small.html").text
+    assert hostile.SCRIPT in shown
+    assert hostile.QUOTES in shown
+    assert hostile.ARABIC in shown
+    assert hostile.EMOJI in shown
+
+
+def test_a_suite_that_cannot_be_read_is_said_and_costs_no_other(filled):
+    filled.write("broken", "id: <script>\n- ]")
+    answer = filled("report")
+    assert answer.code == 0
+    assert "left out: " in answer.err
+    assert "broken.yaml" in read(filled.results / "site/index.html").text
+
+
+def test_an_empty_project_has_a_site(project):
+    assert project("report").code == 0
+    assert "none of them run yet" in read(project.results / "site/index.html").text
+
+
+def test_the_next_build_says_what_changed(filled):
+    site = filled.results / "site"
+    assert filled("report").code == 0
+    assert "This is the first build" in read(site / "index.html").text
+    for spec in filled.plan("cpu", CHANGES, methods=["narrow"]):
+        write_made_up(spec, {"nll": 0.5 + spec.seed / 100}, ended="2026-03-01T00:00:00+00:00")
+    for _ in range(2):  # building again without a change tells of the last one
+        assert filled("report").code == 0
+        flat = " ".join(read(site / "index.html").text.split())
+        assert re.search(r"small o : ✓ ?reproduced → ✗ ?not reproduced", flat.replace("o:", "o :")), flat[:3000]
+        assert re.search(r"small b ?: ✗ ?not reproduced → ✓ ?reproduced", flat)
+
+
+@pytest.mark.parametrize("left", ["not JSON", "[]", '{"format": 1}', '{"format": 1, "built": 3, "papers": 1}'])
+def test_a_damaged_last_build_counts_as_none(filled, left):
+    site = filled.results / "site"
+    site.mkdir(parents=True)
+    (site / "build.json").write_text(left)
+    assert filled("report").code == 0
+    assert "This is the first build" in read(site / "index.html").text
+
+
+def test_pages_of_papers_that_are_gone_go(filled):
+    assert filled("report").code == 0
+    filled.suite(name="other")
+    assert filled("report").code == 0
+    assert (filled.results / "site/papers/other.html").is_file()
+    (filled.root / "suites/other.yaml").unlink()
+    assert filled("report").code == 0
+    assert not (filled.results / "site/papers/other.html").exists()
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(filled):
+    folder = filled.root / "thesis"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("words")
+    answer = filled("report", "--out", str(folder))
+    assert answer.code == 2
+    assert "thesis" in answer.errors[0]
+    assert [p.name for p in folder.iterdir()] == ["chapter.tex"]
+
+
+def test_named_suites_alone(filled):
+    filled.suite(name="other")
+    folder = filled.root / "site"
+    assert filled("report", "small", "--out", str(folder)).code == 0
+    assert [p.name for p in (folder / "papers").iterdir()] == ["small.html"]
+    assert filled("report", "smal", "--out", str(folder)).code == 2
+
+
+def test_it_does_without_torch(built):
+    call = "try: main(['report'])\nfinally: print('torch' in sys.modules)"
+    code = f"import sys\nfrom latentbench.cli.main import main\n{call}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.stdout.split()[-1] == "False", found.stderr
+
+
+def test_the_shipped_records_make_a_site_in_time(tmp_path, monkeypatch):
+    """1,000 runs in under 10 s of one core, the first page below 1 MB."""
+    from latentbench.report.findings import read_findings
+    from latentbench.report.site import build
+
+    monkeypatch.setenv("LATENTBENCH_ROOT", str(REPOSITORY))
+    monkeypatch.setenv("LATENTBENCH_RESULTS", str(REPOSITORY / "results"))
+    since = time.process_time()
+    findings = read_findings()
+    built = build(findings, tmp_path / "site", built="2026-01-01")
+    taken = time.process_time() - since
+    runs = sum(len(t.records) for s in findings.suites for t in s.tiers)
+    assert taken < 10 * max(1.0, runs / 1000), (taken, runs)
+    assert built.first.stat().st_size < 1_000_000
+    assert built.pages >= 326
+    links = Path(built.first).read_text().count('href="papers/')
+    assert links > 600
