@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentbench.core.paths import read_at_most
+from latentbench.core.bounds import read_at_most
 from latentbench.report.findings import Findings
 from latentbench.report.wording import plural
 from latentbench.report.words import word
