@@ -277,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="perf.mutants", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("words", nargs="*", metavar="WORD", help="in a fault's kind, file or name; all by default")
     parser.add_argument("--report", action="store_true", help="only what is known already")
+    parser.add_argument("--again", action="store_true", help="also those anew that tests or `check` missed")
     options = parser.parse_args(arguments)
     chosen = [
         f for f in faults() if not options.words or any(w in f"{f.kind} {f.file} {f.name}" for w in options.words)
@@ -287,6 +288,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sound = _soundness(root)
         for i, fault in enumerate(chosen, 1):
             outcome = known.get(key_of(fault, root))
+            if outcome is not None and options.again and "missed" in (outcome.tests, outcome.check):
+                outcome = None
             if outcome is None and not options.report:
                 outcome = plant(fault, root, sound)
                 KEPT.parent.mkdir(parents=True, exist_ok=True)

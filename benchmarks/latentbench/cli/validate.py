@@ -45,6 +45,7 @@ def command(ctx: click.Context, suites: tuple[str, ...]) -> None:
 
 def check(path: Path) -> list[UserError]:
     """All faults of one suite file. Where its form is wrong, what it says cannot be checked yet."""
+    from latentbench.planning.stated import departures
     from latentbench.spec.loading import load_suite
     from latentbench.spec.validation import problems
 
@@ -53,6 +54,8 @@ def check(path: Path) -> list[UserError]:
     except UserError as e:
         return [e, *e.also]
     found = problems(loaded)
+    if not found:
+        found = list(departures(loaded))
     lines = {fault.line for fault in found}
     lines |= {None} if found else set()
     for tier in loaded.suite.tiers:  # what is at fault already would only be found wrong again in other words

@@ -35,7 +35,7 @@ from latentbench.contracts.subject import Subject, generator, require
 #: Steps of training on small data, where a bound must come near.
 LEARNT = 100
 #: Samples whose law is tested; chance of a fault being seen where there is none.
-SAMPLES, CHANCE = 4000, 1e-7
+SAMPLES, CHANCE = 20_000, 1e-7
 #: Draws of a bound for each state; rows, copies of each and seeds by which an identity between means is measured.
 DRAWS, ROWS, REPEATS, SEEDS = 64, 8, 50, 4
 #: Points of a grid a dimension over which a bound is integrated.

@@ -20,6 +20,7 @@ from latentbench.core.types import DataInfo
 from latentbench.data.columns import Ragged
 from latentbench.declare import Example, ModelEntry
 from latentbench.planning.plan import RunSpec, plan
+from latentbench.planning.stated import departures
 from latentbench.running.observer import ProgressReport
 from latentbench.running.preflight import check_models
 from latentbench.running.run_data import Data, load_data, source_of
@@ -39,9 +40,11 @@ def check_suite(path: Path, tell: Callable[[str], None] = lambda _: None) -> Ite
     name = suite_id(path)
     try:
         loaded = load_suite(path)
-        faults = problems(loaded) or [
-            f for tier in loaded.suite.tiers for f in check_models(loaded, plan(loaded, tier))
-        ]
+        faults = (
+            problems(loaded)
+            or list(departures(loaded))
+            or [f for tier in loaded.suite.tiers for f in check_models(loaded, plan(loaded, tier))]
+        )
     except UserError as e:
         yield Finding(name, "it validates", str(e))
         return

@@ -184,12 +184,18 @@ class Reported(Strict):
 
 
 class ProtocolItem(Strict):
-    """One thing that a rerun needs to know, and how we know it."""
+    """One thing that a rerun needs to know, and how we know it.
+
+    `settings` says it in numbers, by their places in the runs that tier `paper` plans for `methods` on `datasets`.
+    """
 
     item: str
     value: str
     status: Literal["stated", "inferred", "unknown"]
     source: str | None = None
+    settings: dict[str, Any] = Field({}, max_length=50)
+    methods: Globs = ["*"]
+    datasets: Globs = ["*"]
 
     @model_validator(mode="after")
     def _sourced(self) -> Self:
