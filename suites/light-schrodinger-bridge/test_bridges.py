@@ -308,6 +308,37 @@ class TestDSBM:
         assert y.var().item() == pytest.approx(1.0, abs=0.04)
         assert torch.corrcoef(torch.cat([x, y], 1).T)[0, 1].item() == pytest.approx(c, abs=0.02)
 
+    def test_the_gaussian_bridge_is_its_fixed_point_both_ways(self):
+        """With both exact drifts of the bridge between N(0, 1) and N(m, s^2), the pairs that training simulates have
+        the plan's coupling whichever way, and no linear change of either drift lowers its loss."""
+        eps, m, s = 0.5, 2.0, 1.5
+        c = math.sqrt(s**2 + eps**2 / 4) - eps / 2  # covariance of the plan (Janati et al. 2020)
+        torch.manual_seed(0)
+        model = DSBM(DataInfo((2, 1), "real", 60), epsilon=eps, steps=200)
+        slope = {k: torch.zeros((), requires_grad=True) for k in ("forth", "back")}
+        offset = {k: torch.zeros((), requires_grad=True) for k in ("forth", "back")}
+
+        def end(net, x, left):
+            way = "forth" if net is model.forth else "back"
+            t = (1 - left) if way == "forth" else left  # time since the source
+            var = (1 - t) ** 2 + t**2 * s**2 + 2 * t * (1 - t) * c + eps * t * (1 - t)
+            far, cov = (m, (1 - t) * c + t * s**2) if way == "forth" else (0.0, (1 - t) + t * c)
+            return far + (cov / var + slope[way]) * (x - t * m) + offset[way]
+
+        model._end = end
+        x = torch.randn(20_000, 1, generator=gen())
+        y = m + s * torch.randn(20_000, 1, generator=gen(1))
+        with torch.no_grad():
+            ends, starts = model._simulate(model.forth, x, 1.0, gen(2)), model._simulate(model.back, y, 1.0, gen(3))
+        for pairs in (torch.cat([x, ends], 1), torch.cat([starts, y], 1)):
+            wanted = torch.tensor([[1.0, c], [c, s**2]])
+            torch.testing.assert_close(torch.cov(pairs.T), wanted, rtol=0.06, atol=0.05)
+            torch.testing.assert_close(pairs.mean(0), torch.tensor([0.0, m]), rtol=0, atol=0.05)
+        loss = model.loss(Batch(torch.stack([x, y], 1), 60, progress=0.99), gen(4))["loss"]
+        for way in ("forth", "back"):
+            pull = torch.autograd.grad(loss, [slope[way], offset[way]], retain_graph=True)
+            assert max(abs(float(g)) for g in pull) < 0.08, way
+
     def test_each_direction_learns_from_what_the_other_simulates(self, monkeypatch):
         """Forth from (simulated backward from y, y), back from (simulated forward from x, x); at first from (x, y)."""
         model, x = build("dsbm"), rows()

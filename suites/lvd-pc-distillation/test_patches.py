@@ -106,6 +106,33 @@ def test_labels_set_the_top_tables():
         assert model.free["top"][0, a, b].item() == pytest.approx(expected.item(), abs=1e-4)
 
 
+def test_images_of_a_known_tree_are_explained_as_well_as_by_the_tree():
+    """Patches of four kinds under a known tree, told apart by their pixels: distillation comes to its likelihood."""
+    info, g, n = DataInfo((1, 2, 6), "binary", 6000), gen(4), 6000
+    kinds = torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0], [0, 1, 1, 0]]).float() * 0.96 + 0.02
+    prior = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    top = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.7, 0.1], [0.1, 0.2, 0.1, 0.6], [0.5, 0.3, 0.1, 0.1]])
+    places = [torch.multinomial(prior, n, replacement=True, generator=g)]
+    for _ in range(2):  # a chain of three patches, from left to right
+        places.append(torch.multinomial(top[places[-1]], 1, generator=g)[:, 0])
+    patches = torch.bernoulli(kinds[torch.stack(places, 1)], generator=g)
+    torch.manual_seed(0)
+    model = PatchCircuit(info, **{**SMALL, "steps": 120, "batch_size": 1000, "pseudocount": 1e-2}).eval()
+    x = model.images(patches)
+    model.prepare(x, gen())
+    model.start = "k-means"
+    pixels = patches.flatten(0, 1)
+    model._distil(pixels, pixels, gen(1))
+    log_kind = torch.stack([torch.distributions.Bernoulli(k).log_prob(patches).sum(-1) for k in kinds], -1)
+    forward = prior.log() + log_kind[:, 0]
+    for i in (1, 2):
+        forward = torch.logsumexp(forward[:, :, None] + top.log(), 1) + log_kind[:, i]
+    truth = forward.logsumexp(-1).mean().item()
+    with torch.no_grad():
+        assert model.log_prob(x).mean().item() == pytest.approx(truth, abs=0.05)
+        assert made(info).log_prob(x).mean().item() < truth - 2.0
+
+
 @pytest.mark.parametrize("start", ["k-means", "progressive"])
 def test_distillation_starts_above_random(start: str):
     x = images(INFO, seed=8)

@@ -76,6 +76,31 @@ def test_counts_maximise_the_labelled_likelihood():
         assert joint({k: v / v.sum(-1, keepdim=True) for k, v in noise.items()}) < best
 
 
+def test_labels_of_a_known_chain_give_its_tables_back():
+    """Sequences of a chain whose tables differ in every direction, labelled by their own states."""
+    tables = {
+        "prior": torch.tensor([0.6, 0.3, 0.1]),
+        "transitions": torch.tensor([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.7, 0.1, 0.2]]),
+        "emissions": torch.tensor([[0.8, 0.15, 0.05], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1]]),
+    }
+    g, n = gen(2), 20_000
+    z = [torch.multinomial(tables["prior"], n, replacement=True, generator=g)]
+    for _ in range(4):
+        z.append(torch.multinomial(tables["transitions"][z[-1]], 1, generator=g)[:, 0])
+    label = torch.stack(z, 1)
+    x = torch.multinomial(tables["emissions"][label.flatten()], 1, generator=g).view(n, 5)
+    model, truth = HMM(INFO, states=3, pseudocount=1e-3), HMM(INFO, states=3)
+    model.count(x, label)
+    for name, wanted in tables.items():
+        torch.testing.assert_close(model.free[name].detach(), wanted, rtol=0, atol=0.02)
+        truth.free[name].data = wanted
+    with torch.no_grad():
+        ours, theirs = (m.log_prob(x.float()).mean().item() for m in (model, truth))
+    assert ours == pytest.approx(theirs, abs=2e-3)
+    slope = torch.autograd.grad(truth.loss(Batch(x.float(), n), gen())["loss"], list(truth.free.values()))
+    assert max(float(s.abs().max()) for s in slope) < 0.02, "the truth is a fixed point of EM"
+
+
 def test_distillation_starts_above_random():
     x = chain(300, INFO, seed=8)
     assert made("distilled").log_prob(x).mean() > made().log_prob(x).mean() + 0.5

@@ -10,7 +10,7 @@ from latentbench.core.capabilities import capabilities_of
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.neural_ode.cnf import CNF, END
-from latentbench.papers.neural_ode.latent import LatentODE, RecurrentPredictor
+from latentbench.papers.neural_ode.latent import LatentODE, RecurrentPredictor, _Law
 from latentbench.papers.neural_ode.odenet import OdeNet, norm
 from latentbench.papers.neural_ode.planar import PlanarFlow
 from latentbench.papers.neural_ode.solver import Solver
@@ -341,6 +341,51 @@ class TestLatentODE:
             h = torch.tanh(read @ w.weight_ih_l0.T + w.bias_ih_l0 + h @ w.weight_hh_l0.T + w.bias_hh_l0)
         mean, log_std = model._posterior(values, places)
         torch.testing.assert_close(torch.cat([mean, log_std], 1), model.code(h))
+
+    def test_with_a_linear_law_it_is_the_kalman_smoother(self):
+        """dz/dt = a z and x = w z + b + noise, irregularly observed: at the smoother's own posterior of z_0 the loss is
+        the exact negative log-likelihood, elsewhere it is more by the KL, and the forecast is the smoother's mean."""
+        a, noise, n = 0.8, 0.4, 12
+
+        class Linear(_Law):
+            def __init__(self) -> None:
+                torch.nn.Module.__init__(self)
+
+            def forward(self, t: Tensor, z: Tensor) -> Tensor:
+                return a * z
+
+        torch.manual_seed(0)
+        info = DataInfo((n, 2), "real", 1, columns={"observed": (n,)})
+        model = LatentODE(info, observed="observed", latent_dim=1, noise=noise, solver={"rk4": {"steps": 11}})
+        model.law, model.read = Linear(), torch.nn.Linear(1, 2)
+        w, b = model.read.weight[:, 0].detach().double(), model.read.bias.detach().double()
+        x = torch.randn(1, n, 2, generator=gen(4))
+        seen = torch.zeros(1, n)
+        seen[0, [0, 2, 3, 7, 10]] = 1.0
+        growth = torch.exp(a * torch.arange(n).double() / (n - 1))
+        gain = (growth[seen[0] > 0, None] * w).flatten()
+        data = (x[0][seen[0] > 0].double() - b).flatten()
+        mean, precision = torch.zeros(()).double(), torch.ones(()).double()
+        for h, y in zip(gain, data):  # one observed number after the other, as a Kalman filter takes them
+            k = h / (precision * noise**2 + h * h)
+            mean, precision = mean + k * (y - h * mean), precision + h * h / noise**2
+        covariance = gain[:, None] * gain + noise**2 * torch.eye(len(gain))
+        exact = torch.distributions.MultivariateNormal(torch.zeros(len(gain)).double(), covariance).log_prob(data)
+        batch = Batch(x.expand(40_000, -1, -1), 1, columns={"observed": seen.expand(40_000, -1)})
+
+        def loss(shift: float) -> float:
+            q = torch.stack([mean + shift, -0.5 * precision.log()]).float()
+            model._posterior = lambda values, places: tuple(q.expand(len(values), 1, 2).unbind(-1))
+            with torch.no_grad():
+                return model.loss(batch, gen(7))["loss"].item()
+
+        assert loss(0.0) == pytest.approx(-exact.item(), abs=0.03)
+        assert loss(0.5) == pytest.approx(-exact.item() + 0.125 * precision.item(), abs=0.05)
+        loss(0.0)
+        ahead = torch.exp(a * torch.arange(n, n + 20).double() / (n - 1))
+        expected = (mean * ahead[:, None] * w + b).float()
+        found = model.forecast(x, {"observed": seen}, 20)[0]
+        torch.testing.assert_close(found.detach(), expected, rtol=2e-3, atol=2e-3)
 
     def test_the_path_goes_on_by_the_same_law(self):
         """The state at grid point 2 (T - 1) solves the equation over twice the time."""
