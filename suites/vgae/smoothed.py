@@ -1,4 +1,4 @@
-"""A rival that learns nothing: cosines of word counts averaged over neighbourhoods (as in Wu et al. 2019, SGC, 1902.07153)."""
+"""A rival that learns nothing: cosines of word counts averaged over neighbourhoods (Wu et al. 2019, SGC, 1902.07153)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 @model("smoothed-features", "Iterative LinkPredictor", examples=(Example("graph", {"hops": 3}),))
 class SmoothedFeatures(nn.Module):
-    """Scores a pair by the cosine of rows of A~^hops X, A~ the training graph's normalised adjacency with self-loops."""
+    """Scores a pair by the cosine of rows of A~^hops X, A~ the training graph's normalised adjacency with loops."""
 
     def __init__(self, info: DataInfo, *, hops: PositiveInt = 2) -> None:
         super().__init__()
