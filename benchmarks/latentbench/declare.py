@@ -159,8 +159,13 @@ def step(name: str, *, version: int = 1, same_quantity: bool = False) -> Callabl
     return _as_it_is
 
 
-def loader(name: str) -> Callable[[T], T]:
-    """A function that reads a dataset's files, as registry entries name it."""
+def loader(name: str, *, pickles: bool = False) -> Callable[[T], T]:
+    """A function that reads a dataset's files, as registry entries name it.
+
+    Args:
+        name: it goes by.
+        pickles: whether it reads pickles: their files are taken by their sha256 alone, which the entry gives.
+    """
     return _as_it_is
 
 

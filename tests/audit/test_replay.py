@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -250,7 +251,7 @@ def test_the_code_of_a_revision(project, clone):
 
 
 def test_a_commit_of_a_stranger_is_not_run(clone):
-    """It is stored, as after fetching a fork, but in no branch or tag of one's own."""
+    """It is stored, as after fetching a fork, whose tags git puts among one's own, and may have a branch to look at."""
     main = git(clone, "rev-parse", "HEAD")
     git(clone, "commit", "--quiet", "--allow-empty", "-m", "evil")
     stranger = git(clone, "rev-parse", "HEAD")
@@ -259,9 +260,70 @@ def test_a_commit_of_a_stranger_is_not_run(clone):
     git(clone, "reset", "--quiet", "--hard", main)
     assert revision.is_ours(main)
     assert git(clone, "cat-file", "-t", stranger) == "commit"
+    for ref in ("refs/tags/nice-feature", "refs/heads/review"):
+        git(clone, "update-ref", ref, stranger)
+    assert revision.is_stored(stranger)
     assert not revision.is_ours(stranger)
-    git(clone, "tag", "kept", stranger)
-    assert revision.is_ours(stranger)
+
+
+@pytest.fixture
+def evil(project, clone, results):
+    """A record that names a commit of a stranger's, whose code leaves a file behind when it is imported."""
+    main, trace = git(clone, "rev-parse", "HEAD"), project.root / "ran"
+    module = clone / "benchmarks/latentbench/__init__.py"
+    module.write_text(f"{module.read_text()}\nopen({str(trace)!r}, 'w').close()\n")
+    git(clone, "commit", "--quiet", "--all", "-m", "evil")
+    named = git(clone, "rev-parse", "HEAD")
+    git(clone, "tag", "nice-feature")
+    git(clone, "reset", "--quiet", "--hard", main)
+    path = record_of(results)
+    edit(path, lambda d: (d["provenance"].update(git_revision=named), d["hashes"].update(code="0" * 64)), reseal=True)
+    return path, trace
+
+
+def test_the_code_of_a_fork_runs_only_where_the_user_says_so(project, evil):
+    path, trace = evil
+    answer = project("replay", path, "--format", "json")
+    assert not trace.exists()
+    assert json.loads(answer.out)["code"] == "other code"
+    assert "--trust-revision" in answer.err
+    found = json.loads(project("replay", path, "--trust-revision", "--format", "json").out)
+    assert found["code"] == "the code of its revision"
+    assert trace.exists()
+    assert any("not the one that made it" in note for note in found["notes"])
+
+
+def test_code_that_did_not_make_the_record_is_not_run(project, clone, evil):
+    """The commit is in one's own history, and its hash says before anything runs that it is not the record's code."""
+    path, trace = evil
+    git(clone, "merge", "--quiet", "nice-feature")
+    answer = project("replay", path, "--format", "json")
+    assert not trace.exists()
+    assert json.loads(answer.out)["code"] == "other code"
+    assert "is not run" in answer.err
+
+
+def test_a_record_that_names_many_devices_or_threads(project, results, monkeypatch):
+    """The form bounds both; what a form admits, and this machine has not, is taken in turn."""
+    path = record_of(results)
+    whole = path.read_bytes()
+    for key, most in (("devices", 256), ("threads", 4096), ("stacked", 4096)):
+        edit(path, lambda d, key=key, most=most: d["provenance"].update({key: most + 1}))
+        answer = project("replay", path)
+        assert answer.code == 2
+        assert f"provenance.{key}" in answer.errors[0]
+        path.write_bytes(whole)
+    seen = []
+    perform = module.perform
+    monkeypatch.setattr(
+        module, "perform", lambda spec, settings, tell: seen.append(settings) or perform(spec, settings, tell)
+    )
+    began = set(multiprocessing.active_children())
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", None)
+    edit(path, lambda d: d["provenance"].update(devices=256, threads=4096), reseal=True)
+    assert project("replay", path).code == 0
+    assert seen[0].threads == max(256, os.cpu_count() or 1)
+    assert set(multiprocessing.active_children()) == began
 
 
 def test_a_contradiction_in_itself_is_told(project, results):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from latentbench.data import sources
 from latentbench.data.dataset import open_dataset
 from latentbench.data.download import SourceError, download
 from latentbench.data.progress import silent
-from latentbench.data.registry import load_entry
+from latentbench.data.registry import File, Form, load_entry
 
 from .tiny import mnist_entry, mnist_files, sha
 
@@ -295,3 +296,23 @@ class TestDownload:
         monkeypatch.setattr(dl, "_copy", denied)
         with pytest.raises(PermissionError):
             download(f"{served.url}/f", tmp_path / "f")
+
+
+def test_a_pickle_is_taken_by_its_hash_alone(tmp_path, monkeypatch):
+    """Where its entry gives none, neither cache nor address are asked, unless the user trusts the source."""
+    monkeypatch.setenv("LATENTBENCH_DATA", str(tmp_path))
+    file = File(name="a.pkl", urls=(f"{DEAD}/a.pkl",))
+    digits = load_entry("digits").model_dump() | {"kind": "real", "hub": None}
+    pickled, other = (
+        load_entry("digits").model_copy(update=digits | {"forms": (Form(loader=loader, files=(file,)),)})
+        for loader in ("frey-pickle", "frey-matlab")
+    )
+    path = sources.cached(pickled, file)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    path.with_name("a.pkl.sha256").write_text(hashlib.sha256(b"x").hexdigest())
+    with pytest.raises(UserError, match="pickle whose sha256"):
+        sources.obtain(pickled)
+    assert sources.obtain(other).files == {"a.pkl": path}
+    monkeypatch.setenv("LATENTBENCH_TRUST", "1")
+    assert sources.obtain(pickled).files == {"a.pkl": path}

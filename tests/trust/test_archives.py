@@ -7,13 +7,18 @@ import gzip
 import io
 import lzma
 import tarfile
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 from latentbench.core.errors import UserError
 from latentbench.data.archive import members, read
+from latentbench.data.loaders import common
 from latentbench.data.loaders.common import npy, npz
+from latentbench.data.loaders.idx import read_idx
 
 MIB = 1 << 20
 CLIMBING = ["../x", "a/../../x", "/etc/passwd", "C:\\x", "c:x", "..\\x", "\\x", "a/..\\..\\x", "//host/x"]
@@ -134,3 +139,44 @@ def test_npz_bombs(tmp_path):
     with pytest.raises(UserError, match="unpacks to more than"):
         npz(tmp_path / "a.npz", "x", limit=4 * MIB)
     assert npz(tmp_path / "a.npz", "x", limit=33 * MIB)["x"].shape == (32 * MIB,)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_before_a_member_is_bounded(tmp_path, kind):
+    """A long name or attributes of 100 MB, to which a little unpacks: they are no content, so no limit is on them."""
+    header = tarfile.TarInfo("header")
+    header.type, header.size = kind, 100 * MIB
+    with gzip.open(tmp_path / "f.tar.gz", "wb", compresslevel=1) as file:
+        file.write(header.tobuf())
+        file.write(bytes(100 * MIB))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="damaged"):
+            list(members(tmp_path / "f.tar.gz"))
+        assert tracemalloc.get_traced_memory()[1] < 30 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_matlab_variable_is_bounded(tmp_path, monkeypatch):
+    scipy.io.savemat(tmp_path / "a.mat", {"x": np.zeros((1000, 1000)), "y": np.ones(3)}, do_compression=True)
+    assert common.matlab(tmp_path / "a.mat", "x")["x"].shape == (1000, 1000)
+    monkeypatch.setattr(common._bounded, "__defaults__", (1_000_000,))
+    with pytest.raises(UserError, match="unpack to more"):
+        common.matlab(tmp_path / "a.mat", "x")
+
+
+def test_a_sparse_matlab_matrix_points_nowhere_else(tmp_path):
+    matrix = scipy.sparse.csc_matrix(np.diag([1.0, 2, 3]))
+    matrix.indices[1] = 10**6
+    scipy.io.savemat(tmp_path / "a.mat", {"x": matrix})
+    with pytest.raises(UserError, match="damaged"):
+        common.matlab(tmp_path / "a.mat", "x")
+
+
+def test_an_idx_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "__defaults__", (1_000_000,))
+    with gzip.open(tmp_path / "a.gz", "wb") as file:
+        file.write(bytes(10_000_000))
+    with pytest.raises(UserError, match="unpacks to more"):
+        read_idx(tmp_path / "a.gz")

@@ -44,7 +44,6 @@ REVIEWED = {
     ("scheduling/executors/slurm_sweep.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
     ("audit/revision.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
     # pickles and formats that may hold them
-    ("data/unpickle.py", "pickle.Unpickler"): "restricted: arrays only",
     ("data/loaders/common.py", "np.load"): "allow_pickle=False",
     ("data/loaders/common.py", "read_array"): "allow_pickle=False",
     ("data/loaders/maf.py", "read_array"): "allow_pickle=False",

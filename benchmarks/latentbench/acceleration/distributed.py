@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from latentbench.acceleration.alone import why_alone
 from latentbench.acceleration.helpers import Helper, first_lost
+from latentbench.acceleration.processes import cores
 from latentbench.acceleration.synchronised import SynchronisedCheckpoints
+from latentbench.core.bounds import CPU_PROCESSES
 from latentbench.core.interrupts import check, stopping
 from latentbench.planning.plan import RunSpec
 from latentbench.running.checkpoints import Checkpoints
@@ -91,10 +93,11 @@ def spread(spec: RunSpec, settings: Settings, checkpoints: Checkpoints) -> Itera
 
 
 def enough(device: str, devices: int) -> bool:
-    """Whether there are so many of them: GPUs, or processes on the CPU."""
+    """Whether there are so many of them: GPUs, or processes that the cores of this machine can bear."""
     import torch
 
-    return device == "cpu" or torch.cuda.device_count() >= devices
+    there = max(cores(), CPU_PROCESSES) if device == "cpu" else torch.cuda.device_count()
+    return there >= devices
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from latentbench.acceleration.distributed import enough
+from latentbench.acceleration.processes import cores
 from latentbench.audit.rebuild import hash_holds
-from latentbench.audit.revision import checked_out, is_ours, run_there
+from latentbench.audit.revision import checked_out, code_of, is_ours, is_stored, run_there
+from latentbench.core.bounds import REPLAY_THREADS
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
 from latentbench.planning.plan import RunSpec
@@ -87,6 +89,7 @@ def replay(
     *,
     device: Literal["cpu", "cuda"],
     today: bool = False,
+    trust_revision: bool = False,
     report: Report = lambda _: None,
 ) -> Replayed:
     """Run `record` again.
@@ -96,6 +99,8 @@ def replay(
         record: the record.
         device: where to run.
         today: use the code as it is, also where the record's own can be had.
+        trust_revision: run the code of the record's revision also where that is not in the history of what is checked
+            out, or not the code that the record names.
         report: told how it goes.
 
     Raises:
@@ -113,18 +118,23 @@ def replay(
         settings = Settings(
             Path(folder),
             device=device,
-            threads=made.threads,
+            threads=min(made.threads, max(REPLAY_THREADS, cores())),
             devices=made.devices,
             compile=_compile(made.compiled, device),
         )
         code: Code = "the same code" if made_by_todays(record, spec) else "other code"
         revision = record.provenance.git_revision
-        if code == "other code" and not today and revision and is_ours(revision):
+        again = None
+        if code == "other code" and not today and revision and is_stored(revision):
+            if trust_revision or is_ours(revision):
+                again = _by_revision(revision, spec, record, settings, notes, trusted=trust_revision)
+            else:
+                notes.append(
+                    f"revision {revision[:10]} is in this clone, but not in the history of what is checked out: its "
+                    "code is not run; say --trust-revision if you know what it does"
+                )
+        if again is not None:
             code = "the code of its revision"
-            with checked_out(revision) as tree:
-                again = run_there(tree, record, settings)
-            if again.hashes["code"] != record.hashes["code"]:
-                notes.append(f"the code of revision {revision[:10]} is not the one that made it (uncommitted changes)")
         else:
             again, _ = perform(spec, settings, report)
     if again.hashes["data"] != record.hashes["data"]:
@@ -135,6 +145,26 @@ def replay(
     differences = _differences(spec, record, again)
     statuses = record.status, again.status
     return Replayed(record.run_id, code, notes, statuses, weights, differences, is_intact(record))
+
+
+def _by_revision(
+    revision: str, spec: RunSpec, record: Record, settings: Settings, notes: list[str], *, trusted: bool
+) -> Record | None:
+    """The run by the code of its revision; None where that is not the code that made it, and nobody asked for it."""
+    with checked_out(revision) as tree:
+        code = code_of(tree, spec)  # before any of it runs
+        differs = code is not None and (
+            code["code"] != record.hashes["code"] or record.hashes.get("engine", code["engine"]) != code["engine"]
+        )
+        if differs and not trusted:
+            notes.append(
+                f"the code of revision {revision[:10]} is not the one that made it (uncommitted changes): it is not run"
+            )
+            return None
+        again = run_there(tree, record, settings)
+    if differs or again.hashes["code"] != record.hashes["code"]:
+        notes.append(f"the code of revision {revision[:10]} is not the one that made it (uncommitted changes)")
+    return again
 
 
 def _notes(record: Record, device: str) -> list[str]:

@@ -10,8 +10,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from latentbench.core import plugins
 from latentbench.core.errors import UserError
+from latentbench.core.imports import module_file
 from latentbench.core.paths import checkout, data_dir
+from latentbench.core.plugins import PAPERS
+from latentbench.core.reach.colours import Colours
+from latentbench.core.reach.graph import Graph, Sources, Tree
+from latentbench.core.reach.installed import PACKAGE
+from latentbench.discovery.reading import declarations
+from latentbench.planning.fingerprint import engine_roots, joined, of_engine, of_runs
+from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
@@ -23,17 +32,76 @@ def _git(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(("git", *args), cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
 
-def is_ours(revision: str) -> bool:
-    """Whether a revision is in the history of this clone: of what is checked out, or of a branch or tag of one's own.
+def is_stored(revision: str) -> bool:
+    """Whether this clone has a commit of that name at all.
 
-    A commit that is merely stored, such as one fetched from somebody's fork, is not run because a record names it.
     What a record says goes to git as data, never as an option.
     """
     if CHECKOUT is None or not (len(revision) in (40, 64) and all(c in "0123456789abcdef" for c in revision)):
         return False
-    if _git("merge-base", "--is-ancestor", revision, "HEAD").returncode == 0:
-        return True
-    return bool(_git("for-each-ref", "--count=1", f"--contains={revision}", "refs/heads", "refs/tags").stdout.strip())
+    return _git("cat-file", "-e", f"{revision}^{{commit}}").returncode == 0
+
+
+def is_ours(revision: str) -> bool:
+    """Whether a revision is in the history of what is checked out, whose code this is.
+
+    A commit that is merely stored is not run because a record names it: fetching somebody's fork brings its commits,
+    its tags among one's own, and perhaps a branch to look at.
+    """
+    return is_stored(revision) and _git("merge-base", "--is-ancestor", revision, "HEAD").returncode == 0
+
+
+def code_of(tree: Path, run: RunSpec) -> dict[str, str] | None:
+    """Hashes of a run's code and of the engine in a work tree, from its sources; nothing of it is imported.
+
+    None where its sources are laid out otherwise, or lack what the run starts from.
+    """
+    package = tree / "benchmarks" / PACKAGE
+    if not package.is_dir():
+        return None
+    papers = {f.name.replace("-", "_"): f for f in sorted((tree / "suites").glob("*")) if f.is_dir()}
+
+    def find(module: str) -> Path | None:
+        parts = module.split(".")
+        if parts[0] != PACKAGE:
+            return module_file(module)
+        base, inner = package, parts[1:]
+        if module.startswith(f"{PAPERS}.") and inner[1] in papers:
+            base, inner = papers[inner[1]], inner[2:]
+        path = base.joinpath(*inner)
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        return file if file.is_file() else None
+
+    modules = (target.partition(":")[0] for target in run.roots().values())
+    follows = plugins.packages() | {PACKAGE} | {module.partition(".")[0] for module in modules}
+    sources = Sources(Tree(follows.__contains__, find))
+    try:
+        targets = _declared(package, papers)
+        roots = {label: targets.get(label, target) for label, target in run.roots().items()}
+        return {
+            "code": _joined(Graph(sources, of_runs()), roots),
+            "engine": _joined(Graph(sources, of_engine()), engine_roots()),
+        }
+    except (LookupError, SyntaxError, ValueError, OSError, UserError, RecursionError):
+        return None
+
+
+def _joined(graph: Graph, roots: dict[str, str]) -> str:
+    colours = Colours(graph)
+    return joined({label: colours.of(graph.root(target)) for label, target in roots.items()})
+
+
+def _declared(package: Path, papers: dict[str, Path]) -> dict[str, str]:
+    """Where the models, metrics and steps of a work tree are, by what they are called in `RunSpec.roots`."""
+    found: dict[str, str] = {}
+    folders = [(package, PACKAGE), *((folder, f"{PAPERS}.{name}") for name, folder in papers.items())]
+    for folder, name in folders:
+        for path in sorted(folder.rglob("*.py")):
+            inner = path.relative_to(folder).with_suffix("")
+            if not path.stem.startswith("test_") and all(part.isidentifier() for part in inner.parts):
+                for one in declarations(path, ".".join((name, *inner.parts)).removesuffix(".__init__")):
+                    found[f"{one.kind} {one.name}"] = one.target
+    return found
 
 
 @contextmanager

@@ -18,13 +18,19 @@ from latentbench.core.console import display, note, printable
 @click.argument("run")
 @click.option("--device", type=click.Choice(["as-recorded", "cpu", "cuda"]), default="as-recorded", show_default=True)
 @click.option("--today", is_flag=True, help="Use the code as it is, also where that of the record's revision is here.")
+@click.option(
+    "--trust-revision",
+    is_flag=True,
+    help="Run the code of the record's revision also where that is not in the history of what is checked out.",
+)
 @format_option("table", "json")
 @click.pass_context
-def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -> None:
+def command(ctx: click.Context, run: str, device: str, today: bool, trust_revision: bool, form: str) -> None:
     """Run a record again and compare: the same bits, or how far it drifted against the spread over seeds.
 
     RUN is a run's identifier (or its start), its folder, or a record's file, from anybody. The run is rebuilt from what
-    the record says: specification, seed, thread count, and the code of its git revision where that is in this clone.
+    the record says: specification, seed, thread count, and the code of its git revision where that is in the history
+    of what is checked out and is the code that the record names; other code is run with --trust-revision alone.
     Exit code 0: no number lies outside the spread over seeds; 1: one does.
     """
     from dataclasses import asdict
@@ -39,7 +45,7 @@ def command(ctx: click.Context, run: str, device: str, today: bool, form: str) -
     with display(quiet=False) as screen:
         bars = RunBars(screen)
         chosen = device_for(record.provenance.device if device == "as-recorded" else device)
-        found = replay(spec, record, device=chosen, today=today, report=bars.show)
+        found = replay(spec, record, device=chosen, today=today, trust_revision=trust_revision, report=bars.show)
         bars.close(spec.cell)
     for remark in found.notes:
         note(remark)

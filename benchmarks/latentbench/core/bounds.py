@@ -33,8 +33,8 @@ DEPTH = 50
 DIGITS = 19
 #: Processes that a run is spread over, torch threads of each and runs in one program, as a record may name them.
 DEVICES, THREADS, STACKED = 256, 4096, 4096
-#: Processes and threads of a replay on this machine, however many a record names, unless there are as many cores.
-REPLAY_PROCESSES, REPLAY_THREADS = 8, 256
+#: Processes that a run is spread over on a CPU, and threads of a replay, unless this machine has as many cores.
+CPU_PROCESSES, REPLAY_THREADS = 8, 256
 #: Faults of one file that are said, and characters of each.
 FAULTS = 20
 MESSAGE = 2000

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from latentbench.core.bounds import GIB, HEADER_BYTES, MEMBERS
 from latentbench.core.errors import UserError
 
-GIB = 1 << 30
 _BLOCK = 1 << 22
-_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, OSError)
+_FORMS = (zlib.error, lzma.LZMAError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile)
+_DAMAGED = (*_FORMS, EOFError, OSError, RecursionError, NotImplementedError)
 
 
 def read(path: Path, limit: int = 2 * GIB) -> bytes:
@@ -67,6 +68,8 @@ def members(path: Path, limit: int = 4 * GIB, wanted: Callable[[str], bool] = _e
 
 def _zip(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
+        if len(archive.infolist()) > MEMBERS:
+            raise UserError(f"the archive holds more than {MEMBERS} files", where=path)
         for info in archive.infolist():
             _check_name(info.filename, path)
             if (info.external_attr >> 28) == 0o12:
@@ -80,8 +83,11 @@ def _zip(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tupl
 
 
 def _tar(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path, "r|*") as archive:
-        for info in archive:
+    with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
+        for count, info in enumerate(archive):
+            archive.members = []  # it would keep every header that it has read
+            if count >= MEMBERS:
+                raise UserError(f"the archive holds more than {MEMBERS} files", where=path)
             _check_name(info.name, path)
             if info.isdir():
                 continue
@@ -96,6 +102,17 @@ def _tar(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tupl
                 raise EOFError(f"{info.name} is cut short")
             limit -= len(data)
             yield info.name, data
+
+
+class _BoundedHeader(tarfile.TarInfo):
+    """A member of a tar, whose long names and further attributes come before it in headers of any size they claim."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        headers = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+        if self.type in (*headers, tarfile.SOLARIS_XHDTYPE) and self.size > HEADER_BYTES:
+            raise EOFError(f"a header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
 
 
 def _check_name(name: str, path: Path) -> None:

@@ -357,6 +357,12 @@ def target_of(kind: Kind, named: str) -> str:
     return named
 
 
+def reads_pickles(loader: str) -> bool:
+    """Whether a loader, by name or as ``module:function``, is declared to read pickles."""
+    declared = finding.found("loader").values()
+    return any(loader in (d.name, d.target) and d.arguments["pickles"] for d in declared)
+
+
 def resolve(kind: Kind, named: str) -> Callable[..., Any]:
     """The callable that an entry names.
 

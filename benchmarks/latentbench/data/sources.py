@@ -19,10 +19,11 @@ import numpy as np
 
 from latentbench.core.errors import UserError
 from latentbench.core.paths import data_dir
+from latentbench.core.plugins import TRUST
 from latentbench.data.columns import Chunk
 from latentbench.data.download import SourceError, download
 from latentbench.data.progress import Progress, silent
-from latentbench.data.registry import Column, Entry, File, Form, Hub
+from latentbench.data.registry import Column, Entry, File, Form, Hub, reads_pickles
 
 Files = Mapping[str, Path]
 _BLOCK = 1 << 22
@@ -108,8 +109,9 @@ def obtain(entry: Entry, progress: Progress = silent) -> FormFiles | HubData:
         UserError: no source gave a whole form; says what each answered.
     """
     reasons: list[str] = []
-    local = [_local_files(entry, form, progress, reasons) for form in entry.forms]
-    for form, found in zip(entry.forms, local):
+    forms = [form for form in entry.forms if _is_safe(form, reasons)]
+    local = [_local_files(entry, form, progress, reasons) for form in forms]
+    for form, found in zip(forms, local):
         if len(found) == len(form.files):
             return FormFiles(form, found)
     if entry.hub is not None:
@@ -117,7 +119,7 @@ def obtain(entry: Entry, progress: Progress = silent) -> FormFiles | HubData:
             return HubData(entry.hub, _from_hub_id(entry.hub, progress))
         except SourceError as e:
             reasons.append(str(e))
-    for form, found in zip(entry.forms, local):
+    for form, found in zip(forms, local):
         missing = [file for file in form.files if file.name not in found]
         if not all(file.urls for file in missing):
             continue
@@ -131,6 +133,15 @@ def obtain(entry: Entry, progress: Progress = silent) -> FormFiles | HubData:
         f"{entry.name}: no source has it: {'; '.join(dict.fromkeys(reasons))}",
         fix="set LATENTBENCH_MIRROR to a folder that has it, or go online",
     )
+
+
+def _is_safe(form: Form, reasons: list[str]) -> bool:
+    """Whether a form's files may be read: pickles only as the entry knows them, or where the user trusts the source."""
+    unknown = [file.name for file in form.files if file.sha256 is None]
+    if not unknown or not reads_pickles(form.loader) or os.environ.get(TRUST) == "1":
+        return True
+    reasons.append(f"{unknown[0]} is a pickle whose sha256 its entry does not give (`latentbench --trust` reads it)")
+    return False
 
 
 def _local_files(entry: Entry, form: Form, progress: Progress, reasons: list[str]) -> dict[str, Path]:
@@ -189,6 +200,7 @@ def _official(entry: Entry, file: File, progress: Progress, reasons: list[str]) 
                 reasons.append(f"wrong hash: {url} has sha256 {got[:16]}…, expected {want[:16]}…")
                 continue
             if file.sha256 is None:
+                progress(f"{file.name}: its entry gives no sha256; it is taken as it came, and held to it from now on")
                 _record(path).write_text(f"{got}  {path.name}\n")
             return path
     raise SourceError(f"no address gave {file.name}")

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from latentbench.acceleration.processes import cores
 from latentbench.core.interrupts import check
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import Record
@@ -28,14 +29,6 @@ LOOK_AGAIN = 0.3
 
 OnDone = Callable[[RunSpec, Record, bool], None]
 """Called after each run: its specification, its record, whether it was there already."""
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def default_jobs(device: str, runs: int, devices: int = 1) -> int:

@@ -168,9 +168,9 @@ def load_frey_matlab(files: Files, sizes: Mapping[str, int], split_seed: int) ->
     return _faces(frames.reshape(-1, 28, 20).astype(np.uint8), sizes, split_seed)
 
 
-@loader("frey-pickle")
+@loader("frey-pickle", pickles=True)
 def load_frey_pickle(files: Files, sizes: Mapping[str, int], split_seed: int) -> Iterator[Chunk]:
-    """freyfaces.pkl, as the VAE papers pass it round: (1965, 560), read with the restricted unpickler.
+    """freyfaces.pkl, as the VAE papers pass it round: (1965, 560), of which nothing is called.
 
     Intensities in 0 .. 1 are taken back to the 8-bit values that they came from.
     """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from latentbench.core.bounds import UNPACKED_BYTES, open_regular
 from latentbench.core.errors import UserError
 from latentbench.data import archive
 
@@ -21,15 +23,48 @@ def matlab(path: Path, *names: str) -> dict[str, Any]:
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
+    from scipy.sparse import issparse
 
     try:
+        _bounded(path)
         found: dict[str, Any] = loadmat(path, variable_names=list(names))
-    except (MatReadError, ValueError, TypeError, OSError, EOFError, NotImplementedError, IndexError) as e:
+        for name in names:
+            if issparse(found.get(name)):
+                found[name].check_format(full_check=True)  # what reads it would follow its numbers anywhere
+    except (MatReadError, zlib.error, *_DAMAGED) as e:
         raise UserError(f"truncated or damaged MATLAB file: {e}", where=path) from e
     missing = [n for n in names if n not in found]
     if missing:
         raise UserError(f"no variable {missing[0]!r} in this MATLAB file", where=path)
     return found
+
+
+def _bounded(path: Path, limit: int = UNPACKED_BYTES) -> None:
+    """Refuse a MATLAB file (version 5 to 7) whose compressed variables unpack to more than `limit` bytes together.
+
+    Raises:
+        UserError: it does.
+    """
+    with open_regular(path) as file:
+        head = file.read(128)
+        order: Literal["little", "big"] = "big" if head[126:128] == b"MI" else "little"
+        while len(tag := file.read(8)) == 8:
+            kind, size = (int.from_bytes(tag[i : i + 4], order) for i in (0, 4))
+            if kind != _COMPRESSED:
+                file.seek(size, 1)
+                continue
+            unpack = zlib.decompressobj()
+            while size > 0 and (block := file.read(min(size, 1 << 16))):
+                size -= len(block)
+                while block:
+                    limit -= len(unpack.decompress(block, 1 << 22))
+                    if limit < 0:
+                        raise UserError("its variables unpack to more than a dataset may hold", where=path)
+                    block = unpack.unconsumed_tail
+
+
+_COMPRESSED = 15
+_DAMAGED = (ValueError, TypeError, OSError, EOFError, LookupError, MemoryError, NotImplementedError)
 
 
 def npy(path: Path) -> np.ndarray:
@@ -44,7 +79,6 @@ def npy(path: Path) -> np.ndarray:
 def npz(path: Path, *names: str, limit: int = 4 * archive.GIB) -> dict[str, np.ndarray]:
     """Arrays of a .npz file (all where no names are given); never pickled objects, nor more than `limit` bytes."""
     import zipfile
-    import zlib
 
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -3,7 +3,7 @@ once with the lower node first, without self-loops."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.data.columns import Chunk, Ragged
 from latentbench.data.loaders.common import matlab, npz, table
-from latentbench.data.unpickle import Sparse, arrays
+from latentbench.data.unpickle import Sparse, arrays, dense_rows
 from latentbench.declare import loader
 
 Files = Mapping[str, Path]
@@ -38,18 +38,16 @@ def load_planetoid(files: Files) -> Iterator[Chunk]:
     found = npz(path)
     columns: dict[str, np.ndarray] = {"y": found["labels"].astype(np.int64)}
     if "x_data" in found:
-        from scipy.sparse import csr_matrix
-
         parts = (found["x_data"], found["x_indices"], found["x_indptr"])
-        columns["x"] = csr_matrix(parts, shape=tuple(found["x_shape"])).toarray().astype(np.float32)
+        columns["x"] = _dense(lambda: dense_rows(*parts, found["x_shape"]), path).astype(np.float32)
     yield Chunk("nodes", columns)
     yield Chunk("edges", {"edge": undirected(found["edges"])})
     yield _folds(found["train_index"], found["test_index"])
 
 
-@loader("planetoid-pickles")
+@loader("planetoid-pickles", pickles=True)
 def load_planetoid_pickles(files: Files) -> Iterator[Chunk]:
-    """The official files ind.<name>.{x,y,tx,ty,allx,ally,graph,test.index}, read with the restricted unpickler.
+    """The official files ind.<name>.{x,y,tx,ty,allx,ally,graph,test.index}, of whose pickles nothing is called.
 
     Nodes of the test set stand in the order of test.index; those missing from it (Citeseer) have no features and
     label -1.
@@ -61,17 +59,30 @@ def load_planetoid_pickles(files: Files) -> Iterator[Chunk]:
     for key in ("allx", "tx"):
         if not isinstance(part[key], Sparse):
             raise UserError(f"{key} is not a sparse matrix", where=files[next(iter(files))].parent)
-    known, rest = part["allx"].dense(), part["tx"].dense()
+    folder = files[next(iter(files))].parent
+    known, rest = (_dense(part[key].dense, folder) for key in ("allx", "tx"))
     test = part["test.index"]
+    if len(test) != len(rest) or test.min() < len(known) or test.max() >= len(known) + 2 * len(rest) + 1000:
+        raise UserError("the nodes of test.index are not those of tx", where=folder)
     total = max(len(known) + len(rest), int(test.max()) + 1)
     x = np.zeros((total, known.shape[1]), np.float32)
     y = np.full(total, -1, np.int64)
     x[: len(known)], x[test] = known, rest
     y[: len(known)], y[test] = _classes(part["ally"]), _classes(part["ty"])
     yield Chunk("nodes", {"x": x, "y": y})
-    pairs = [(node, other) for node, others in part["graph"].items() for other in others]
-    yield Chunk("edges", {"edge": undirected(np.array(pairs))})
+    try:
+        pairs = np.array([(node, other) for node, others in part["graph"].items() for other in others], np.int64)
+    except (AttributeError, TypeError, ValueError, OverflowError) as e:
+        raise UserError(f"graph is no mapping of nodes to nodes: {e}", where=folder) from e
+    yield Chunk("edges", {"edge": undirected(pairs)})
     yield _folds(np.arange(len(part["y"])), test)
+
+
+def _dense(made: Callable[[], np.ndarray], where: Path) -> np.ndarray:
+    try:
+        return made()
+    except (ValueError, TypeError, KeyError, IndexError) as e:
+        raise UserError(f"damaged: {e}", where=where) from e
 
 
 def _classes(one_hot: np.ndarray) -> np.ndarray:

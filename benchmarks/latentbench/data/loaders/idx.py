@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from latentbench.core.errors import UserError
+from latentbench.data import archive
 from latentbench.data.columns import Chunk
 from latentbench.declare import loader
 
@@ -21,10 +20,7 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         UserError: truncated, or not such a file.
     """
-    try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise UserError(f"truncated or damaged gzip: {e}", where=path) from e
+    raw = archive.read(path)
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise UserError("not an IDX file of unsigned bytes", where=path)
     rank = raw[3]

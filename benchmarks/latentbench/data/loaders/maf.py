@@ -97,7 +97,7 @@ def load_hepmass(files: Files) -> Iterator[Chunk]:
     return _chunks(train, valid, test[:, kept])
 
 
-@loader("gas")
+@loader("gas", pickles=True)
 def load_gas(files: Files) -> Iterator[Chunk]:
     """Gas sensors: three columns dropped, then the first of each group correlated above 0.98; scaled by all rows.
 
