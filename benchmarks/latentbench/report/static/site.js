@@ -154,8 +154,6 @@
       if (e.key === "Escape") { input.focus(); }
     });
     apply();
-    if (location.hash === "#search") input.focus();
-    addEventListener("hashchange", () => { if (location.hash === "#search") input.focus(); });
   }
 
   function copies(button) {
@@ -195,7 +193,7 @@
       if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;
       e.preventDefault();
       const input = document.getElementById("q");
-      if (input) { input.focus(); input.select(); } else location.href = document.body.dataset.root + "index.html#search";
+      if (input) { input.focus(); input.select(); } else location.href = document.body.dataset.root + "index.html#q";
     });
   });
 })();
