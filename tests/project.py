@@ -225,9 +225,11 @@ def write_made_up(
     asked: str | None = None,
     folder: Path | None = None,
     outcomes: Sequence[str] = (),
+    errors: dict[str, float] | None = None,
 ) -> Path:
     """A record as a run of `spec` would have left it, with made-up values; where it was written.
 
+    `errors` are standard errors over 100 test rows, by metric.
     `code`, `asked` and `data_hash` stand for the hashes of code, specification and data; by default they are today's.
     """
     data_hash = data_hash or content_hash_if_known(spec.data["source"]) or "0" * 64
@@ -242,6 +244,8 @@ def write_made_up(
                     name=m.key,
                     metric=m.name,
                     value=value,
+                    se=(errors or {}).get(m.key),
+                    n=100 if m.key in (errors or {}) else None,
                     unit=m.entry.unit,
                     better=m.entry.better,
                     likelihood=kind,

@@ -99,6 +99,9 @@ def metric(
     data: tuple[str, ...] = (),
     version: int = 1,
     counts: bool = False,
+    within: tuple[float | None, float | None] = (None, None),
+    tightens: tuple[str, ...] = (),
+    collapse_helps: bool = False,
     each: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[T], T]:
     """A metric that suites may name: a function ``f(model, view, settings, generator) -> MetricValue``.
@@ -117,6 +120,11 @@ def metric(
         data: what the dataset must offer beyond samples: ``factors``, ``labels``, ``images``, ``oracle``.
         version: raised whenever the implementation changes a value.
         counts: values are whole numbers, so equal ones over seeds do not show a method without randomness.
+        within: lowest and highest value that there can be, None where there is no end. Intervals stay inside, and a
+            value outside, by more than five of its standard errors, is called impossible.
+        tightens: metrics of the same unit and the same quantity, measured on the same rows, that can be no better than
+            this one in expectation: the bounds of an exact likelihood, the ELBO of an importance-weighted bound.
+        collapse_helps: a model that has learned nothing can reach its best value, so a claim on it needs a gate.
         each: one metric a key instead, called ``<name>_<key>``, with arguments in place of these; those that are no
             arguments stand for their name in braces in the summary.
     """
@@ -220,6 +228,9 @@ class MetricEntry:
     version: int = 1
     lowest: Mapping[str, float] = field(default_factory=dict)
     counts: bool = False
+    within: tuple[float | None, float | None] = (None, None)
+    tightens: tuple[str, ...] = ()
+    collapse_helps: bool = False
 
     def kind(self, settings: Mapping[str, Any]) -> str:
         """The likelihood's kind as tables print it, e.g. ``importance-weighted, K=5000``; empty if it is none."""

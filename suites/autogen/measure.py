@@ -25,6 +25,7 @@ Settings = Mapping[str, Any]
     "share of tokens that the reconstruction has at the same place, up to the end mark",
     settings={"end": 0},
     lowest={"end": -1},
+    within=(0.0, 1.0),
 )
 def token_accuracy(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of a sequence's tokens that its reconstruction has at the same place, averaged over the sequences.

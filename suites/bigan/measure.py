@@ -33,6 +33,7 @@ class _Inverse(Reconstructor, Sampler, Protocol): ...
     "1",
     "lower",
     "distance of G(E(x)) from x over its distance from another row, on test rows",
+    within=(0.0, None),
 )
 def inversion_ratio(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """EGr / EGr_b over the test rows; both are in the details."""
@@ -47,6 +48,7 @@ def inversion_ratio(model: Reconstructor, view: View, settings: Settings, genera
     "distance of G(E(G(z))) from G(z) over its distance from another generated row",
     settings={"samples": 10_000},
     lowest={"samples": 2},
+    within=(0.0, None),
 )
 def inversion_ratio_generated(model: _Inverse, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """EGg / EGg_b over `samples` draws."""
@@ -63,6 +65,7 @@ def inversion_ratio_generated(model: _Inverse, view: View, settings: Settings, g
     settings={"k": 1},
     lowest={"k": 1},
     data=("labels",),
+    within=(0.0, 1.0),
 )
 def discriminator_knn(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """As `knn_probe`, on all training rows, in the layer of the discriminator before its answer.

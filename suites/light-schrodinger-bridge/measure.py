@@ -33,6 +33,7 @@ Settings = Mapping[str, Any]
     settings={"sources": 1_000, "samples": 1_000},
     lowest={"sources": 1, "samples": 2},
     data=("oracle",),
+    within=(0.0, None),
 )
 def conditional_bw2_uvp(model: Transporter, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """cBW₂²-UVP of Gushchin et al. 2023, per cent, over the first `sources` test sources with `samples` draws each.
@@ -69,6 +70,7 @@ def conditional_bw2_uvp(model: Transporter, view: View, settings: Settings, gene
     "lower",
     "error of the pushed marginal in its first two moments (known plan; Gushchin et al. 2023)",
     data=("oracle",),
+    within=(0.0, None),
 )
 def target_bw2_uvp(
     model: Transporter,
@@ -90,6 +92,7 @@ def target_bw2_uvp(
     "energy distance of the pushed sources, at a time on their way, from the test targets",
     settings={"time": 1.0, "rows": 5_000},
     lowest={"time": 0.0, "rows": 2},
+    within=(0.0, None),
 )
 def pushed_energy_distance(model: Transporter, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Energy distance of the sources, at `time` on their way, from the targets, over the first `rows` test rows."""

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 BLOCK = 512
 
 
-@metric("effective_rank", "Encoder", "directions", "lower")
+@metric("effective_rank", "Encoder", "directions", "lower", within=(1.0, None), collapse_helps=True)
 def effective_rank(model: Encoder, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
     """Effective rank of the split's codes: exp of the entropy of their covariance's normalised singular values."""
     codes = torch.cat([model.encode(view.x[rows]).flatten(1) for rows in view.blocks(BLOCK)])

@@ -34,6 +34,7 @@ def subset(n: int, dims: int, share: float, generator: Generator, device: torch.
     "Spearman's correlation of log-marginals with those of an ensemble of conditional chains",
     settings={"rows": 100, "subsets": 5, "orders": 5},
     lowest={"rows": 3, "subsets": 1, "orders": 1},
+    within=(-1.0, 1.0),
 )
 def marginal_correlation(model: Marginals, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Spearman's correlation over test rows of log p(x_s) with the mean of `orders` chains of conditionals.
@@ -57,6 +58,7 @@ def marginal_correlation(model: Marginals, view: View, settings: Settings, gener
     "median time of a batch of marginals: depends on the machine, for comparison within one run of a suite",
     settings={"rows": 16, "repeats": 5},
     lowest={"rows": 1, "repeats": 1},
+    within=(0.0, None),
 )
 def marginal_ms(model: Marginals, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Median milliseconds for the marginals of `rows` rows, half of the variables observed, over `repeats`."""
@@ -77,6 +79,7 @@ def marginal_ms(model: Marginals, view: View, settings: Settings, generator: Gen
     "nats",
     "lower",
     "KL divergence to a known distribution, all states",
+    within=(0.0, None),
 )
 def kl_to_target(model: KnownTarget, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """KL(model || target), nats, summed over all states."""
@@ -93,6 +96,7 @@ def kl_to_target(model: KnownTarget, view: View, settings: Settings, generator: 
     "mean absolute error of log-marginals of random subsets against the exact ones",
     settings={"subsets": 200},
     lowest={"subsets": 2},
+    within=(0.0, None),
 )
 def marginal_error(model: KnownTarget, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Mean |log p(x_s) - log p*(x_s)|, nats, over subsets of random sizes, with x drawn from the target."""

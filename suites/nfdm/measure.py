@@ -28,6 +28,7 @@ Settings = Mapping[str, Any]
     "sliced Wasserstein distance of samples by few Euler steps and real rows as stored",
     settings={"steps": 10, "samples": 2_000, "projections": 200},
     lowest={"steps": 1, "samples": 10, "projections": 1},
+    within=(0.0, None),
 )
 def few_step_distance(model: PathSampler, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Sliced Wasserstein distance of samples of `steps` Euler steps and as many real rows, both as stored.
@@ -54,6 +55,7 @@ def few_step_distance(model: PathSampler, view: View, settings: Settings, genera
     "distance between the ends of a generative path by its length",
     settings={"steps": 100, "samples": 1_000},
     lowest={"steps": 2, "samples": 2},
+    within=(0.0, 1.0),
 )
 def path_straightness(model: PathSampler, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Distance between the ends of a path by its length, mean over `samples` paths of `steps` Euler steps."""

@@ -23,6 +23,7 @@ Settings = Mapping[str, Any]
     "cosine between the mean of gradient estimates and the exact gradient",
     settings={"rows": 10, "draws": 1024},
     lowest={"rows": 1, "draws": 2},
+    within=(-1.0, 1.0),
 )
 def gradient_cosine(model: EstimatedGradient, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Cosine between the mean of `draws` estimates and the exact gradient, over the first `rows` rows together."""
@@ -39,6 +40,7 @@ def gradient_cosine(model: EstimatedGradient, view: View, settings: Settings, ge
     "length of the bias of gradient estimates relative to the exact gradient, sampling noise taken off",
     settings={"rows": 10, "draws": 1024},
     lowest={"rows": 1, "draws": 2},
+    within=(0.0, None),
 )
 def gradient_bias(model: EstimatedGradient, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Relative bias of the estimates over the first `rows` rows together, from `draws` of them."""

@@ -118,6 +118,11 @@ def test_links():
     rng = np.random.default_rng(1)
     assert sr.link_prediction(rng.normal(size=2000), rng.normal(size=2000)).auroc == pytest.approx(0.5, abs=0.04)
     assert sr.rank_metrics([1, 2, 20]) == (pytest.approx((1 + 0.5 + 0.05) / 3), pytest.approx(2 / 3))
+    # ties at the mean of the ranks that they share: 1 and 2, 10 and 11 (a miss at 10), all of 1 to 4
+    assert sr.rank_metrics([1.5, 10.5, 2.5, 10.0]) == (
+        pytest.approx((1 / 1.5 + 1 / 10.5 + 1 / 2.5 + 0.1) / 4),
+        pytest.approx(0.75),
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,6 +136,8 @@ def test_links():
         (lambda: sr.ndcg([[1.0]], [[0.0]]), "relevance"),
         (lambda: sr.recall_at_k([[1.0]], [[1.0]], k=0), "k: is 0"),
         (lambda: sr.rank_metrics([0]), "start at 1"),
+        (lambda: sr.rank_metrics([0.5]), "start at 1"),
+        (lambda: sr.rank_metrics([1.0, 2.3]), "2.3 is no rank"),
     ],
 )
 def test_bad_input(call, says):

@@ -280,3 +280,21 @@ def test_no_number_that_is_none_reaches_a_table(project):
     for row in leaderboard(gather(project.load(), "cpu")):
         numbers = [v for v in vars(row).values() if isinstance(v, float)]
         assert all(map(math.isfinite, numbers))
+
+
+def test_far_and_failed_seeds_are_named(project):
+    values = {"wide": [1.0, 1.2, 1.1, 1.05, -2750.0], "narrow": [2.0, 2.3, None, 2.05, 2.2], "floor": [5.0, 5.1, 5.2]}
+    rows = rows_of(fill(project, values))
+    assert {m: r.outliers for m, r in rows.items()} == {
+        "wide": "seed 4: -2750 (far out)",
+        "narrow": "seed 2: no value",
+        "floor": "",
+    }
+    assert "-2750 (far out)" in project("leaderboard", "small", "--format", "md").out
+
+
+def test_intervals_stay_within_a_metrics_range(project):
+    changes = {"metrics": {"step_ms": {}}}
+    fill(project, {"wide": [0.2, 3.0, 0.4]}, changes=changes, key="step_ms")
+    row = leaderboard(gather(project.load(changes), "cpu"))[0]
+    assert 0 < row.ci_low < row.mean < row.ci_high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from latentbench.results.gather import gather
-from latentbench.results.verdicts import verdicts
+from latentbench.results.verdicts import counts, verdicts
 from scipy import stats
 
 from tests.project import write_made_up
@@ -203,3 +203,209 @@ def test_missing_and_stale_seeds_are_told(project):
     assert (found.missing, found.stale) == (1, 5)
     assert "1 planned run has no record" in found.text
     assert "5 records were made by other code than today's" in found.text
+
+
+SANITY = BOUND | {"id": "sanity", "sanity": True}
+
+
+def test_sanity_checks_stand_outside_the_family_and_have_words_of_their_own(project):
+    many = [SANITY | {"id": f"sanity-{i}", "at_least": 9.0} for i in range(30)]
+    values = {"wide": [1.0, 1.9, 1.2], "narrow": [1.3, 2.4, 1.4]}
+    alone, among = judged(project, values, [ORDER])["order"], judged(project, values, [ORDER, SANITY, *many])
+    assert (among["order"].verdict, among["order"].needed_n) == (alone.verdict, alone.needed_n)
+    assert (among["sanity"].verdict, among["sanity-3"].verdict) == ("holds", "fails")
+    assert among["sanity"].sanity
+    assert not among["sanity"].counted
+    assert counts(among.values()) == {
+        "claims": {"reproduced": 1},
+        "sanity": {"holds": 1, "fails": 30},
+        "analogue": {},
+    }
+
+
+def test_a_known_value_is_a_sanity_check_at_every_tier(project):
+    found = judged(project, claims=[VALUE | {"sanity": True}])["value"]
+    assert (found.verdict, found.information) == ("holds", False)
+
+
+MEANS = {"wide": 1.0, "narrow": 2.0, "floor": 3.0}
+
+
+def test_verdicts_of_an_analogue_are_counted_apart(project):
+    for spec in project.plan("cpu", {"claims": [ORDER], "analogue": True}):
+        write_made_up(spec, {"nll": MEANS[spec.method] * (1 + 0.01 * spec.seed)})
+    found = verdicts(gather(project.load({"claims": [ORDER], "analogue": True}), "cpu"))
+    assert found[0].analogue
+    assert counts(found) == {"claims": {}, "sanity": {}, "analogue": {"reproduced": 1}}
+
+
+@pytest.mark.parametrize(
+    ("gate", "shut"),
+    [
+        ({"metric": "nll", "at_least": 0.5}, False),
+        ({"metric": "nll", "at_least": 1.5}, True),
+        ({"metric": "nll", "at_most": 1.5}, True),
+        ({"metric": "nll", "methods": "wide", "at_most": 1.5}, False),
+        ({"metric": "nll", "better_than": "floor"}, False),
+        ({"metric": "nll", "methods": ["floor"], "better_than": "narrow"}, True),
+        ([{"metric": "nll", "at_least": 0.5}, {"metric": "nll", "at_most": 1.0}], True),
+        ({"metric": "bits_per_dim", "at_least": 0.1}, True),
+    ],
+)
+def test_a_claim_whose_gate_is_shut_is_not_tested(project, gate, shut):
+    """Neither is what its methods say then, whatever that is, and the family stays what it was."""
+    found = judged(project, claims=[ORDER | {"gate": gate}, BOUND])
+    order = found["order"]
+    assert order.verdict == ("not-tested" if shut else "reproduced")
+    assert bool(order.reason) == shut
+    assert order.reason in order.text
+    assert all(g.open for g in order.gates) == (not shut)
+    assert found["bound"].verdict == "reproduced"
+
+
+def test_a_gate_without_runs_leaves_a_claim_not_run(project):
+    assert judged(project, {}, [ORDER | {"gate": {"metric": "nll", "at_least": 0.5}}])["order"].verdict == "not-run"
+
+
+def test_exact_numbers_need_one_seed_and_refuse_seeds_that_differ(project):
+    exact = ORDER | {"exact": True}
+    one = {"wide": [1.0], "narrow": [2.0]}
+    assert judged(project, one, [ORDER])["order"].verdict == "insufficient"
+    assert judged(project, one, [exact])["order"].verdict == "reproduced"
+
+
+def test_exact_numbers_that_differ_are_not_judged(project):
+    found = judged(project, {"wide": [1.0, 1.0], "narrow": [2.0, 2.001]}, [ORDER | {"exact": True}])["order"]
+    assert found.verdict == "insufficient"
+    assert "claimed to have no spread, and its seeds differ: 2 to 2.001 nats" in found.text
+
+
+REPORTED = {"dataset": "line", "metric": "nll", "unit": "nats", "table": "Table 1", "source": "s"}
+
+
+@pytest.mark.parametrize(("paper", "flagged"), [(1.9, False), (1.2, True), (9.0, True), (0.5, True)])
+def test_the_papers_effect_stands_beside_ours(project, paper, flagged):
+    numbers = [REPORTED | {"method": "wide", "value": 1.0}, REPORTED | {"method": "narrow", "value": paper}]
+    changes = {"claims": [ORDER], "reported": numbers}
+    for spec in project.plan("cpu", changes):
+        write_made_up(spec, {"nll": MEANS[spec.method] + 0.1 * spec.seed})
+    found = verdicts(gather(project.load(changes), "cpu"))[0]
+    assert (found.effect.ours, found.effect.paper) == pytest.approx((-1.0, 1.0 - paper))
+    assert found.effect.flagged == flagged
+    assert "in the paper" in found.text
+    assert found.as_dict()["effect"]["ratio"] == pytest.approx(-1 / (1 - paper))
+
+
+def test_an_effect_from_memory_or_of_another_cell_is_none(project):
+    numbers = [
+        REPORTED | {"method": "wide", "value": 1.0, "origin": "memory"},
+        REPORTED | {"method": "narrow", "value": 2},
+    ]
+    changes = {"claims": [ORDER, TREND | {"reported_effect": 8.0}], "reported": numbers}
+    for spec in project.plan("cpu", changes):
+        write_made_up(spec, {"nll": MEANS[spec.method] + 0.1 * spec.seed})
+    order, trend = verdicts(gather(project.load(changes), "cpu"))
+    assert order.effect is None
+    assert (trend.effect.ours, trend.effect.flagged) == (pytest.approx(2.0), True)
+    assert "a factor of 4 apart" in trend.text
+
+
+POOLED = {"id": "pooled", "text": "t", "where": "w", "metric": "nll", "dataset": "line"}
+
+
+@pytest.mark.parametrize(
+    ("pool", "said", "verdict"),
+    [
+        ("mean", {"kind": "order", "better": "{m}", "worse": "floor"}, "reproduced"),
+        ("mean", {"kind": "order", "better": "floor", "worse": "{m}"}, "not-reproduced"),
+        ("all", {"kind": "order", "better": "{m}", "worse": "floor"}, "reproduced"),
+        ("all", {"kind": "bound", "method": "{m}", "at_most": 1.6}, "not-reproduced"),
+        ("sign", {"kind": "order", "better": "{m}", "worse": "floor"}, "insufficient"),
+    ],
+)
+def test_a_pooled_claim_is_one_claim_with_its_cells_as_evidence(project, pool, said, verdict):
+    claim = POOLED | said | {"pool": pool, "cells": {"m": ["wide", "narrow"]}}
+    found = judged(project, claims=[claim])["pooled"]
+    assert found.verdict == verdict
+    assert (found.kind, found.pool, found.n) == (said["kind"], pool, 5)
+    assert [c.label for c in found.cells] == ["wide", "narrow"]
+    assert all(c.n == 5 and c.interval for c in found.cells)
+    assert found.as_dict()["cells"][0]["methods"][0] in ("wide", "floor")
+
+
+def test_a_rank_over_cells(project):
+    said = {"kind": "rank", "pool": "rank", "method": "wide", "among": ["wide", "narrow", "floor"]}
+    claim = POOLED | said | {"dataset": "{d}", "cells": {"d": ["a", "b", "c", "e"]}}
+    changes = {"datasets": {d: {"source": "line", "protocol": "all"} for d in "abce"}, "claims": [claim]}
+    changes |= {"metrics": {"nll": {}}}
+    for spec in project.plan("cpu", changes):
+        write_made_up(spec, {"nll": MEANS[spec.method] + 0.1 * spec.seed})
+    found = verdicts(gather(project.load(changes), "cpu"))[0]
+    assert (found.verdict, found.estimate, found.dataset) == ("reproduced", 1.0, "a, b, c, e")
+    assert "chance gives 2" in found.text
+    assert [c.as_claimed for c in found.cells] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cells": {"m": ["wide"]}}, "at least 2"),
+        ({"cells": {"m": ["wide", "wide"]}}, "two of its cells are the same"),
+        ({"cells": ["wide", "narrow"]}, "cells must map names to values"),
+        ({"pool": "rank"}, "`pool: rank` and `kind: rank` go together"),
+        ({"pool": "median"}, "pool"),
+        (
+            {"pool": "mean", "kind": "bound", "better": None, "worse": None, "method": "{m}", "at_most": 1},
+            "is for orders",
+        ),
+        ({"gate": {"metric": "nll"}}, "give one of `at_least`, `at_most` and `better_than`"),
+        ({"gate": {"metric": "null", "at_least": 1}}, "names metric 'null'"),
+        ({"gate": {"metric": "nll", "better_than": "flor"}}, "did you mean 'floor'"),
+        ({"cells": {"m": ["wide", "norrow"]}}, "names method 'norrow'"),
+    ],
+)
+def test_a_pooled_claim_that_makes_no_sense_is_refused_with_its_place(project, change, words):
+    from latentbench.core.errors import UserError
+    from latentbench.spec.validation import problems
+
+    claim = POOLED | {
+        "kind": "order",
+        "better": "{m}",
+        "worse": "floor",
+        "pool": "sign",
+        "cells": {"m": ["wide", "narrow"]},
+    }
+    claim = {k: v for k, v in (claim | change).items() if v is not None}
+    try:
+        found = [str(p) for p in problems(project.load({"claims": [claim]}))]
+    except UserError as e:
+        found = [str(e), *map(str, e.also)]
+    assert any(words in one and "suites/small.yaml:" in one for one in found), found
+
+
+def test_pooled_claims_are_judged_sequentially_too(project):
+    from latentbench.results.settling import declaration, standing
+
+    claim = POOLED | {
+        "kind": "order",
+        "better": "{m}",
+        "worse": "floor",
+        "pool": "mean",
+        "cells": {"m": ["wide", "narrow"]},
+    }
+    loaded = project.load({"claims": [claim]})
+    declaration(loaded, "cpu", 6, project.results)
+    found = judged(project, claims=[claim])["pooled"]
+    assert found.sequential
+    assert found.verdict == "reproduced"
+    assert standing(loaded, "cpu", None, project.results).unsettled == []
+
+
+def test_far_and_failed_seeds_are_named(project):
+    values = {"wide": [1.0, 1.2, 1.1, 1.05, -2750.0], "narrow": [2.0, 2.3, 2.1, 2.05, 2.2]}
+    order = judged(project, values, [ORDER])["order"]
+    assert order.outliers == ("far from the other seeds of wide on line: seed 4 (-2750 nats)",)
+    assert order.outliers[0] in order.text
+    write_made_up(project.plan("cpu", {"claims": [ORDER]}, methods=["narrow"], seeds=[5])[0], {}, status="diverged")
+    again = verdicts(gather(project.load({"claims": [ORDER]}), "cpu"))[0]
+    assert "without a result of narrow on line: seed 5 (diverged)" in again.outliers

@@ -22,7 +22,7 @@ FORM = {
         "'epochs'",
     ),
     "unknown key in a claim": ("tolerance: 0.1", "tolerence: 0.1", "claims.0.tolerence", "'tolerance'"),
-    "a value's key in an order": ("worse: floor", "worse: floor\n>tolerance: 1", "claims.1.tolerance", "known: "),
+    "a value's key in an order": ("worse: floor", "worse: floor\n>tolerance: 1", "claims.1.tolerance", "are known; its documentation"),
     "missing key": ("id: small", "# id: small", "'id' is missing", "add it"),
     "id of another file": ("id: small", "id: large", "not the file's name", "the same"),
     "twice the same key": ("batch_size: 40", "batch_size: 40\n>batch_size: 50", "stands twice", "keep one"),
@@ -151,7 +151,7 @@ def test_run_refuses_before_it_does_anything(project, case):
 def test_the_suite_itself_is_fine(project):
     project.write("small", TEXT)
     answer = project("validate", "small")
-    assert (answer.code, answer.out, answer.err) == (0, "ok: small\n", "")
+    assert (answer.code, answer.out, answer.errors) == (0, "ok: small\n", [])
 
 
 def test_a_claim_about_what_is_not_measured(project):

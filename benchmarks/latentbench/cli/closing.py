@@ -27,7 +27,7 @@ def close(
     words = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     total = sum(counts.values())
     note(f"{total} run{'s' if total != 1 else ''} in {seconds:.0f} s: {words}; records in {shown(settings.results)}")
-    from latentbench.cli.render import print_leaderboard, print_verdicts
+    from latentbench.cli.render import print_impossible, print_leaderboard, print_verdicts
     from latentbench.results.gather import gather
     from latentbench.results.leaderboard import leaderboard
     from latentbench.results.verdicts import verdicts
@@ -37,12 +37,15 @@ def close(
         tier = tier_of(one)
         if tier == "smoke":
             smoke = True
+            print_impossible(gather(one, tier, settings.results))
             continue
         gathered = gather(one, tier, settings.results)
         rows = leaderboard(gathered)
         if not quiet:
             print_leaderboard(gathered, rows)
             print_verdicts(verdicts(gathered))
+        else:
+            print_impossible(gathered)
         _track_leaderboard(settings, one.suite.id, tier, rows)
     if smoke and not quiet:
         note("smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict")

@@ -23,6 +23,10 @@ STYLES = {
     "consistent": "green",
     "better": "bold cyan",
     "not-reproduced": "bold red",
+    "holds": "green",
+    "fails": "bold red",
+    "impossible": "bold red",
+    "not-tested": "yellow",
     "insufficient": "yellow",
     "not-run": "dim",
 }
@@ -64,7 +68,7 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
     for _, group in groupby(rows, key=lambda r: (r.dataset, r.metric, r.identity)):
         table = list(group)
         reported = any(r.reported is not None for r in table)
-        troubled = any(r.failed or r.outcomes or r.missing or r.stale for r in table)
+        troubled = any(r.failed or r.outcomes or r.missing or r.stale or r.impossible or r.outliers for r in table)
         digits = digits_for(table)
         columns = ["", "method", table[0].metric, "95% CI", "n"]
         columns += ["paper", "ours - paper"] if reported else []
@@ -88,13 +92,16 @@ def _cells(row: Row, digits: int, reported: bool, troubled: bool) -> list[Any]:
         cells += [number(row.reported, digits), sign]
     if troubled:
         counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
-        cells.append("; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, [row.outcomes])]))
+        said = [f"{n} {word}" for word, n in counts.items() if n]
+        said = ["impossible", *said] if row.impossible else said
+        cells.append(printable("; ".join([*said, *filter(None, [row.outcomes, row.outliers])])))
     return cells
 
 
 def remarks(gathered: Gathered) -> None:
     """What a reader of the numbers must know: deviations, stale, outdated and unreadable records."""
     suite, collected = gathered.loaded.suite, gathered.collected
+    print_impossible(gathered)
     for text in suite.tiers[gathered.tier].deviations:
         note(f"{suite.id} at {gathered.tier} departs from the paper: {text}")
     if collected.vouched:
@@ -113,22 +120,51 @@ def remarks(gathered: Gathered) -> None:
         note(f"left out: {text}")
 
 
+def print_impossible(gathered: Gathered) -> None:
+    """A line for each number that cannot be."""
+    for (method, dataset, metric), fault in gathered.impossible.items():
+        note(f"impossible: {metric} of {method} on {dataset} counts for nothing: {fault}")
+
+
 def print_verdicts(found: Sequence[ClaimVerdict]) -> None:
-    """Each claim with its verdict and one sentence."""
+    """Each claim with its verdict and one sentence, sanity checks apart, and how many there are of each."""
     if not found:
         return
     first = found[0]
-    rows = []
-    for v in found:
-        word = Text(v.verdict, style=STYLES.get(v.verdict, ""))
-        text = v.text + (f" [{v.where}]" if v.where else "")
-        rows.append([word, v.kind, v.claim, text])
-    print_table(
-        f"verdicts: {first.suite}, version {first.version}, tier {first.tier} (Holm-corrected, alpha 0.05"
-        f"{', sequential' if first.sequential else ''})",
-        ["verdict", "kind", "claim", "what the seeds say"],
-        rows,
+    about = f"{first.suite}, version {first.version}, tier {first.tier}"
+    sequential = ", sequential" if first.sequential else ""
+    of_what = "verdicts on an analogue of the paper" if first.analogue else "verdicts"
+    tables = (
+        (f"{of_what}: {about} (Holm-corrected, alpha 0.05{sequential})", [v for v in found if not v.sanity]),
+        (f"sanity checks, which are no reproduction: {about} (alpha 0.05{sequential})", [v for v in found if v.sanity]),
     )
+    for title, group in tables:
+        if group:
+            print_table(title, ["verdict", "kind", "claim", "what the seeds say"], [_claim(v) for v in group])
+    out().print(Text(summary(found), style="dim"))
+
+
+def _claim(v: ClaimVerdict) -> list[Any]:
+    kind = f"{v.kind}, {v.pool} over {len(v.cells)}" if v.cells else v.kind
+    lines = [v.text + (f" [{v.where}]" if v.where else "")]
+    for cell in v.cells:
+        mark = {True: "as claimed", False: "not as claimed", None: "no result"}[cell.as_claimed]
+        lines.append(f"  {cell.label}: {mark}: {cell.text}")
+    return [Text(v.verdict, style=STYLES.get(v.verdict, "")), kind, v.claim, printable("\n".join(lines))]
+
+
+def summary(found: Sequence[ClaimVerdict]) -> str:
+    """Verdicts by word, e.g. ``claims: 2 reproduced, 1 insufficient; sanity checks: 4 holds``."""
+    from latentbench.results.verdicts import counts
+
+    names = {"claims": "claims", "analogue": "claims on an analogue", "sanity": "sanity checks"}
+    by_name = counts(found)
+    parts = [
+        f"{said}: " + ", ".join(f"{n} {word}" for word, n in sorted(by_name[name].items()))
+        for name, said in names.items()
+        if by_name[name]
+    ]
+    return "; ".join(parts) or "no claim is judged at this tier"
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -157,4 +193,7 @@ def markdown(rows: Sequence[Row]) -> str:
             ]
             lines.append("| " + " | ".join(str(c) for c in cells) + " |")
         lines.append("")
+        notes = [(r, word, said) for r in table for word, said in (("impossible", r.impossible), ("seeds", r.outliers))]
+        told = [f"- {escape.markdown(r.label)}, {word}: {escape.markdown(said)}" for r, word, said in notes if said]
+        lines += [*told, ""] if told else []
     return "\n".join(lines)

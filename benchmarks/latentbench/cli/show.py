@@ -10,7 +10,7 @@ from latentbench.cli.options import examples, format_option, print_json, print_t
 from latentbench.core.console import printable
 
 if TYPE_CHECKING:
-    from latentbench.spec.claims import Tier
+    from latentbench.spec.claims import Claim, Tier
     from latentbench.spec.loading import LoadedSuite
 
 
@@ -84,7 +84,7 @@ def _card(loaded: LoadedSuite) -> None:
     print_table(
         "claims",
         ["claim", "kind", "where", "text"],
-        [[c.id, c.kind, c.where, c.text] for c in suite.claims],
+        [[c.id, _kind(c), c.where, c.text] for c in suite.claims],
     )
     costs = [cost(loaded, t) for t in suite.tiers]
     print_table(
@@ -133,3 +133,11 @@ def _pairs(values: Any) -> str:
 
 def _steps(steps: list[Any]) -> str:
     return ", ".join(s if isinstance(s, str) else _pairs(s) for s in steps) or "none"
+
+
+def _kind(claim: Claim) -> str:
+    """The kind of a claim, how it is pooled, and whether it is a sanity check."""
+    from latentbench.spec.claims import PooledClaim, kind_of
+
+    pooled = f", {claim.pool} over {len(claim.cells)}" if isinstance(claim, PooledClaim) else ""
+    return kind_of(claim) + pooled + (", sanity" if claim.sanity else "")

@@ -23,24 +23,39 @@ if TYPE_CHECKING:
     ),
 )
 @click.argument("suites", nargs=-1)
+@click.option("--strict", is_flag=True, help="Exit with 2 for a warning, too.")
 @click.pass_context
-def command(ctx: click.Context, suites: tuple[str, ...]) -> None:
+def command(ctx: click.Context, suites: tuple[str, ...], strict: bool) -> None:
     """Check suites without running them: form, names, capabilities, claims, and that every model can be built.
 
-    Prints a line for each fault, with file and line; exits with 2 if there is any.
+    Prints a line for each fault, with file and line; exits with 2 if there is any. What can be run and could be better
+    is a warning: claims that their seeds or cells cannot settle, that a model which has learned nothing would meet, or
+    that cite a table without a number; methods of which nothing is said; likelihoods without a known optimum.
     """
     from latentbench.spec.loading import find_suite, suite_files, suite_id
 
     paths = [find_suite(s) for s in suites] if suites else list(suite_files().values())
     faults: list[UserError] = []
+    warnings: list[UserError] = []
     for path in paths:
         found = check(path)
         faults += found
         if not found:
+            warnings += advised(path)
             click.echo(printable(f"ok: {suite_id(path)}"))
+    for warning in warnings:
+        note(f"warning: {warning}")
     for fault in faults:
         note(f"error: {fault}")
-    ctx.exit(2 if faults else 0)
+    ctx.exit(2 if faults or (strict and warnings) else 0)
+
+
+def advised(path: Path) -> list[UserError]:
+    """What could be better in a suite without faults."""
+    from latentbench.spec.advice import advice
+    from latentbench.spec.loading import load_suite
+
+    return advice(load_suite(path))
 
 
 def check(path: Path) -> list[UserError]:

@@ -27,6 +27,10 @@ from latentbench.cli.options import examples, format_option, print_json, tier_op
 def command(suites: tuple[str, ...], tier: Any, form: str, noise: bool, **design: Any) -> None:
     """Each claim with its verdict: reproduced, consistent, better, not-reproduced, insufficient or not-run.
 
+    Sanity checks, which are no reproduction, stand apart: they hold or fail. A claim is `not-tested` where its gate is
+    shut (its methods are not trained enough to have an opinion), and `impossible` where it rests on a number that
+    cannot be, such as a likelihood beyond a known optimum.
+
     A value is judged at tier paper only, by an equivalence test; orders, trends and bounds by one-sided tests. All are
     Holm-corrected over the suite's claims. `insufficient` names the number of seeds that would settle it. Where seeds
     are added by `run --until-settled`, the tests are sequential: they allow for having looked before.
@@ -41,15 +45,19 @@ def command(suites: tuple[str, ...], tier: Any, form: str, noise: bool, **design
         show_noise(suites, tier or "cpu", form, **design)
         return
     from latentbench.cli.gathering import gathered
-    from latentbench.cli.render import print_verdicts
+    from latentbench.cli.render import print_impossible, print_verdicts, summary
     from latentbench.core.errors import UserError
     from latentbench.results.verdicts import verdicts
 
     if tier == "smoke":
         raise UserError("a smoke run counts for no verdict", where="--tier", fix="use cpu or paper")
-    found = [verdicts(g) for g in gathered(suites, tier)]
+    shown = gathered(suites, tier)
+    found = [verdicts(g) for g in shown]
     if form == "json":
         print_json([v.as_dict() for part in found for v in part])
         return
-    for part in found:
+    for g, part in zip(shown, found, strict=True):
         print_verdicts(part)
+        print_impossible(g)
+    if len(found) > 1:
+        click.echo(f"all suites: {summary([v for part in found for v in part])}")

@@ -43,7 +43,11 @@ def explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any, data:
     place = ".".join(str(p) for p in (*at, *loc)) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
-        return file.error(f"unknown key {place!r}", (*at, *loc), did_you_mean(str(loc[-1]), known) if known else None)
+        return file.error(
+            f"unknown key {place!r}",
+            (*at, *loc),
+            did_you_mean(str(loc[-1]), known, "its documentation") if known else None,
+        )
     if fault["type"] == "missing":
         return file.error(f"{place!r} is missing", (*at, *loc), "add it")
     message = fault["msg"].removeprefix("Value error, ")

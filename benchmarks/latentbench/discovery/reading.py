@@ -132,5 +132,17 @@ def _check(kind: str, arguments: dict[str, Any]) -> None:
         for capability in word.split("|"):
             if capability not in CAPABILITIES and capability not in PROPERTIES:
                 raise ValueError(f"no capability is called {capability!r}")
+    if kind == "metric":
+        _check_range(arguments["within"])
     if unknown := set(arguments.get("lowest") or {}) - set(arguments.get("settings") or {}):
         raise ValueError(f"`lowest` of {', '.join(sorted(unknown))}, which is no setting")
+
+
+def _check_range(within: Any) -> None:
+    numbers = isinstance(within, list) and len(within) == 2 and all(x is None or _is_number(x) for x in within)
+    if not numbers or (None not in within and not within[0] < within[1]):
+        raise ValueError(f"`within` is {within!r}, and should be the lowest and the highest value, None for no end")
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)

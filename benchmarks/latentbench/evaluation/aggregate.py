@@ -27,6 +27,7 @@ Settings = Mapping[str, Any]
     "Gaussian-kernel distance of posterior draws over the split from the standard normal prior",
     settings={"bandwidth": 0.0},
     lowest={"bandwidth": 0.0},
+    collapse_helps=True,
 )
 def aggregate_mmd(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Unbiased squared MMD between one posterior draw a row and as many standard normal ones, Gaussian kernel.
@@ -45,6 +46,8 @@ def aggregate_mmd(model: Encoder, view: View, settings: Settings, generator: Gen
     "nats",
     "lower",
     "absolute log-determinant of the covariance of posterior draws over the split, 0 for the prior",
+    within=(0.0, None),
+    collapse_helps=True,
 )
 def aggregate_log_det(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """|log det of the covariance of one posterior draw a row|, nats; 0 for the standard normal prior.
@@ -62,6 +65,7 @@ def aggregate_log_det(model: Encoder, view: View, settings: Settings, generator:
     "nats",
     "higher",
     "KL of posterior and prior: what codes hold",
+    within=(0.0, None),
 )
 def rate(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean KL(q(z|x) || p(z)), nats a sample: what the code of a row costs, 0 where the code is not used."""

@@ -62,6 +62,7 @@ def bits_per_dim_elbo(model: BoundTerms, view: View, settings: Settings, generat
     "standard deviation of a one-draw estimate of a row's bound",
     settings={"samples": 8},
     lowest={"samples": 2},
+    within=(0.0, None),
 )
 def bound_spread(model: BoundTerms, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Standard deviation of a one-draw estimate of a row's bound, bits a dimension: root mean variance over rows.

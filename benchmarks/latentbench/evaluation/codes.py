@@ -77,6 +77,7 @@ declared_metric(
     settings={"rows": 10_000, "batch": 64, "train": 10_000, "test": 5_000},
     lowest={"rows": 10, "batch": 2, "train": 2, "test": 1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(beta_vae_score)
 factor_vae_score = _scored(
     lambda z, v, s, rng: metric.factor_vae_score(z, v, rng=rng, threshold=float(s["threshold"]), **_batches(s))
@@ -90,6 +91,7 @@ declared_metric(
     settings={"rows": 10_000, "threshold": 0.05, "batch": 64, "train": 10_000, "test": 5_000},
     lowest={"rows": 10, "threshold": 0.0, "batch": 2, "train": 2, "test": 1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(factor_vae_score)
 dci_disentanglement = _scored(_dci("disentanglement"), control=False)
 declared_metric(
@@ -101,6 +103,7 @@ declared_metric(
     settings={"rows": 15_000, "model": "boosted", "train_share": 2 / 3},
     lowest={"rows": 10, "train_share": 0.1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(dci_disentanglement)
 dci_completeness = _scored(_dci("completeness"), control=False)
 declared_metric(
@@ -112,6 +115,7 @@ declared_metric(
     settings={"rows": 15_000, "model": "boosted", "train_share": 2 / 3},
     lowest={"rows": 10, "train_share": 0.1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(dci_completeness)
 dci_informativeness = _scored(_dci("informativeness"), control=False)
 declared_metric(
@@ -134,6 +138,7 @@ declared_metric(
     settings={"rows": 15_000, "train_share": 2 / 3},
     lowest={"rows": 10, "train_share": 0.1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(sap)
 modularity = _scored(lambda z, v, s, rng: metric.modularity(z, v, bins=int(s["bins"])))
 declared_metric(
@@ -145,6 +150,7 @@ declared_metric(
     settings={"rows": 10_000, "bins": 20},
     lowest={"rows": 10, "bins": 2},
     data=("factors",),
+    within=(0.0, 1.0),
 )(modularity)
 explicitness = _scored(
     lambda z, v, s, rng: metric.modularity_explicitness(z, v, train_share=float(s["train_share"])).explicitness
@@ -158,6 +164,7 @@ declared_metric(
     settings={"rows": 15_000, "train_share": 2 / 3},
     lowest={"rows": 10, "train_share": 0.1},
     data=("factors",),
+    within=(0.0, 1.0),
 )(explicitness)
 irs = _scored(lambda z, v, s, rng: metric.irs(z, v, quantile=float(s["quantile"]), bins=int(s["bins"])))
 declared_metric(
@@ -169,6 +176,7 @@ declared_metric(
     settings={"rows": 10_000, "quantile": 0.99, "bins": 20},
     lowest={"rows": 10, "quantile": 0.01, "bins": 2},
     data=("factors",),
+    within=(0.0, 1.0),
 )(irs)
 mcc = _scored(lambda z, v, s, rng: metric.mcc(z, v, correlation=s["correlation"]))
 declared_metric(
@@ -180,6 +188,7 @@ declared_metric(
     settings={"rows": 10_000, "correlation": "pearson"},
     lowest={"rows": 10},
     data=("factors",),
+    within=(0.0, 1.0),
 )(mcc)
 infom = _scored(_infomec("infom"))
 declared_metric(

@@ -25,6 +25,7 @@ Settings = Mapping[str, Any]
     "share of code dimensions whose posterior is the prior's for all but a few rows",
     settings={"epsilon": 0.01, "delta": 0.01},
     lowest={"epsilon": 0.0, "delta": 0.0},
+    within=(0.0, 1.0),
 )
 def posterior_collapse(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Share of code dimensions that are (epsilon, delta)-collapsed (Lucas et al. 2019); all of them is an outcome."""

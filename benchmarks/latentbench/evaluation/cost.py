@@ -25,6 +25,7 @@ WARM_UP = 3
     "median time of a loss and its gradient: depends on the machine, for comparison within one run of a suite",
     settings={"rows": 100, "steps": 20},
     lowest={"rows": 1, "steps": 1},
+    within=(0.0, None),
 )
 def step_ms(model: Any, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
     """Median milliseconds of a loss and its gradient on a batch of `rows` training rows, over `steps` repetitions.

@@ -27,6 +27,7 @@ Settings = Mapping[str, Any]
     settings={"bins": 20},
     lowest={"bins": 2},
     data=("factors",),
+    within=(0.0, 1.0),
 )
 def mig(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mutual information gap of posterior means, `bins` equal-width bins (disentanglement_lib's convention)."""
@@ -42,6 +43,7 @@ def mig(model: Encoder, view: View, settings: Settings, generator: Generator) ->
     settings={"samples": 10_000},
     lowest={"samples": 2},
     data=("factors",),
+    within=(0.0, 1.0),
 )
 def mig_gaussian(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Mutual information gap under the full posterior q(z|x), entropies from `samples` draws (Chen et al. 2018)."""

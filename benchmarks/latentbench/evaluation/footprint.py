@@ -77,6 +77,7 @@ class _Held:
     settings={"rows": 128},
     lowest={"rows": 1},
     counts=True,
+    within=(0.0, None),
 )
 def training_memory(model: Trainable, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """MiB that one step's forward and backward pass keep for gradients at their peak, on `rows` training rows.
@@ -101,6 +102,7 @@ def training_memory(model: Trainable, view: View, settings: Settings, generator:
     "million",
     "lower",
     "trainable parameters",
+    within=(0.0, None),
 )
 def parameters(model: nn.Module, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Number of trainable parameters, in millions."""

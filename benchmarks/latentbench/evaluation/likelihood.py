@@ -29,6 +29,7 @@ Settings = Mapping[str, Any]
     "lower",
     "exact negative log-likelihood",
     likelihood="exact",
+    tightens=("nll_iw", "nll_iw_mcmc", "nll_elbo", "elbo"),
 )
 def nll(model: ExactLikelihood, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Exact negative log-likelihood of the raw data, nats a sample."""
@@ -42,6 +43,7 @@ def nll(model: ExactLikelihood, view: View, settings: Settings, generator: Gener
     "lower",
     "exact, with the preprocessing's Jacobian",
     likelihood="exact",
+    tightens=("bits_per_dim_iw", "bits_per_dim_elbo"),
 )
 def bits_per_dim(
     model: ExactLikelihood,
@@ -62,6 +64,7 @@ def bits_per_dim(
     likelihood="importance-weighted",
     settings={"k": 5_000},
     lowest={"k": 1},
+    tightens=("elbo",),
 )
 def nll_iw(model: VariationalBound, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Importance-weighted upper bound on the negative log-likelihood, nats a sample (Burda et al. 2016, eq. 8)."""
@@ -115,6 +118,7 @@ def elbo(model: VariationalBound, view: View, settings: Settings, generator: Gen
     settings={"k": 500},
     lowest={"k": 1},
     data=("oracle",),
+    within=(None, 1.0),
 )
 def likelihood_share(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of the attainable log-likelihood that the model reached: 1 is the true density, 0 independent Gaussians

@@ -16,14 +16,14 @@ from latentbench.metrics.prediction import auroc, average_precision
 Settings = Mapping[str, Any]
 
 
-@metric("link_auroc", "LinkPredictor", "1", "higher", data=("links",))
+@metric("link_auroc", "LinkPredictor", "1", "higher", data=("links",), within=(0.0, 1.0))
 def link_auroc(model: LinkPredictor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Area under the ROC curve of held-out edges against as many pairs without an edge; chance is 0.5."""
     parts = view.parts
     return auroc(model.link_scores(view.batch(), parts["links"]).cpu(), parts["linked"].cpu())
 
 
-@metric("link_average_precision", "LinkPredictor", "1", "higher", data=("links",))
+@metric("link_average_precision", "LinkPredictor", "1", "higher", data=("links",), within=(0.0, 1.0))
 def link_average_precision(model: LinkPredictor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Average precision of held-out edges among as many pairs without an edge; chance is 0.5."""
     parts = view.parts

@@ -35,6 +35,7 @@ UNKNOWN = "unknown"
     "area under the ROC curve of the model's outlier score against another dataset",
     settings={"other": "", "content": "", "split": "test", "reduce": 1},
     lowest={"reduce": 1},
+    within=(0.0, 1.0),
 )
 def auroc(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Area under the ROC curve, outliers being the positives; details have the other two metrics and mean scores."""
@@ -55,6 +56,7 @@ def auroc(model: OutlierScorer, view: View, settings: Settings, generator: Gener
     "average precision of the model's outlier score, the other dataset's rows being positives",
     settings={"other": "", "content": "", "split": "test", "reduce": 1},
     lowest={"reduce": 1},
+    within=(0.0, 1.0),
 )
 def average_precision(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Average precision, outliers being the positives."""
@@ -70,6 +72,7 @@ def average_precision(model: OutlierScorer, view: View, settings: Settings, gene
     "false positives of the outlier score where 80 per cent of the other dataset are found",
     settings={"other": "", "content": "", "split": "test", "reduce": 1},
     lowest={"reduce": 1},
+    within=(0.0, 1.0),
 )
 def fpr80(model: OutlierScorer, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of the evaluation split that passes for outliers where four in five outliers are found."""

@@ -27,6 +27,7 @@ BLOCK = 512
     settings={"threshold": 0.01},
     lowest={"threshold": 0.0},
     counts=True,
+    within=(0.0, None),
 )
 def active_units(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Code dimensions whose posterior mean varies over the data by more than `threshold` (Burda et al. 2016)."""
@@ -44,6 +45,7 @@ def active_units(model: Encoder, view: View, settings: Settings, generator: Gene
     settings={"samples": 10_000},
     lowest={"samples": 2},
     version=2,
+    collapse_helps=True,
 )
 def total_correlation(model: GaussianEncoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Total correlation of the aggregate posterior over the split, nats (Chen et al. 2018, eq. 2).

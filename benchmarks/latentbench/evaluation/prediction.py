@@ -29,6 +29,7 @@ Settings = Mapping[str, Any]
     "lower",
     "test rows that are given a wrong label",
     data=("labels",),
+    within=(0.0, 100.0),
 )
 def classification_error(
     model: Classifier,
@@ -48,6 +49,7 @@ def classification_error(
     "raw",
     "lower",
     "root mean square error of a series' continuation",
+    within=(0.0, None),
 )
 def forecast_rmse(
     model: Forecaster,

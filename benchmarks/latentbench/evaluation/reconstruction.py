@@ -28,6 +28,7 @@ Settings = Mapping[str, Any]
     "squared data unit",
     "lower",
     "mean squared error of reconstructions as stored, images in 0 … 1",
+    within=(0.0, None),
 )
 def reconstruction_mse(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Mean squared error a coordinate."""
@@ -55,6 +56,7 @@ def reconstruction_psnr(model: Reconstructor, view: View, settings: Settings, ge
     "higher",
     "structural similarity of reconstructed images",
     data=("images",),
+    within=(-1.0, 1.0),
 )
 def reconstruction_ssim(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
     """Structural similarity of images, mean over images; sides of 11 pixels or more."""

@@ -30,6 +30,7 @@ BLOCK = 512
     settings={"rows": 10_000, "c": 1.0},
     lowest={"rows": 2, "c": 1e-09},
     data=("labels",),
+    within=(0.0, 1.0),
 )
 def linear_probe(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Test accuracy of a logistic regression on posterior means, trained on `rows` training rows at most."""
@@ -45,6 +46,7 @@ def linear_probe(model: Encoder, view: View, settings: Settings, generator: Gene
     settings={"rows": 10_000, "k": 5},
     lowest={"rows": 2, "k": 1},
     data=("labels",),
+    within=(0.0, 1.0),
 )
 def knn_probe(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Test accuracy of the majority among the `k` nearest of at most `rows` training codes (posterior means)."""
@@ -60,6 +62,7 @@ def knn_probe(model: Encoder, view: View, settings: Settings, generator: Generat
     settings={"rows": 10_000, "restarts": 10},
     lowest={"rows": 2, "restarts": 1},
     data=("labels",),
+    within=(0.0, 1.0),
 )
 def kmeans_accuracy(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Share of rows whose k-means cluster is matched to their class, as many clusters as classes."""
@@ -77,6 +80,7 @@ def kmeans_accuracy(model: Encoder, view: View, settings: Settings, generator: G
     settings={"rows": 10_000, "restarts": 10},
     lowest={"rows": 2, "restarts": 1},
     data=("labels",),
+    within=(0.0, 1.0),
 )
 def kmeans_nmi(model: Encoder, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Normalised mutual information of k-means clusters and classes, as many clusters as classes."""

@@ -87,6 +87,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test"},
     lowest={"samples": 10},
     each=_FEATURES,
+    within=(0.0, None),
 )
 @declared_metric(
     "kid",
@@ -107,6 +108,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test", "k": 3},
     lowest={"samples": 10, "k": 1},
     each=_FEATURES,
+    within=(0.0, 1.0),
 )
 @declared_metric(
     "recall",
@@ -117,6 +119,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test", "k": 3},
     lowest={"samples": 10, "k": 1},
     each=_FEATURES,
+    within=(0.0, 1.0),
 )
 @declared_metric(
     "density",
@@ -127,6 +130,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test", "k": 5},
     lowest={"samples": 10, "k": 1},
     each=_FEATURES,
+    within=(0.0, None),
 )
 @declared_metric(
     "coverage",
@@ -137,6 +141,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test", "k": 5},
     lowest={"samples": 10, "k": 1},
     each=_FEATURES,
+    within=(0.0, 1.0),
 )
 @declared_metric(
     "vendi",
@@ -147,6 +152,7 @@ _FEATURES = {
     settings={"samples": 10_000, "reference": "test"},
     lowest={"samples": 10},
     each=_FEATURES,
+    within=(0.0, None),
 )
 @declared_metric(
     "copying",
@@ -167,6 +173,7 @@ _FEATURES = {
     settings={"samples": 10_000, "splits": 10},
     lowest={"samples": 10, "splits": 1},
     each=_CLASSIFIERS,
+    within=(0.0, None),
 )
 @declared_metric(
     "mmd",
@@ -185,6 +192,7 @@ _FEATURES = {
     "energy distance of samples and real rows as stored",
     settings={"samples": 10_000, "reference": "test"},
     lowest={"samples": 10},
+    within=(0.0, None),
 )
 @declared_metric(
     "sliced_wasserstein",
@@ -194,6 +202,7 @@ _FEATURES = {
     "sliced Wasserstein distance of samples and real rows as stored",
     settings={"samples": 10_000, "reference": "test", "projections": 500},
     lowest={"samples": 10, "projections": 1},
+    within=(0.0, None),
 )
 @declared_metric(
     "c2st",
@@ -203,6 +212,7 @@ _FEATURES = {
     "cross-validated accuracy of telling samples from real rows, 0.5 at best",
     settings={"samples": 2_000, "reference": "test", "classifier": "mlp", "folds": 5},
     lowest={"samples": 10, "folds": 2},
+    within=(0.0, 1.0),
 )
 def __getattr__(name: str) -> Evaluator:
     if name in OF_VALUES:

@@ -12,7 +12,7 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.declare import of_arrays
-from latentbench.metrics.arrays import Floats, integers, matrix, mean_and_se, same_shape
+from latentbench.metrics.arrays import Floats, matrix, mean_and_se, same_shape, vector
 from latentbench.metrics.prediction import auroc, average_precision
 
 Values = Any  # array, list or tensor
@@ -238,8 +238,23 @@ class RankMetrics(NamedTuple):
 
 @of_arrays("ranks", "0 … 1", "higher", "Bordes et al. 2013")
 def rank_metrics(ranks: Values, *, k: int = 10) -> RankMetrics:
-    """Mean reciprocal rank and hits@k of the true entity's rank, 1 for the best (Bordes et al. 2013). (N,) int."""
-    r = integers(ranks, "ranks")
+    """Mean reciprocal rank and hits@k of the true entity's rank, 1 for the best (Bordes et al. 2013).
+
+    Args:
+        ranks: (N,) numbers from 1; of entities that tie, the mean of their ranks, so that halves are ranks too.
+        k: a rank up to this one is a hit.
+
+    Raises:
+        UserError: a rank below 1, one that is neither whole nor a half (the mean of a run of whole ranks is one of
+            the two), or k below 1.
+    """
+    r = vector(ranks, "ranks")
     if r.min() < 1 or k < 1:
         raise UserError("ranks and k start at 1", where="ranks")
+    if (np.mod(2 * r, 1) != 0).any():
+        raise UserError(
+            f"{r[np.mod(2 * r, 1) != 0][0]:g} is no rank",
+            where="ranks",
+            fix="whole numbers, or the mean rank of a tie, which is whole or ends in .5",
+        )
     return RankMetrics(float((1 / r).mean()), float((r <= k).mean()))

@@ -20,10 +20,9 @@ from latentbench.records.declared import order
 from latentbench.results.costs import Estimate, total
 from latentbench.results.gather import Gathered, gather
 from latentbench.results.interim import first_analysis
-from latentbench.results.judging import methods_of
 from latentbench.results.settling import SETTLED, drafted
 from latentbench.results.verdicts import ClaimVerdict, verdicts
-from latentbench.spec.claims import Claim, Tier
+from latentbench.spec.claims import Claim, Tier, pairs_of
 from latentbench.spec.loading import LoadedSuite
 from latentbench.stats.judgement import PILOT
 
@@ -139,7 +138,7 @@ def _all_needs(found: Gathered, pairs: set[Pair]) -> list[ClaimNeeds]:
     return [
         _needs(by_id[v.claim], v, found)
         for v in verdicts(found)
-        if not v.information and all((m, v.dataset) in pairs for m in methods_of(by_id[v.claim]))
+        if not v.information and all(pair in pairs for pair in pairs_of(by_id[v.claim]))
     ]
 
 
@@ -159,8 +158,8 @@ def _needs(claim: Claim, verdict: ClaimVerdict, found: Gathered) -> ClaimNeeds:
     wanted = found.declared.order(seeds) if found.declared else order(own, seeds)
     runs = tuple(
         run
-        for method in dict.fromkeys(methods_of(claim))
-        for run in plan(found.loaded, tier, seeds=wanted, methods=[method], datasets=[claim.dataset])
+        for method, dataset in pairs_of(claim)
+        for run in plan(found.loaded, tier, seeds=wanted, methods=[method], datasets=[dataset])
         if not is_done(found, run)
     )
     # nothing is left to run, and still no verdict: seeds failed, or all is exact

@@ -12,6 +12,7 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import Collected, collect, record_files
 from latentbench.records.declared import Declared, read_declared
 from latentbench.records.record import Record
+from latentbench.results.possible import Cell, Impossible, impossible
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.suite import LARGEST_SEED
@@ -41,6 +42,11 @@ class Gathered:
     def missing(self, method: str, dataset: str) -> int:
         """How many planned seeds have no record that counts."""
         return self._missing[method, dataset]
+
+    @cached_property
+    def impossible(self) -> dict[Cell, Impossible]:
+        """Numbers that cannot be, by method, dataset and the suite's name of the metric."""
+        return impossible(self.collected.found.values())
 
     @cached_property
     def _stale(self) -> Counter[tuple[str, str]]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from latentbench.records.declared import Declared
 from latentbench.results.gather import Gathered
-from latentbench.results.judging import judge_claim, methods_of
-from latentbench.spec.claims import Claim, Tier
+from latentbench.results.judging import judge_claim
+from latentbench.spec.claims import Claim, Tier, pairs_of
 from latentbench.spec.suite import Suite
 from latentbench.stats.conditions import seeds_to_settle
 from latentbench.stats.judgement import PILOT, Judgement, Planner
@@ -33,7 +33,7 @@ def analyses_made(claim: Claim, gathered: Gathered) -> list[Analysis]:
     """The analyses at which each method of the claim has a record, finished or failed, of all its seeds."""
     declared = gathered.declared
     assert declared is not None
-    there = [gathered.records(m, claim.dataset) for m in methods_of(claim)]
+    there = [gathered.records(method, dataset) for method, dataset in pairs_of(claim)]
     seeds = [{r.seed for r in records} for records in there if not any(r.exact for r in records)]
     if not all(there):
         return []

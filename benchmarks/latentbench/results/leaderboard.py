@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from latentbench.records.record import Measured, Record
 from latentbench.results.gather import Gathered
 from latentbench.spec.registry import find_metric
 from latentbench.stats.intervals import group_summary, t_interval
+from latentbench.stats.outliers import far_out
 from latentbench.stats.samples import Sample, differences
 
 
@@ -28,7 +29,9 @@ class Row:
 
     `mark` is ``best`` where the 95 % interval of the difference to every other method excludes zero, ``tied`` where
     it does not exclude it for some, empty otherwise and where seeds are too few to tell. `missing` counts planned seeds
-    without a record, `stale` records that other code than today's made.
+    without a record, `stale` records that other code than today's made. `impossible` says why the number cannot be
+    (`latentbench.results.possible`); such a row stands last, without a mark, and no other is compared with it.
+    `outliers` names the seeds that lie far from the others, and those that failed.
     """
 
     suite: str
@@ -56,6 +59,8 @@ class Row:
     mark: str
     missing: int
     stale: int
+    impossible: str = ""
+    outliers: str = ""
 
 
 COLUMNS = [f.name for f in fields(Row)]
@@ -70,12 +75,15 @@ class _Cell:
     outcomes: dict[str, int]
     exact: bool
     counts: bool = False
+    lost: dict[int, str] = field(default_factory=dict)
+    impossible: str = ""
 
     def says(self, word: str) -> None:
         self.outcomes[word] = self.outcomes.get(word, 0) + 1
 
-    def fails(self, word: str) -> None:
+    def fails(self, seed: int, word: str) -> None:
         self.failed += 1
+        self.lost[seed] = word
         self.says(word)
 
     @cached_property
@@ -124,13 +132,13 @@ def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
             if finished and one.value is not None:
                 cell.values[record.seed] = one.value
             else:
-                cell.fails("no value" if finished else record.status)
+                cell.fails(record.seed, "no value" if finished else record.status)
             for word in outcomes:
                 cell.says(word)
     for record in records:
         if not record.metrics:  # it failed before anything was measured
             for cell in cells.values():
-                cell.fails(record.status)
+                cell.fails(record.seed, record.status)
     found: dict[str, list[_Cell]] = {}
     for (name, _), cell in cells.items():
         found.setdefault(name, []).append(cell)
@@ -139,15 +147,21 @@ def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
 
 def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> list[Row]:
     suite = gathered.loaded.suite
+    for cell in cells:
+        fault = gathered.impossible.get((cell.method, dataset, key))
+        cell.impossible = "" if fault is None else str(fault)
     values = np.concatenate([c.sample.array() for c in cells])
     counts, found, spread = group_summary(
         values, np.repeat(np.arange(len(cells)), [c.sample.n for c in cells]), len(cells)
     )
-    lows, highs = t_interval(counts, found, spread)
+    lows, highs = t_interval(counts, found, spread, limits=find_metric(cells[0].measured.metric).within)
     means, stds = found.tolist(), spread.tolist()
     marks = _marks(cells, means)
     sign = -1 if cells[0].measured.better == "higher" else 1
-    order = sorted(range(len(cells)), key=lambda i: (math.isnan(means[i]), sign * means[i], cells[i].method))
+    order = sorted(
+        range(len(cells)),
+        key=lambda i: (bool(cells[i].impossible), math.isnan(means[i]), sign * means[i], cells[i].method),
+    )
     rows = []
     for i in order:
         cell = cells[i]
@@ -180,6 +194,8 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
                 mark=marks[i],
                 missing=gathered.missing(cell.method, dataset),
                 stale=gathered.stale(cell.method, dataset),
+                impossible=cell.impossible,
+                outliers=_outliers(cell),
             )
         )
     return rows
@@ -188,8 +204,9 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
 def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
     """``best`` or ``tied`` for each cell, by the intervals of differences from the leading one."""
     marks = [""] * len(cells)
-    able = [i for i, c in enumerate(cells) if not c.sample.blind and c.values]
-    if len(able) < 2 or len(able) < sum(1 for c in cells if c.values):
+    possible = [i for i, c in enumerate(cells) if c.values and not c.impossible]
+    able = [i for i in possible if not cells[i].sample.blind]
+    if len(able) < 2 or len(able) < len(possible):
         return marks
     sign = -1 if cells[0].measured.better == "higher" else 1
     top = min(able, key=lambda i: sign * means[i])
@@ -199,6 +216,12 @@ def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
     for i in [top, *tied]:
         marks[i] = "tied" if tied else "best"
     return marks
+
+
+def _outliers(cell: _Cell) -> str:
+    """Seeds that are far out or without a result, e.g. ``seed 3: -2750 (far out); seed 4: diverged``."""
+    said = [f"seed {seed}: {cell.values[seed]:.6g} (far out)" for seed in far_out(cell.values)]
+    return "; ".join([*said, *(f"seed {seed}: {word}" for seed, word in sorted(cell.lost.items()))])
 
 
 def _or_none(x: float) -> float | None:

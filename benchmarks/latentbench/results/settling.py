@@ -13,14 +13,13 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import Declared, declare, declared_path, read_declared
 from latentbench.results.gather import Gathered, gather
 from latentbench.results.interim import analyses_made, first_analysis, schedule_of
-from latentbench.results.judging import methods_of
 from latentbench.results.verdicts import ClaimVerdict, verdicts
-from latentbench.spec.claims import Tier
+from latentbench.spec.claims import Tier, is_judged, pairs_of
 from latentbench.spec.loading import LoadedSuite
 from latentbench.stats.sequential import Schedule
 
-SETTLED = ("reproduced", "better", "not-reproduced")
-"""Verdicts that more seeds are not run for."""
+SETTLED = ("reproduced", "better", "not-reproduced", "holds", "fails", "not-tested", "impossible")
+"""Verdicts that more seeds are not run for: those that seeds have settled, and those that no number of seeds mends."""
 DEFAULT_CAP = 12
 
 
@@ -67,7 +66,7 @@ def drafted(loaded: LoadedSuite, tier: Tier, cap: int | None) -> Declared:
     suite = loaded.suite
     if tier not in suite.tiers:
         raise loaded.file.error(f"no tier {tier!r}", ("tiers",), "it has " + ", ".join(suite.tiers))
-    if tier == "smoke" or not any(tier in c.tiers and (c.kind != "value" or tier == "paper") for c in suite.claims):
+    if tier == "smoke" or not any(is_judged(c, tier) for c in suite.claims):
         raise UserError(
             f"suite {suite.id!r} has no claim that is judged at tier {tier!r}",
             where="--until-settled",
@@ -140,8 +139,7 @@ def _next_looks(found: Gathered, unsettled: set[str], cap: int | None) -> dict[t
     wanted: dict[tuple[str, str], int] = {}
     for claim in found.loaded.suite.claims:
         if claim.id in unsettled and len(made := analyses_made(claim, found)) < len(analyses):
-            for method in methods_of(claim):
-                at = (method, claim.dataset)
+            for at in pairs_of(claim):
                 wanted[at] = max(wanted.get(at, 0), analyses[len(made)].seeds)
     return wanted
 

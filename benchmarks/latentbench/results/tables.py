@@ -43,13 +43,14 @@ def _ran_here(gathered: Gathered) -> bool:
 
 
 def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any]:
-    """Nested numbers for `dvc metrics`: suite, dataset, metric, method -> mean; and verdicts counted by word."""
+    """Nested numbers for `dvc metrics`: suite, dataset, metric, method -> mean; and verdicts counted by word, those of
+    sanity checks apart."""
     out: dict[str, Any] = {}
     for r in rows:
         if r.mean is not None:
             out.setdefault(r.suite, {}).setdefault(r.dataset, {}).setdefault(r.metric, {})[r.method] = r.mean
     for v in found:
-        counts = out.setdefault(v.suite, {}).setdefault("verdicts", {})
+        counts = out.setdefault(v.suite, {}).setdefault("sanity" if v.sanity else "verdicts", {})
         counts[v.verdict] = counts.get(v.verdict, 0) + 1
     return out
 

@@ -2,32 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby, pairwise
 from typing import Any
 
 from latentbench.records.declared import order
 from latentbench.records.record import Record
+from latentbench.results.effects import Effect, effect_of
+from latentbench.results.gates import GateOutcome, gates_of
 from latentbench.results.gather import Gathered
 from latentbench.results.interim import first_analysis, judge_so_far, planner_for
-from latentbench.results.judging import methods_of
+from latentbench.results.judging import Samples, judge_statement
+from latentbench.spec.claims import Claim, PooledClaim, is_judged, kind_of, methods_of, pairs_of, statements
 from latentbench.spec.registry import find_metric
-from latentbench.stats.judgement import Judgement, settle
+from latentbench.stats.judgement import OF_SANITY, Judgement, settle
+from latentbench.stats.outliers import far_out
 from latentbench.stats.samples import Sample, shared_seeds
+from latentbench.stats.wording import quantity
 
 ALPHA = 0.05
+
+Pair = tuple[str, str]
+"""Method and dataset."""
+
+
+@dataclass(frozen=True)
+class CellEvidence:
+    """One cell of a pooled claim, judged by itself: evidence, and no verdict.
+
+    Attributes:
+        label: what tells it from the other cells.
+        methods, dataset, metric: what it is about.
+        estimate, interval, n, text: as in `ClaimVerdict`; of a rank, the place of its method.
+        as_claimed: whether its estimate lies where the claim says; None where nothing finished, or on a tie.
+    """
+
+    label: str
+    methods: tuple[str, ...]
+    dataset: str
+    metric: str
+    unit: str
+    estimate: float | None
+    interval: tuple[float, float] | None
+    n: int
+    as_claimed: bool | None
+    text: str
 
 
 @dataclass(frozen=True)
 class ClaimVerdict:
     """One claim of a suite at a tier, and what its seeds say.
 
-    `interval` is the 95 % confidence interval of `estimate`; both are None where nothing was measured. `sequential` is
-    true where seeds are added until claims are settled (`latentbench.results.interim`): then the test is the sequential
-    one, and the interval one that covers at all analyses at once. `information` is true for a value claim below tier
-    `paper`: it is shown and not judged. `missing` counts the planned seeds without a record, `stale` the records that
-    other code than today's made, over all methods of the claim.
+    Attributes:
+        verdict: ``reproduced``, ``consistent``, ``better``, ``not-reproduced`` or ``insufficient``; ``holds``,
+            ``fails`` or ``insufficient`` of a sanity check; ``not-tested`` where a gate is shut, ``impossible`` where
+            it rests on a number that cannot be, ``not-run`` without records or where it is not asked at this tier.
+        reason: why it is ``not-tested`` or ``impossible``; empty otherwise.
+        interval: the 95 % confidence interval of `estimate`; both are None where nothing was measured.
+        needed_n: seeds of each method that would settle it; None where more are not likely to.
+        dataset, metric: of all its cells, apart by commas, each once.
+        information: a value claim below tier `paper`, or one of another tier: it is shown and not judged.
+        missing: planned seeds without a record.
+        stale: records that other code than today's made, over all methods of the claim.
+        sequential: seeds are added until claims are settled (`latentbench.results.interim`): the test is the sequential
+            one, and the interval one that covers at all analyses at once.
+        sanity: it must hold, stands outside Holm's correction, and is no reproduction.
+        exact: it is of numbers without spread.
+        analogue: its suite is an analogue of another scale, and speaks of the mechanism alone.
+        pool: how its cells are pooled: ``mean``, ``sign``, ``rank`` or ``all``; empty where it has one cell.
+        cells: of a pooled claim.
+        gates: all that it has, for each method.
+        effect: its effect beside the paper's, where the paper's numbers tell it.
+        failed: runs of its methods without a value.
+        outliers: seeds that lie far from the others of their method, and those that failed, in words.
     """
 
     suite: str
@@ -50,78 +99,205 @@ class ClaimVerdict:
     missing: int = 0
     stale: int = 0
     sequential: bool = False
+    statement: str = ""
+    reason: str = ""
+    sanity: bool = False
+    exact: bool = False
+    analogue: bool = False
+    pool: str = ""
+    cells: tuple[CellEvidence, ...] = ()
+    gates: tuple[GateOutcome, ...] = ()
+    effect: Effect | None = None
+    failed: int = 0
+    outliers: tuple[str, ...] = field(default=())
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is among the paper's judged claims: asked at this tier, and no sanity check."""
+        return not (self.information or self.sanity)
 
     def as_dict(self) -> dict[str, Any]:
         """The documented JSON object."""
-        return {**vars(self), "interval": list(self.interval) if self.interval else None}
+        out = {**vars(self), "interval": list(self.interval) if self.interval else None, "counted": self.counted}
+        out["cells"] = [asdict(c) | {"interval": list(c.interval) if c.interval else None} for c in self.cells]
+        out["gates"] = [asdict(g) for g in self.gates]
+        out["outliers"] = list(self.outliers)
+        effect = self.effect
+        out["effect"] = effect and asdict(effect) | {"ratio": effect.ratio, "flagged": effect.flagged}
+        return out
+
+
+def counts(found: Iterable[ClaimVerdict]) -> dict[str, dict[str, int]]:
+    """Verdicts by word: of the papers' claims, of sanity checks, and of suites that are analogues, apart."""
+    out: dict[str, Counter[str]] = {"claims": Counter(), "sanity": Counter(), "analogue": Counter()}
+    for v in found:
+        if not v.information:
+            out["sanity" if v.sanity else "analogue" if v.analogue else "claims"][v.verdict] += 1
+    return {name: dict(words) for name, words in out.items()}
 
 
 def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
     """A verdict for every claim of the suite, in its order, Holm-corrected over those that are judged at this tier.
 
-    Which claims are judged is settled by the suite alone (value claims at tier `paper` only), never by the data.
+    Which claims are judged together is settled by the suite alone, never by the data: values at tier `paper` only, no
+    sanity checks; and claims whose gate is shut, or that rest on what cannot be, keep their place in the family.
     """
     suite, tier = gathered.loaded.suite, gathered.tier
     judged = {c.id: judge_so_far(c, gathered, alpha) for c in suite.claims}
-    family = [c.id for c in suite.claims if tier in c.tiers and (c.kind != "value" or tier == "paper")]
-    found = settle([judged[i] for i in family], alpha, planner=planner_for(gathered))
+    against = {c.id: _against(c, gathered) for c in suite.claims}
+    mute = {i: replace(j, p_reproduced=1.0, p_against=1.0) if against[i][1] else j for i, j in judged.items()}
+    family = [c.id for c in suite.claims if is_judged(c, tier) and not c.sanity]
+    found = settle([mute[i] for i in family], alpha, planner=planner_for(gathered))
     settled = dict(zip(family, found, strict=True))
-    out = []
     for claim in suite.claims:
-        judgement = settled.get(claim.id, judged[claim.id])
-        information = claim.id not in settled
-        word, text = judgement.verdict or "not-run", judgement.text
-        if information:
-            reason = (
-                f"judged at tier paper only, so at tier {tier} for information"
-                if claim.kind == "value"
-                else f"not asked at tier {tier}"
-            )
-            text = f"{reason}: {text}"
-        methods = dict.fromkeys(methods_of(claim))
-        missing = sum(gathered.missing(m, claim.dataset) for m in methods)
-        stale = sum(gathered.stale(m, claim.dataset) for m in methods)
-        if judgement.n and missing:
-            text += f"; {missing} planned run{'s have' if missing > 1 else ' has'} no record"
-        if peeked := _peeked(gathered, methods, claim.dataset):
-            text += (
-                f"; {peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled` or `--budget`, "
-                "whose declaration is missing: this verdict does not allow for the interim analyses that were made"
-            )
-        elif judgement.n and (added := _added(gathered, methods, claim.dataset)):
-            text += (
-                f"; it rests on {added} seed{'s' if added > 1 else ''} beyond the tier's own, and holds if their "
-                "number was fixed before any was looked at"
-            )
-        if judgement.n and gathered.declared is not None and (there := gathered.declared.there):
-            text += f"; {there} record{'s' if there > 1 else ''} from before the interim analyses were declared"
-        if stale:
-            text += f"; {stale} record{'s were' if stale > 1 else ' was'} made by other code than today's"
-        out.append(
-            ClaimVerdict(
-                suite=suite.id,
-                version=suite.version,
-                claim=claim.id,
-                kind=claim.kind,
-                tier=tier,
-                verdict="not-run" if information else word,
-                estimate=judgement.estimate,
-                interval=_interval(judgement),
-                effect_size=judgement.effect_size,
-                n=judgement.n,
-                needed_n=None if information else judgement.needed_n,
-                text=text,
-                where=claim.where,
-                metric=claim.metric,
-                dataset=claim.dataset,
-                unit=find_metric(suite.metric_name(claim.metric)).unit,
-                information=information,
-                missing=missing,
-                stale=stale,
-                sequential=gathered.declared is not None,
-            )
+        if claim.sanity and is_judged(claim, tier):
+            (settled[claim.id],) = settle([mute[claim.id]], alpha, planner=planner_for(gathered))
+    return [
+        _verdict(claim, settled.get(claim.id, judged[claim.id]), claim.id in settled, against[claim.id], gathered)
+        for claim in suite.claims
+    ]
+
+
+def _against(claim: Claim, gathered: Gathered) -> tuple[str, str]:
+    """The verdict that a claim has whatever its seeds say, and why; both empty where there is none."""
+    for said in statements(claim):
+        for method in methods_of(said):
+            if (fault := gathered.impossible.get((method, said.dataset, said.metric))) is not None:
+                return "impossible", f"{method} on {said.dataset}: {fault}"
+    for said in statements(claim):
+        for gate in gates_of(said, gathered):
+            if (fault := gathered.impossible.get((gate.method, gate.dataset, gate.metric))) is not None:
+                return "impossible", f"the gate's {gate.method} on {gate.dataset}: {fault}"
+            if not gate.open:
+                return "not-tested", f"its gate is shut: {gate}"
+    return "", ""
+
+
+def _verdict(
+    claim: Claim, judgement: Judgement, judged: bool, against: tuple[str, str], gathered: Gathered
+) -> ClaimVerdict:
+    suite, tier = gathered.loaded.suite, gathered.tier
+    said = statements(claim)
+    pairs = pairs_of(claim)
+    word: str = judgement.verdict or "not-run"
+    text, reason = judgement.text, ""
+    if not judged:
+        word = "not-run"
+        why = (
+            f"judged at tier paper only, so at tier {tier} for information"
+            if kind_of(claim) == "value"
+            else f"not asked at tier {tier}"
         )
-    return out
+        text = f"{why}: {text}"
+    elif word != "not-run" and against[0]:
+        word, reason = against
+        text = f"{reason}; {judgement.text}"
+    elif claim.sanity:
+        word = OF_SANITY.get(judgement.verdict, word) if judgement.verdict else word
+    metrics = list(dict.fromkeys(one.metric for one in said))
+    units = list(dict.fromkeys(find_metric(suite.metric_name(m)).unit for m in metrics))
+    effect = effect_of(said, gathered, "" if units == ["1"] else units[0]) if len(units) == 1 else None
+    outliers = tuple(_outliers(claim, gathered))
+    for addition in (_remarks(claim, judgement, pairs, gathered), *outliers, *([str(effect)] if effect else [])):
+        text += f"; {addition}" if addition else ""
+    return ClaimVerdict(
+        suite=suite.id,
+        version=suite.version,
+        claim=claim.id,
+        kind=kind_of(claim),
+        tier=tier,
+        verdict=word,
+        estimate=judgement.estimate,
+        interval=_interval(judgement),
+        effect_size=judgement.effect_size,
+        n=judgement.n,
+        needed_n=judgement.needed_n if judged else None,
+        text=text,
+        where=claim.where,
+        metric=", ".join(metrics),
+        dataset=", ".join(dict.fromkeys(one.dataset for one in said)),
+        unit=", ".join(units),
+        information=not judged,
+        missing=sum(gathered.missing(m, d) for m, d in pairs),
+        stale=sum(gathered.stale(m, d) for m, d in pairs),
+        sequential=gathered.declared is not None,
+        statement=claim.text,
+        reason=reason,
+        sanity=claim.sanity,
+        exact=all(one.exact for one in said),
+        analogue=suite.analogue,
+        pool=claim.pool if isinstance(claim, PooledClaim) else "",
+        cells=tuple(_cells(claim, gathered)) if isinstance(claim, PooledClaim) else (),
+        gates=tuple(gate for one in said for gate in gates_of(one, gathered)),
+        effect=effect,
+        failed=judgement.failed,
+        outliers=outliers,
+    )
+
+
+def _cells(claim: PooledClaim, gathered: Gathered) -> Iterable[CellEvidence]:
+    for said in claim.cells:
+        own = judge_statement(said, gathered, ALPHA)
+        yield CellEvidence(
+            label=said.label,
+            methods=tuple(methods_of(said)),
+            dataset=said.dataset,
+            metric=said.metric,
+            unit=find_metric(gathered.loaded.suite.metric_name(said.metric)).unit,
+            estimate=own.estimate,
+            interval=_interval(own),
+            n=own.n,
+            as_claimed=None if own.side in (None, 0) else own.side == 1,
+            text=own.text,
+        )
+
+
+def _remarks(claim: Claim, judgement: Judgement, pairs: Sequence[Pair], gathered: Gathered) -> str:
+    """What a reader must know of the records behind a verdict, as clauses."""
+    said = []
+    missing = sum(gathered.missing(m, d) for m, d in pairs)
+    stale = sum(gathered.stale(m, d) for m, d in pairs)
+    if judgement.n and missing:
+        said.append(f"{missing} planned run{'s have' if missing > 1 else ' has'} no record")
+    if peeked := sum(_peeked(gathered, methods, dataset) for dataset, methods in _by_dataset(pairs)):
+        said.append(
+            f"{peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled` or `--budget`, "
+            "whose declaration is missing: this verdict does not allow for the interim analyses that were made"
+        )
+    elif judgement.n and (added := max(_added(gathered, methods_of(s), s.dataset) for s in statements(claim))):
+        said.append(
+            f"it rests on {added} seed{'s' if added > 1 else ''} beyond the tier's own, and holds if their "
+            "number was fixed before any was looked at"
+        )
+    if judgement.n and gathered.declared is not None and (there := gathered.declared.there):
+        said.append(f"{there} record{'s' if there > 1 else ''} from before the interim analyses were declared")
+    if stale:
+        said.append(f"{stale} record{'s were' if stale > 1 else ' was'} made by other code than today's")
+    return "; ".join(said)
+
+
+def _by_dataset(pairs: Sequence[Pair]) -> list[tuple[str, list[str]]]:
+    ordered = sorted(pairs, key=lambda pair: pair[1])
+    return [(dataset, [m for m, _ in group]) for dataset, group in groupby(ordered, key=lambda pair: pair[1])]
+
+
+def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
+    """Seeds of a claim's methods that lie far from the others, each cell and method once."""
+    seen: set[tuple[str, str, str]] = set()
+    for said in statements(claim):
+        view = Samples(gathered, said)
+        unit = find_metric(gathered.loaded.suite.metric_name(said.metric)).unit
+        for method in methods_of(said):
+            if (at := (method, said.dataset, said.metric)) in seen:
+                continue
+            seen.add(at)
+            if lost := [r for r in gathered.records(method, said.dataset) if r.status != "finished"]:
+                listed = ", ".join(f"seed {r.seed} ({r.status})" for r in lost)
+                yield f"without a result of {method} on {said.dataset}: {listed}"
+            values: Mapping[Any, float] = view.of(method).values
+            if far := far_out(values):
+                listed = ", ".join(f"seed {s} ({quantity(values[s], '' if unit == '1' else unit)})" for s in far)
+                yield f"far from the other seeds of {method} on {said.dataset}: {listed}"
 
 
 def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:

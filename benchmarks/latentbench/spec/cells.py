@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 
 from latentbench.core.errors import UserError
 from latentbench.core.yamlfile import Path_
-from latentbench.spec.claims import Claim, OrderClaim, TrendClaim, ValueClaim
+from latentbench.spec.claims import Gate, PooledClaim, Statement, Value, methods_of, statements
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import metrics
+from latentbench.spec.suite import Suite
 
 
 def reported(loaded: LoadedSuite) -> Iterator[UserError]:
@@ -43,17 +44,16 @@ def claims(loaded: LoadedSuite) -> Iterator[UserError]:
         if claim.id in seen:
             yield loaded.file.error(f"claim {claim.id!r} stands twice", (*at, "id"), "give each its own id")
         seen.add(claim.id)
-        wrong = list(_cell(loaded, f"claim {claim.id!r}", _methods_of(claim), claim.dataset, claim.metric, at))
-        yield from wrong
-        if (
-            not wrong
-            and isinstance(claim, ValueClaim)
-            and claim.reported is None
-            and suite.reported_for(claim.method, claim.dataset, claim.metric) is None
-        ):
-            yield loaded.file.error(
-                f"claim {claim.id!r} has no reported number", at, "add it under `reported`, or give `reported` here"
-            )
+        said = statements(claim)
+        for n, one in enumerate(said):
+            here: Path_ = (*at, "cells", n) if isinstance(claim, PooledClaim) else at
+            yield from _statement(loaded, f"claim {claim.id!r}", one, here)
+        if isinstance(claim, PooledClaim) and claim.pool == "mean":
+            units = {suite.metric_name(one.metric) for one in said if one.metric in suite.metrics}
+            if len(units) > 1:
+                yield loaded.file.error(
+                    f"claim {claim.id!r} takes a mean over {' and '.join(sorted(units))}", at, "pool by sign instead"
+                )
         if not any(tier in suite.tiers for tier in claim.tiers):
             yield loaded.file.error(
                 f"claim {claim.id!r} is judged at no tier of this suite",
@@ -62,10 +62,44 @@ def claims(loaded: LoadedSuite) -> Iterator[UserError]:
             )
 
 
-def _methods_of(claim: Claim) -> list[str]:
-    if isinstance(claim, OrderClaim):
-        return [claim.better, claim.worse]
-    return list(claim.methods) if isinstance(claim, TrendClaim) else [claim.method]
+def _statement(loaded: LoadedSuite, what: str, said: Statement, at: Path_) -> Iterator[UserError]:
+    suite = loaded.suite
+    wrong = list(_cell(loaded, what, methods_of(said), said.dataset, said.metric, at))
+    yield from wrong
+    if wrong:
+        return
+    if (
+        isinstance(said, Value)
+        and said.reported is None
+        and suite.reported_for(said.method, said.dataset, said.metric) is None
+    ):
+        yield loaded.file.error(
+            f"{what} has no reported number", at, "add it under `reported`, or give `reported` here"
+        )
+    for gate in said.gate:
+        yield from _gate(loaded, what, said, gate, at)
+
+
+def _gate(loaded: LoadedSuite, what: str, said: Statement, gate: Gate, at: Path_) -> Iterator[UserError]:
+    if gate.metric not in loaded.suite.metrics:
+        yield from _cell(loaded, f"gate of {what}", [], gate.dataset or said.dataset, gate.metric, at)
+        return
+    named = gated(loaded.suite, said, gate)
+    if not named:
+        yield loaded.file.error(
+            f"gate of {what} is about {gate.metric!r}, which none of its methods has", at, "name `methods` that have it"
+        )
+    others = [gate.better_than] if gate.better_than is not None else []
+    yield from _cell(loaded, f"gate of {what}", [*named, *others], gate.dataset or said.dataset, gate.metric, at)
+
+
+def gated(suite: Suite, said: Statement, gate: Gate) -> list[str]:
+    """The methods that must pass a gate of a statement."""
+    if gate.methods is not None:
+        return list(gate.methods)
+    dataset = gate.dataset or said.dataset
+    has = suite.metrics[gate.metric].applies
+    return [m for m in dict.fromkeys(methods_of(said)) if m != gate.better_than and has(m, dataset)]
 
 
 def _cell(

@@ -1,27 +1,55 @@
-"""The schema of claims: what a paper says that a rerun can hold against its own numbers."""
+"""The schema of claims: what a paper says that a rerun can hold against its own numbers.
+
+A claim is a heading (id, text, place in the paper, tiers) and a statement about cells of the suite; a pooled claim has
+one heading and a statement for each of its cells.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from latentbench.spec.protocol import Strict
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 Tier = Literal["smoke", "cpu", "paper"]
+Pooling = Literal["mean", "sign", "rank", "all"]
 
 
-class _Claim(Strict):
-    id: Identifier
-    text: str
-    where: str
+def _listed(value: Any) -> Any:
+    """One standing alone is a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+class Gate(Strict):
+    """What methods must have reached before a claim about them is judged: the mean over seeds of a metric."""
+
+    metric: str
+    methods: Annotated[list[str], BeforeValidator(_listed), Field(max_length=200)] | None = Field(
+        None, description="the claim's own, as far as they have the metric, if absent"
+    )
+    dataset: str | None = Field(None, description="the claim's if absent")
+    at_least: float | None = None
+    at_most: float | None = None
+    better_than: str | None = Field(None, description="a method, by the metric's direction")
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if sum(x is not None for x in (self.at_least, self.at_most, self.better_than)) != 1:
+            raise ValueError("give one of `at_least`, `at_most` and `better_than`")
+        return self
+
+
+class _Statement(Strict):
     metric: str
     dataset: str
-    tiers: list[Tier] = ["cpu", "paper"]
+    gate: Annotated[list[Gate], BeforeValidator(_listed), Field(max_length=20)] = []
+    exact: bool = Field(False, description="of numbers without spread, such as counts of parameters: one seed says all")
+    label: str = Field("", description="what tells a cell of a pooled claim from the others")
 
 
-class ValueClaim(_Claim):
+class Value(_Statement):
     """Metric of a method equals the reported value within a tolerance, in the metric's unit."""
 
     kind: Literal["value"]
@@ -30,25 +58,27 @@ class ValueClaim(_Claim):
     reported: float | None = Field(None, description="taken from the suite's `reported` if absent")
 
 
-class OrderClaim(_Claim):
+class Order(_Statement):
     """`better` beats `worse` on the metric, by `margin` (metric's unit) if the paper says so."""
 
     kind: Literal["order"]
     better: str
     worse: str
     margin: float = Field(0.0, ge=0)
+    reported_effect: float | None = Field(None, description="better minus worse in the paper, metric's unit")
 
 
-class TrendClaim(_Claim):
+class Trend(_Statement):
     """The metric rises or falls along `methods`, each step of it (`strict`) or overall."""
 
     kind: Literal["trend"]
     methods: list[str] = Field(min_length=2, max_length=200)
     direction: Literal["rises", "falls"]
     form: Literal["strict", "overall"] = "strict"
+    reported_effect: float | None = Field(None, description="last minus first in the paper, metric's unit")
 
 
-class BoundClaim(_Claim):
+class Bound(_Statement):
     """The metric of a method stays above or below a number."""
 
     kind: Literal["bound"]
@@ -63,4 +93,106 @@ class BoundClaim(_Claim):
         return self
 
 
-Claim = Annotated[ValueClaim | OrderClaim | TrendClaim | BoundClaim, Field(discriminator="kind")]
+class Rank(_Statement):
+    """The mean rank of a method among some, over the cells of a pooled claim, is better than chance gives."""
+
+    kind: Literal["rank"]
+    method: str
+    among: list[str] = Field(min_length=2, max_length=200)
+
+    @model_validator(mode="after")
+    def _itself(self) -> Self:
+        if self.method not in self.among or len(set(self.among)) != len(self.among):
+            raise ValueError("`among` names `method` and each of the others once")
+        return self
+
+
+Statement = Annotated[Value | Order | Trend | Bound | Rank, Field(discriminator="kind")]
+
+
+class _Heading(Strict):
+    id: Identifier
+    text: str
+    where: str
+    tiers: list[Tier] = ["cpu", "paper"]
+    sanity: bool = Field(False, description="it must hold, and is no reproduction")
+
+
+class ValueClaim(_Heading, Value):
+    """A value."""
+
+
+class OrderClaim(_Heading, Order):
+    """An order."""
+
+
+class TrendClaim(_Heading, Trend):
+    """A trend."""
+
+
+class BoundClaim(_Heading, Bound):
+    """A bound."""
+
+
+class PooledClaim(_Heading):
+    """One claim over several cells, whose statements are of one kind: see `latentbench.stats.pooling`."""
+
+    kind: Literal["pooled"]
+    pool: Pooling
+    cells: list[Statement] = Field(min_length=2, max_length=200)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        kinds = {cell.kind for cell in self.cells}
+        if len(kinds) > 1:
+            raise ValueError(f"its cells are of {len(kinds)} kinds: {', '.join(sorted(kinds))}")
+        kind = kinds.pop()
+        if (self.pool == "rank") != (kind == "rank"):
+            raise ValueError("`pool: rank` and `kind: rank` go together")
+        said = [cell.model_dump(exclude={"label"}) for cell in self.cells]
+        if any(one in said[:i] for i, one in enumerate(said)):
+            raise ValueError("two of its cells are the same, and one would count twice")
+        ranked = [cell for cell in self.cells if isinstance(cell, Rank)]
+        if len({(len(cell.among), cell.among.index(cell.method)) for cell in ranked}) > 1:
+            raise ValueError("every cell ranks as many methods, in the same order")
+        if self.pool == "mean" and kind != "order":
+            raise ValueError(f"`pool: mean` is for orders, not for claims of kind {kind}")
+        if self.pool == "sign" and kind == "value":
+            raise ValueError("`pool: sign` is for orders, trends and bounds; values are pooled by `all`")
+        return self
+
+
+Claim = Annotated[ValueClaim | OrderClaim | TrendClaim | BoundClaim | PooledClaim, Field(discriminator="kind")]
+
+
+def statements(claim: Claim) -> list[Statement]:
+    """What a claim says of each of its cells."""
+    return list(claim.cells) if isinstance(claim, PooledClaim) else [claim]
+
+
+def kind_of(claim: Claim) -> Literal["value", "order", "trend", "bound", "rank"]:
+    """The kind of its statements."""
+    return statements(claim)[0].kind
+
+
+def methods_of(said: Statement) -> list[str]:
+    """The methods that a statement is about."""
+    match said:
+        case Order():
+            return [said.better, said.worse]
+        case Trend():
+            return list(said.methods)
+        case Rank():
+            return list(said.among)
+        case _:
+            return [said.method]
+
+
+def pairs_of(claim: Claim) -> list[tuple[str, str]]:
+    """The methods that a claim is about, each with its dataset, once."""
+    return list(dict.fromkeys((m, said.dataset) for said in statements(claim) for m in methods_of(said)))
+
+
+def is_judged(claim: Claim, tier: Tier) -> bool:
+    """Whether a claim is judged at a tier: those that it names, but values, save sanity checks, at tier paper alone."""
+    return tier in claim.tiers and tier != "smoke" and (kind_of(claim) != "value" or tier == "paper" or claim.sanity)

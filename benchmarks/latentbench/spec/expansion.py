@@ -15,6 +15,8 @@ from latentbench.spec.layers import merge
 
 #: Tables whose keys may be templates.
 NAMED = ("datasets", "methods", "metrics")
+#: What stands once over all cells of a pooled claim.
+HEADING = ("id", "text", "where", "tiers", "sanity", "pool")
 STATUSES = ("stated", "inferred", "unknown")
 #: A number with its standard deviation, as papers print it.
 _SPREAD = re.compile(r"\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(?:±|\+-|\+/-)\s*([\d.]+(?:[eE][-+]?\d+)?)\s*")
@@ -70,7 +72,10 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
     inner = part.data.get("claims") if isinstance(part.data, dict) else None
     if not isinstance(inner, list):
         ids = [str(part.data["id"])] if isinstance(part.data, dict) and "id" in part.data else []
-        found = writer.entries(part, at, ids)
+        found = [
+            (_pooled(writer, entry, at) if isinstance(entry.data, dict) and "cells" in entry.data else entry, names)
+            for entry, names in writer.entries(part, at, ids)
+        ]
         for entry, names in found:
             unfilled(writer.file, entry.data, names, at)
         return [entry for entry, _ in found]
@@ -84,6 +89,23 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
             claim = Part(merge(rest.data, one.data), {**rest.lines, **one.lines})
             out += _claims(writer, claim, (*at, "claims", i))
     return out
+
+
+def _pooled(writer: Writer, part: Part, at: Path_) -> Part:
+    """A claim over several cells: its heading, and what it says of each of them, written out as by a grid."""
+    axes = part.data["cells"]
+    if not isinstance(axes, dict) or not axes:
+        what = "cells must map names to values, as a grid does"
+        raise writer.file.error(what, (*at, "cells"), "e.g. cells: {dataset: [mnist, omniglot]}")
+    said = part.without(*HEADING, "cells")
+    label = ", ".join(f"{{{axis}}}" for axis in axes)
+    lines = {**said.lines, **{("grid", *path[1:]): n for path, n in part.lines.items() if path[:1] == ("cells",)}}
+    body = Part({"label": label, **said.data, "grid": axes}, lines)
+    cells = [Part(c.data | {"label": str(c.data["label"])}, c.lines) for c, _ in writer.entries(body, at, [])]
+    heading = {key: part.data[key] for key in HEADING if key in part.data}
+    own = {path: n for path, n in part.lines.items() if path[:1] != ("cells",)}
+    within = {("cells", i, *path): n for i, cell in enumerate(cells) for path, n in cell.lines.items()}
+    return Part({**heading, "kind": "pooled", "cells": [cell.data for cell in cells]}, {**own, **within})
 
 
 def _numbers(writer: Writer, part: Part, at: Path_) -> list[Part]:

@@ -82,6 +82,9 @@ def _metric(declared: Declared) -> MetricEntry:
         version=given["version"],
         lowest=given["lowest"] or {},
         counts=given["counts"],
+        within=tuple(given["within"]),
+        tightens=tuple(given["tightens"]),
+        collapse_helps=given["collapse_helps"],
     )
 
 

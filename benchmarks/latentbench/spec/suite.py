@@ -220,6 +220,8 @@ class Suite(Strict):
     preferred_tier: Tier | None = Field(None, description="what `latentbench run` takes if no tier is asked for")
     reported: list[Reported] = Field([], max_length=5000)
     claims: list[Claim] = Field([], max_length=1000)
+    analogue: bool = Field(False, description="its scale differs in kind from the paper's: verdicts on the mechanism")
+    no_optimum: str | None = Field(None, description="why no dataset of its likelihoods has a known optimum")
     protocol: list[ProtocolItem] = []
 
     @model_validator(mode="after")

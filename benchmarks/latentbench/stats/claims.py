@@ -19,6 +19,7 @@ from latentbench.core.errors import UserError, did_you_mean
 from latentbench.stats import wording
 from latentbench.stats.conditions import beyond, within
 from latentbench.stats.hypothesis_tests import slope_weights
+from latentbench.stats.intervals import UNLIMITED, Limits, of_difference
 from latentbench.stats.judgement import PILOT, Judgement, Verdict, decide, judged, settle, unjudged
 from latentbench.stats.samples import Sample, Values, compare
 from latentbench.stats.wording import Evidence
@@ -58,6 +59,7 @@ def judge_value(
     deterministic: bool | None = None,
     name: str = "the method",
     unit: str = "",
+    limits: Limits = UNLIMITED,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Judgement:
@@ -78,6 +80,7 @@ def judge_value(
         deterministic: see `latentbench.stats.samples.Sample`.
         name: the method, for the text.
         unit: the metric's unit, for the text.
+        limits: lowest and highest value of the metric, None for no end: intervals stay between them.
         alpha: level of the intervals and of the plan.
         power: for `needed_n`.
 
@@ -107,8 +110,9 @@ def judge_value(
     mean = float(sample.array().mean())
     if sample.blind:
         words = wording.value(name, mean, Evidence.unknown([sample]), reported, tolerance, unit)
-        return unjudged("value", mean, reported, [sample], words)
-    found = compare([sample], [1.0])
+        inside = 1 if abs(mean - reported) <= tolerance else -1
+        return unjudged("value", mean, reported, [sample], words, side=inside)
+    found = compare([sample], [1.0], limits)
     own = found.contrast
     contrast, doubt = (own, own.predicting(runs)) if reported_std is None else (own.widened(reported_std, runs),) * 2
     conditions = within(contrast, doubt, reported, tolerance, exact=found.exact)
@@ -128,6 +132,7 @@ def judge_bound(
     deterministic: bool | None = None,
     name: str = "the method",
     unit: str = "",
+    limits: Limits = UNLIMITED,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Judgement:
@@ -149,8 +154,8 @@ def judge_bound(
     mean, wrong = float(values.mean()), int(np.sum(sign * (values - limit) < 0))
     if sample.blind:
         words = wording.bound(name, mean, Evidence.unknown([sample]), limit, side, wrong, sample.n, unit)
-        return unjudged("bound", mean, limit, [sample], words)
-    found = compare([sample], [1.0])
+        return unjudged("bound", mean, limit, [sample], words, side=1 if sign * (mean - limit) >= 0 else -1)
+    found = compare([sample], [1.0], limits)
     condition = beyond(found.contrast, limit, sign, closed=True, exact=found.exact)
     words = wording.bound(name, mean, Evidence.of(found, 1 - alpha), limit, side, wrong, sample.n, unit)
     return judged("bound", found, limit, limit, [sample], [condition], words, alpha=alpha, power=power)
@@ -166,6 +171,7 @@ def judge_order(
     deterministic: bool | None = None,
     names: tuple[str, str] = ("A", "B"),
     unit: str = "",
+    limits: Limits = UNLIMITED,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Judgement:
@@ -181,6 +187,7 @@ def judge_order(
         deterministic: see `latentbench.stats.samples.Sample`.
         names: of A and B, for the text.
         unit: the metric's unit, for the text.
+        limits: lowest and highest value of the metric, None for no end: intervals stay between them.
         alpha: level of the intervals and of the plan.
         power: for `needed_n`.
 
@@ -198,8 +205,8 @@ def judge_order(
     if any(s.blind for s in sides):
         difference = float(sides[0].array().mean() - sides[1].array().mean())
         words = wording.order(names, difference, Evidence.unknown(sides), better, margin, unit)
-        return unjudged("order", difference, margin, sides, words, **whose)
-    found = compare(sides, [1.0, -1.0])
+        return unjudged("order", difference, margin, sides, words, side=_side(sign * difference, margin), **whose)
+    found = compare(sides, [1.0, -1.0], of_difference(limits))
     condition = beyond(found.contrast, sign * margin, sign, closed=margin > 0, exact=found.exact)
     evidence = Evidence.of(found, 1 - alpha)
     words = wording.order(names, float(found.contrast.estimate), evidence, better, margin, unit)
@@ -218,6 +225,7 @@ def judge_trend(
     name: str = "the metric",
     labels: Sequence[str] | None = None,
     unit: str = "",
+    limits: Limits = UNLIMITED,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Judgement:
@@ -239,6 +247,7 @@ def judge_trend(
         name: the metric, for the text.
         labels: names of the levels, for the text.
         unit: the metric's unit, for the text.
+        limits: lowest and highest value of the metric, None for no end: intervals stay between them.
         alpha: level of the intervals and of the plan.
         power: for `needed_n`.
 
@@ -272,9 +281,10 @@ def judge_trend(
         changes = np.diff(means) if shape == "strict" else np.array([weights @ means])
         least = int(np.argmin(sign * changes))
         text = words(changes.tolist(), least, Evidence.unknown(samples))
-        return unjudged("trend", float(changes[least]), margin, samples, text, **whose)
+        side = _side(sign * float(changes[least]), margin)
+        return unjudged("trend", float(changes[least]), margin, samples, text, side=side, **whose)
     if shape == "strict":
-        found = [compare(pair, [-1.0, 1.0]) for pair in pairwise(samples)]
+        found = [compare(pair, [-1.0, 1.0], of_difference(limits)) for pair in pairwise(samples)]
     else:
         found = [compare(samples, weights.tolist())]
     exact = all(f.exact for f in found)
@@ -284,6 +294,11 @@ def judge_trend(
     text = words([float(f.contrast.estimate) for f in found], least, Evidence.of(found[least], 1 - alpha))
     judgement = judged("trend", found[least], margin, 0.0, samples, conditions, text, alpha=alpha, power=power, **whose)
     return replace(judgement, n=min(f.n for f in found))
+
+
+def _side(gain: float, margin: float) -> int:
+    """See `Judgement.side`; a margin that is met is part of the claim, and equality is none."""
+    return 1 if gain > margin or gain == margin > 0 else 0 if gain == margin else -1
 
 
 def _positions(positions: Sequence[float] | None, n: int, shape: str) -> Sequence[float]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from latentbench.stats.intervals import t_quantile
+from latentbench.stats.intervals import UNLIMITED, Limits, inside, t_quantile
 
 FloatArray = NDArray[np.float64]
 
@@ -39,6 +39,7 @@ class Contrast:
         fixed_df: degrees of freedom behind `fixed`.
         runs: when finite, the contrast is with the mean of that many further runs of the same spread (a prediction).
         dust: (...) distances up to this size are rounding.
+        limits: between which the expectation lies, whatever the seeds say: the interval stays there; tests ignore it.
     """
 
     estimate: FloatArray
@@ -48,6 +49,7 @@ class Contrast:
     fixed_df: float = np.inf
     runs: float = np.inf
     dust: FloatArray | float = 0.0
+    limits: Limits = UNLIMITED
 
     def _terms(self) -> list[FloatArray]:
         return [v * (1 / n + 1 / self.runs) for v, n in zip(self.variances, self.counts)]
@@ -100,7 +102,7 @@ class Contrast:
         """Confidence interval (a prediction interval where `runs` is finite): low, high, each (...)."""
         se = self.se
         half = np.where(se == 0, 0.0, t_quantile(level, np.where(se == 0, 1.0, self.df)) * se)
-        return self.estimate - half, self.estimate + half
+        return inside(self.limits, self.estimate, half)
 
     def widened(self, std: float, runs: int) -> Contrast:
         """The contrast against the mean of `runs` >= 2 runs made elsewhere with standard deviation `std`."""

@@ -14,6 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from latentbench.core.errors import UserError
 
 FloatArray = NDArray[np.float64]
+#: Lowest and highest value that a quantity can have; None where there is no end.
+Limits = tuple[float | None, float | None]
+UNLIMITED: Limits = (None, None)
+#: No end of an interval lies further out than this power of e on the logarithmic scale.
+_FARTHEST = 700.0
 
 
 def check_level(level: float) -> None:
@@ -54,7 +59,9 @@ def group_summary(
     return n, mean, std
 
 
-def t_interval(n: ArrayLike, mean: ArrayLike, std: ArrayLike, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+def t_interval(
+    n: ArrayLike, mean: ArrayLike, std: ArrayLike, level: float = 0.95, *, limits: Limits = UNLIMITED
+) -> tuple[FloatArray, FloatArray]:
     """Student's confidence interval for a mean, vectorised.
 
     Args:
@@ -62,11 +69,62 @@ def t_interval(n: ArrayLike, mean: ArrayLike, std: ArrayLike, level: float = 0.9
         mean: their mean, in the metric's unit.
         std: their standard deviation (ddof = 1), same unit.
         level: coverage for normal noise.
+        limits: of the quantity; where there are any, the interval is made by `inside` and stays between them.
 
     Returns:
         low, high, in the metric's unit; NaN where n < 2.
     """
-    return prediction_interval(n, mean, std, level, runs=np.inf)
+    _, high = prediction_interval(n, mean, std, level, runs=np.inf)
+    centre = np.asarray(mean, dtype=np.float64)
+    return inside(limits, centre, high - centre)
+
+
+def inside(limits: Limits, centre: ArrayLike, half: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """The interval centre - half to centre + half, made on a scale on which the quantity has no ends.
+
+    That scale is the logit of the place between two limits, or the logarithm of the distance from one. The half-width
+    goes there by the scale's derivative at the centre (delta method), and both ends come back, so that they lie
+    strictly between the limits. A centre on a limit or beyond one keeps its symmetric interval: it is no estimate of
+    such a quantity, and the guard against impossible values says so.
+
+    Args:
+        limits: lowest and highest value of the quantity, None for no end.
+        centre: (...) the estimate.
+        half: (...) half the width of its symmetric interval, same unit; NaN where there is none.
+
+    Returns:
+        low, high, each (...).
+    """
+    centre, half = np.broadcast_arrays(np.asarray(centre, np.float64), np.asarray(half, np.float64))
+    low, high = centre - half, centre + half
+    least, most = limits
+    if least is None and most is None:
+        return low, high
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if least is not None and most is not None:
+            width = most - least
+            place = (centre - least) / width
+            there = np.log(place) - np.log1p(-place)
+            wide = np.minimum(half / (width * place * (1 - place)), _FARTHEST)
+            # whichever of the two forms is exact at the end that is near
+            found = least + width / (1 + np.exp(wide - there)), most - width / (1 + np.exp(there + wide))
+            able = (place > 0) & (place < 1)
+        else:
+            end, sign = (least, 1.0) if least is not None else (most, -1.0)
+            away = sign * (centre - np.asarray(end, np.float64))
+            wide = np.minimum(half / away, _FARTHEST)
+            near, far = away * np.exp(-wide), away * np.exp(wide)
+            ends = np.asarray(end, np.float64) + sign * near, np.asarray(end, np.float64) + sign * far
+            found = ends if sign > 0 else ends[::-1]
+            able = away > 0
+    able &= np.isfinite(half) & (half > 0)
+    return np.where(able, found[0], low), np.where(able, found[1], high)
+
+
+def of_difference(limits: Limits) -> Limits:
+    """Limits of the difference of two quantities that both have `limits`."""
+    least, most = limits
+    return UNLIMITED if least is None or most is None else (least - most, most - least)
 
 
 def prediction_interval(

@@ -12,8 +12,21 @@ from latentbench.stats.conditions import Condition, p_all_met, p_any_broken, see
 from latentbench.stats.hypothesis_tests import hedges_g, holm
 from latentbench.stats.samples import Comparison, Sample
 
-Kind = Literal["value", "order", "trend", "bound"]
-Verdict = Literal["reproduced", "consistent", "better", "not-reproduced", "insufficient", "not-run"]
+Kind = Literal["value", "order", "trend", "bound", "rank"]
+Verdict = Literal[
+    "reproduced",
+    "consistent",
+    "better",
+    "not-reproduced",
+    "insufficient",
+    "not-run",
+    "not-tested",
+    "impossible",
+    "holds",
+    "fails",
+]
+#: What a claim that is a sanity check is called instead: it is no reproduction.
+OF_SANITY: dict[Verdict, Verdict] = {"reproduced": "holds", "better": "fails", "not-reproduced": "fails"}
 
 PILOT = 3
 """Seeds to start with where the spread is unknown."""
@@ -45,6 +58,8 @@ class Judgement:
         text: one sentence for a reader.
         prediction: value only: where the paper's number would fall with probability 1 - alpha, were it a mean of as
             many runs like ours (or, with the paper's own spread, of runs like its own).
+        side: 1 where the estimate lies where the claim says (for several conditions: all do), -1 where it does not, 0
+            on a limit that is not part of the claim; None where nothing finished.
         verdict: None until `settle`.
     """
 
@@ -61,10 +76,12 @@ class Judgement:
     needed_n: int | None
     text: str
     prediction: tuple[float, float] | None = None
+    side: int | None = None
     verdict: Verdict | None = None
     _conditions: tuple[Condition, ...] = field(default=(), repr=False, compare=False)
     _against: Verdict = field(default="not-reproduced", repr=False, compare=False)
     _run: int = field(default=0, repr=False, compare=False)  # seeds, failed ones included, where analyses count them
+    _to_settle: str = field(default="", repr=False, compare=False)  # in words, where no number of seeds says it
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values of the public attributes."""
@@ -78,6 +95,7 @@ def unjudged(
     samples: Sequence[Sample],
     words: str,
     *,
+    side: int | None = None,
     names: Sequence[str] = (),
     unlisted: int = 0,
 ) -> Judgement:
@@ -95,6 +113,7 @@ def unjudged(
         p_against=1.0,
         needed_n=PILOT,
         text=words + wording.failures(samples, names, unlisted),
+        side=side,
     )
 
 
@@ -142,8 +161,18 @@ def judged(
         p_against=float(p_any_broken(conditions)),
         needed_n=seeds_to_settle(conditions, found.n, alpha, power),
         text=words + wording.failures(samples, names, unlisted),
+        side=side_of(conditions),
         _conditions=tuple(conditions),
     )
+
+
+def side_of(conditions: Sequence[Condition]) -> int:
+    """On which side of its limits a claim's estimates lie: see `Judgement.side`."""
+    sides = [
+        1 if float(c.gap) > 0 or (c.closed and float(c.gap) >= -float(c.contrast.dust)) else -1 for c in conditions
+    ]
+    on_it = [abs(float(c.gap)) <= float(c.contrast.dust) and not c.closed for c in conditions]
+    return 0 if any(on_it) and all(s > 0 or tie for s, tie in zip(sides, on_it)) else min(sides)
 
 
 def _effect_size(found: Comparison, centre: float) -> float | None:
@@ -197,7 +226,9 @@ def settle(
             text += wording.predicted(judgement.prediction, 1 - alpha)
         if verdict == "insufficient" and min(judgement.p_reproduced, judgement.p_against) <= alpha:
             text += wording.among(len(judgements))
-        if verdict in ("consistent", "insufficient"):
+        if verdict in ("consistent", "insufficient") and judgement._to_settle:
+            needed, text = None, text + judgement._to_settle
+        elif verdict in ("consistent", "insufficient"):
             each = judgement.kind in ("order", "trend")
             text += (
                 wording.needed(needed, power, each=each) if judgement._conditions else wording.pilot(PILOT, each=each)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentbench.core.errors import UserError
 from latentbench.stats.hypothesis_tests import Contrast, weighted
+from latentbench.stats.intervals import UNLIMITED, Limits
 
 
 @dataclass(frozen=True)
@@ -121,19 +122,19 @@ class Comparison:
         return min(several or self.counts)
 
 
-def compare(samples: Sequence[Sample], weights: Sequence[float]) -> Comparison:
+def compare(samples: Sequence[Sample], weights: Sequence[float], limits: Limits = UNLIMITED) -> Comparison:
     """The contrast sum_i weights[i] * mean of sample i, paired where the seeds are (see `shared_seeds`).
 
-    No sample may be blind or empty.
+    No sample may be blind or empty. `limits` are those of the contrast, for its interval.
     """
     exact = all(s.constant for s in samples)
     seeds = shared_seeds(samples) if len(samples) > 1 else []
     if seeds:
         contrast = weighted([[s.values[k] for k in seeds] for s in samples], weights, paired=True)
-        return Comparison(contrast, True, (len(seeds),) * len(samples), exact)
+        return Comparison(replace(contrast, limits=limits), True, (len(seeds),) * len(samples), exact)
     contrast = weighted([s.array() for s in samples], weights, paired=False)
     variances = tuple(np.zeros(()) if s.n == 1 else v for s, v in zip(samples, contrast.variances))
-    return Comparison(replace(contrast, variances=variances), False, tuple(s.n for s in samples), exact)
+    return Comparison(replace(contrast, variances=variances, limits=limits), False, tuple(s.n for s in samples), exact)
 
 
 def differences(first: Sample, others: Sequence[Sample], level: float = 0.95) -> list[tuple[float, float]]:
