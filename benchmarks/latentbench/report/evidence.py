@@ -9,9 +9,8 @@ from latentbench.report.strips import Against, Strip, StripChart, chart
 from latentbench.report.tables import unit_of
 from latentbench.report.wording import anchor, number
 from latentbench.report.words import Word, word_of
-from latentbench.results.judging import methods_of
 from latentbench.results.verdicts import ClaimVerdict
-from latentbench.spec.claims import BoundClaim, Claim, OrderClaim, TrendClaim, ValueClaim
+from latentbench.spec.claims import Bound, Claim, Statement, Value, kind_of, methods_of, statements
 from latentbench.spec.suite import Suite
 
 
@@ -45,13 +44,13 @@ def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evi
     return Evidence(
         id=claim.id,
         anchor=anchor("claim", claim.id),
-        kind=claim.kind,
+        kind=kind_of(claim),
         says=claim.text,
         where=claim.where,
         word=word_of(verdict),
         text=verdict.text if verdict is not None else "nothing that it asks for was run",
-        metric=claim.metric,
-        dataset=claim.dataset,
+        metric=", ".join(dict.fromkeys(s.metric for s in statements(claim))),
+        dataset=", ".join(dict.fromkeys(s.dataset for s in statements(claim))),
         tier=verdict.tier if verdict is not None else "",
         n=verdict.n if verdict is not None else 0,
         needed=verdict.needed_n if verdict is not None else None,
@@ -60,19 +59,21 @@ def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evi
 
 
 def _chart(suite: Suite, tier: TierFindings, claim: Claim) -> StripChart | None:
-    strips = [_strip(suite, tier, claim, method) for method in methods_of(claim)]
-    if all(s.mean is None for s in strips):
+    said = statements(claim)
+    units = {unit_of(suite, s.metric) for s in said}
+    strips = [_strip(suite, tier, s, method) for s in said for method in methods_of(s)]
+    if len(units) > 1 or all(s.mean is None for s in strips):
         return None
-    return chart(strips, unit_of(suite, claim.metric), _against(suite, claim))
+    return chart(strips, units.pop(), _against(suite, said[0]) if len(said) == 1 else None)
 
 
-def _strip(suite: Suite, tier: TierFindings, claim: Claim, method: str) -> Strip:
+def _strip(suite: Suite, tier: TierFindings, claim: Statement, method: str) -> Strip:
     row = tier.row_of.get((method, claim.dataset, claim.metric))
     values = tier.values(method, claim.dataset, claim.metric, row.identity if row else None)
-    reported = suite.reported_for(method, claim.dataset, claim.metric) if isinstance(claim, ValueClaim) else None
-    target = claim.reported if isinstance(claim, ValueClaim) else None
+    reported = suite.reported_for(method, claim.dataset, claim.metric) if isinstance(claim, Value) else None
+    target = claim.reported if isinstance(claim, Value) else None
     return Strip(
-        label=suite.methods[method].label or method,
+        label=(f"{claim.label}: " if claim.label else "") + (suite.methods[method].label or method),
         values=list(values.values()),
         mean=row.mean if row else None,
         low=row.ci_low if row else None,
@@ -82,19 +83,19 @@ def _strip(suite: Suite, tier: TierFindings, claim: Claim, method: str) -> Strip
     )
 
 
-def _against(suite: Suite, claim: Claim) -> Against | None:
+def _against(suite: Suite, claim: Statement) -> Against | None:
     match claim:
-        case ValueClaim():
+        case Value():
             reported = suite.reported_for(claim.method, claim.dataset, claim.metric)
             target = claim.reported if claim.reported is not None else reported.value if reported else None
             if target is None:
                 return None
             said = f"reported {number(target)} ± {number(claim.tolerance)} (tolerance)"
             return Against(target, said, target - claim.tolerance, target + claim.tolerance)
-        case BoundClaim():
+        case Bound():
             if claim.at_least is not None:
                 return Against(claim.at_least, f"at least {number(claim.at_least)}")
             assert claim.at_most is not None  # the schema asks for one of the two
             return Against(claim.at_most, f"at most {number(claim.at_most)}")
-        case OrderClaim() | TrendClaim():
+        case _:
             return None

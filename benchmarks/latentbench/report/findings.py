@@ -88,9 +88,11 @@ class SuiteFindings:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many claims have each verdict."""
+        """How many claims have each verdict, sanity checks left out."""
         found: dict[str, int] = {}
-        for verdict in self.standing:
+        for claim, verdict in zip(self.loaded.suite.claims, self.standing, strict=True):
+            if claim.sanity:
+                continue
             word = "not-run" if verdict is None else verdict.verdict
             found[word] = found.get(word, 0) + 1
         return found

@@ -30,8 +30,10 @@ WORDS: tuple[Word, ...] = (
     Word("consistent", "consistent", "≈", "the paper's number lies where further runs like ours would fall"),
     Word("insufficient", "open", "?", "the seeds settle nothing yet; how many would is said beside it"),
     Word("not-reproduced", "not reproduced", "✗", "the seeds contradict the claim"),
-    Word("not-tested", "not tested", "◌", "something that the claim needs does not hold, so nothing was tested"),
-    Word("impossible", "impossible", "⊘", "no rerun can settle it, and the suite says why"),
+    Word("holds", "holds", "✓", "a sanity check that the seeds bear out; no reproduction"),
+    Word("fails", "fails", "✗", "a sanity check that the seeds contradict"),
+    Word("not-tested", "not tested", "◌", "its gate is shut: a method is not trained enough to have an opinion"),
+    Word("impossible", "impossible", "⊘", "it rests on a number that cannot be, so something is computed wrongly"),
     Word("not-run", "not run", "–", "no run that it asks for has a result at this tier"),
 )
 _BY_NAME = {w.name: w for w in WORDS}
