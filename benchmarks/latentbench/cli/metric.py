@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from latentbench.cli.options import examples, format_option, print_json, print_table
+from latentbench.core.console import note
 from latentbench.core.errors import UserError
 
 #: Names of suites and of everyday use -> the metric of arrays behind them.
@@ -58,6 +59,7 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
 
     Arrays are found by name: those of an .npz file, columns of a .parquet file, or a whole .parquet file of that name.
 
+    How axes are read is said where they could be meant the other way round, and what does not fit together is refused.
     JSON has no infinity: such a number is null there, and `not_finite` says which of "inf", "-inf" and "nan" it is.
     """
     from latentbench.metrics.catalog import compute, metrics_of_arrays
@@ -90,6 +92,8 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
         if not pair[1]:
             raise UserError(f"{pair[0]!r} is no NAME=VALUE", where="--option", fix="e.g. -o bins=20")
     found = compute(name, [str(f) for f in files], {key: value for key, _, value in pairs})
+    for remark in found.remarks if form == "table" else ():
+        note(remark)
     if form == "json":
         without_end = {k: str(v) for k, v in found.numbers.items() if isinstance(v, float) and not math.isfinite(v)}
         print_json(
@@ -99,6 +103,7 @@ def command(name: str | None, files: tuple[Path, ...], options: tuple[str, ...],
                 "options": found.options,
                 "identity": found.identity,
                 **({"not_finite": without_end} if without_end else {}),
+                "remarks": list(found.remarks),
             }
         )
         return

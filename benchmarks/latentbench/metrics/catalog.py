@@ -22,6 +22,9 @@ from latentbench.declare import Direction
 from latentbench.discovery import finding
 from latentbench.discovery.reading import Declared
 
+#: What every library that draws can be seeded with.
+LARGEST_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class CatalogEntry:
@@ -99,6 +102,8 @@ class Computed:
     numbers: dict[str, float | int | None]
     options: dict[str, Any]
     identity: str
+    #: How the axes of arrays were read where they could be meant otherwise, and what the metric warns of.
+    remarks: tuple[str, ...] = ()
 
     @property
     def value(self) -> float | int | None:
@@ -165,8 +170,22 @@ def _of_arrays_alone(name: str) -> CatalogEntry:
 
 
 def _computed(entry: CatalogEntry, arrays: Mapping[str, Any], chosen: _Options) -> Computed:
-    numbers = flatten(entry.load()(**arrays, **chosen.arguments))
-    return Computed(entry, numbers, chosen.shown, entry.identity(chosen.shown))
+    from latentbench.metrics import layout
+
+    arrays = {name: layout.native(array) for name, array in arrays.items()}
+    layout.check_draws(arrays)
+    layout.check_range(arrays, chosen.arguments)
+    try:
+        result = entry.load()(**arrays, **chosen.arguments)
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"cannot be computed of these arrays: {type(error).__name__}: {error}"[:500],
+            where=entry.name,
+            fix="give more rows, or others",
+        ) from error
+    warnings = getattr(result, "details", {}).get("warnings", ())
+    remarks = (*layout.remarks(entry.name, arrays, chosen.arguments), *warnings)
+    return Computed(entry, flatten(result), chosen.shown, entry.identity(chosen.shown), remarks)
 
 
 @dataclass(frozen=True)
@@ -178,6 +197,8 @@ class _Options:
 def _options(entry: CatalogEntry, given: Mapping[str, Any]) -> _Options:
     known = entry.options()
     draws = [k for k in known if k in ("generator", "rng")]
+    if not 0 <= int(_parse("seed", given.get("seed", 0), int)) <= LARGEST_SEED:
+        raise UserError(f"seed={given['seed']} is out of range", where="option", fix=f"0 to {LARGEST_SEED}")
     allowed = {*known, "seed"} - set(draws) if draws else set(known)
     for key in given:
         if key not in allowed:

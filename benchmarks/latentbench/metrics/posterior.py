@@ -211,7 +211,7 @@ def gaussian_tensors(means: Values, log_variances: Values, generator: Generator)
 
 
 def _log_normal(z: Tensor, mu: Tensor, lv: Tensor) -> Tensor:
-    return -0.5 * (LOG_2PI + lv + (z - mu).square() * (-lv).exp())
+    return -0.5 * (LOG_2PI + lv + ((z - mu) * (-0.5 * lv).exp()).square())
 
 
 def _mixture(z: Tensor, mu: Tensor, lv: Tensor, own: Tensor, cells: int = 4_000_000) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,7 +59,7 @@ def brier_score(probabilities: Values, labels: Values) -> MetricValue:
     return _mean(np.square(p - np.eye(p.shape[1])[y]).sum(axis=1))
 
 
-@of_arrays("probabilities labels", "0 … 1", "lower", "Guo et al. 2017")
+@of_arrays("probabilities labels", "0 … 1", "lower", "Guo et al. 2017", version=2)
 def expected_calibration_error(
     probabilities: Values, labels: Values, *, bins: int = 15, equal: Literal["width", "mass"] = "width"
 ) -> float:
@@ -78,8 +78,10 @@ def expected_calibration_error(
     if equal == "width":
         index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     elif equal == "mass":
-        ranks = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
-        index = ranks * bins // len(ranks)
+        from scipy.stats import rankdata
+
+        ranks = rankdata(confidence) - 1  # equal confidences share a bin, whatever order the rows come in
+        index = (ranks * bins / len(ranks)).astype(int)
     else:
         raise UserError(f"unknown bins {equal!r}", where="equal", fix="width or mass")
     gaps = np.bincount(index, correct - confidence, minlength=bins)

@@ -13,7 +13,7 @@ from latentbench.metrics.fidelity.frechet import (
     frechet_distance_infinite,
     frechet_distance_streamed,
 )
-from latentbench.metrics.fidelity.kernels import energy_distance, kid, mmd, vendi_score
+from latentbench.metrics.fidelity.kernels import energy_distance, gaussian_mmd, kid, mmd, vendi_score
 from latentbench.metrics.fidelity.neighbours import (
     DensityCoverage,
     PrecisionRecall,
@@ -39,6 +39,7 @@ __all__ = [
     "frechet_distance_from_moments",
     "frechet_distance_infinite",
     "frechet_distance_streamed",
+    "gaussian_mmd",
     "inception_score",
     "kid",
     "mmd",

@@ -179,18 +179,27 @@ def _rankings(scores: Values, relevance: Values) -> tuple[Floats, Floats]:
 
 
 def _top(scores: Floats, relevance: Floats, k: int) -> Floats:
+    """What is gained at the first k places: of items with equal scores, which may come in any order, the mean (McSherry
+    & Najork 2008)."""
     if k < 1:
         raise UserError(f"is {k}", where="k")
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(relevance, order, axis=1)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    gained = np.take_along_axis(relevance, order, axis=1).astype(np.float64)
+    in_order = np.take_along_axis(scores, order, axis=1)
+    for row, values in zip(gained, in_order):
+        starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+        if len(starts) < len(row):
+            sizes = np.diff(np.append(starts, len(row)))
+            row[:] = np.repeat(np.add.reduceat(row, starts) / sizes, sizes)
+    return gained[:, :k]
 
 
-@of_arrays("scores relevance", "0 … 1", "higher", "Järvelin & Kekäläinen 2002")
+@of_arrays("scores relevance", "0 … 1", "higher", "Järvelin & Kekäläinen 2002", version=2)
 def ndcg(scores: Values, relevance: Values, *, k: int = 100) -> MetricValue:
     """Normalised discounted cumulative gain at k, 0 … 1, higher is better (Järvelin & Kekäläinen 2002; linear gain).
 
-    Mean over queries with a relevant item; ties in order of columns. Exclude items seen in training by scores of their
-    own, lower than all others (-inf is refused: use a large negative number).
+    Mean over queries with a relevant item; of ties the mean over their orders. Exclude items seen in training by scores
+    of their own, lower than all others (-inf is refused: use a large negative number).
 
     Args:
         scores, relevance: (queries, items); relevance 0 or more.
@@ -202,14 +211,14 @@ def ndcg(scores: Values, relevance: Values, *, k: int = 100) -> MetricValue:
     return MetricValue(value, se, len(s))
 
 
-@of_arrays("scores relevance", "0 … 1", "higher", "Liang et al. 2018")
+@of_arrays("scores relevance", "0 … 1", "higher", "Liang et al. 2018", version=2)
 def recall_at_k(scores: Values, relevance: Values, *, k: int = 20) -> MetricValue:
     """Relevant items among the first k, over min(k, relevant items), 0 … 1, higher is better.
 
     Liang et al. 2018. Arguments as for `ndcg`; any positive relevance counts as one.
     """
     s, r = _rankings(scores, relevance)
-    hits = (_top(s, r, k) > 0).sum(axis=1)
+    hits = _top(s, (r > 0).astype(np.float64), k).sum(axis=1)
     value, se = mean_and_se(hits / np.minimum(k, (r > 0).sum(axis=1)))
     return MetricValue(value, se, len(s))
 

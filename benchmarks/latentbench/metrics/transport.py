@@ -14,7 +14,7 @@ from latentbench.core.errors import UserError
 from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, matrix, to_numpy, vector
 from latentbench.metrics.fidelity.frechet import FeatureMoments, frechet_distance_from_moments
-from latentbench.metrics.fidelity.inputs import check_features, squared_distances
+from latentbench.metrics.fidelity.inputs import check_features, exact_distances
 
 Values = Any  # array, list or tensor
 
@@ -120,7 +120,7 @@ def _entropic_cost(x: Floats, y: Floats, epsilon: float, steps: int, tolerance: 
     """OT_ε by Sinkhorn's iterations in the log domain; the dual value, which is the cost at convergence."""
     from scipy.special import logsumexp
 
-    blocks = [d2 for _, d2 in squared_distances(x.astype(np.float64), y.astype(np.float64))]
+    blocks = [d2 for _, d2 in exact_distances(x.astype(np.float64), y.astype(np.float64))]
     kernel = -np.concatenate(blocks) / (2 * epsilon)
     n, m = kernel.shape
     f, g = np.zeros(n), np.zeros(m)  # potentials over ε

@@ -57,6 +57,10 @@ def infomec(
         seed: of the tiny noise by which the nearest-neighbour estimate breaks ties.
     """
     z, v = check_pair(codes, factors, factor_bins)
+    if neighbours < 1:
+        raise UserError(f"is {neighbours}", where="neighbours", fix="give at least 1")
+    if not discrete_codes:
+        _check_neighbours(v)
     z = z.astype(np.float64)
     v = np.stack([ranks_of_values(c)[0] for c in v.T], axis=1)
     ranges = z.max(axis=0) - z.min(axis=0)
@@ -81,6 +85,18 @@ def infomec(
         nmi=nmi,
         active=active,
     )
+
+
+def _check_neighbours(factors: Ints) -> None:
+    """Refuse rows that have no neighbours: the estimate looks for them among rows with the same value of a factor."""
+    for k, column in enumerate(factors.T):
+        shared = np.unique(column, return_counts=True)[1]
+        if shared[shared > 1].sum() < 4:
+            raise UserError(
+                f"column {k} has fewer than 4 rows that share their value with another",
+                where="factors",
+                fix="give more rows, or set discrete_codes",
+            )
 
 
 def _sparsity(rows: Floats) -> float:

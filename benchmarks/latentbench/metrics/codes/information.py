@@ -10,7 +10,7 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.declare import of_arrays
-from latentbench.metrics.arrays import Floats, Ints, compact
+from latentbench.metrics.arrays import Floats, Ints, NotFiniteError, compact
 from latentbench.metrics.codes.inputs import Values, check_codes, check_factors, check_pair, histogram_bins
 
 if TYPE_CHECKING:
@@ -158,11 +158,15 @@ def mig_gaussian(
     v = check_factors(factors)
     if len(mu) != len(v):
         raise UserError(f"has {len(v)} rows where means has {len(mu)}", where="factors", fix="pair them row by row")
-    z = mu + torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device) * (0.5 * lv).exp()
+    noise = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device) * (0.5 * lv).exp()
+    z = mu + noise
+    if not bool(torch.isfinite(z).all()):
+        raise NotFiniteError("a log-variance is so large that its draws overflow", where="log_variances")
 
     def entropy(rows: Tensor) -> Tensor:
         order = torch.randperm(len(rows), generator=generator, device=mu.device)[:samples]
-        return _mixture_entropy(z[rows[order]], mu[rows], lv[rows])
+        drawn = rows[order]
+        return _mixture_entropy(z[drawn], mu[drawn], noise[drawn], mu[rows], lv[rows])
 
     marginal = entropy(torch.arange(len(mu), device=mu.device))
     information = np.empty((v.shape[1], mu.shape[1]))
@@ -176,16 +180,27 @@ def mig_gaussian(
     return MetricValue(value, None, len(mu), {"information": information.tolist()})
 
 
-def _mixture_entropy(z: Tensor, mu: Tensor, lv: Tensor) -> Tensor:
-    """-mean_m log (1/n) Σ_n N(z_m; mu_n, exp(lv_n)), for each dimension, (D,)."""
+#: Digits of log N that expanding its quadratic may cost: the square of the codes' range in their least deviations.
+EXPANDED = 1e9
+
+
+def _mixture_entropy(z: Tensor, own: Tensor, noise: Tensor, mu: Tensor, lv: Tensor) -> Tensor:
+    """-mean_m log (1/n) Σ_n N(z_m; mu_n, exp(lv_n)), for each dimension, (D,); z_m = own_m + noise_m.
+
+    log N is a quadratic in z: expanded, it is three products with what depends on n alone, which is fast and loses no
+    digits that matter while posteriors are not too sharp for where they lie. Else it is taken from the differences.
+    """
     import torch
 
     n, d = mu.shape
     inverse = (-lv).exp()
-    # log N is a quadratic in z: three products with what depends on n alone, per dimension
     constant = -0.5 * (math.log(2 * math.pi) + lv + mu.square() * inverse)
+    lost = (z.abs().amax(0) + mu.abs().amax(0)).square() * inverse.amax(0)
     out = torch.empty(d, dtype=mu.dtype, device=mu.device)
     for j in range(d):
+        if not bool(lost[j] < EXPANDED):
+            out[j] = _entropy_by_differences(own[:, j], noise[:, j], mu[:, j], lv[:, j])
+            continue
         terms = torch.stack([constant[:, j], (mu * inverse)[:, j], -0.5 * inverse[:, j]])
         total = torch.zeros((), dtype=mu.dtype, device=mu.device)
         for block in z[:, j].split(max(1, CELLS // n)):
@@ -193,3 +208,15 @@ def _mixture_entropy(z: Tensor, mu: Tensor, lv: Tensor) -> Tensor:
             total += (powers @ terms).logsumexp(1).sum()
         out[j] = math.log(n) - total / len(z)
     return out
+
+
+def _entropy_by_differences(own: Tensor, noise: Tensor, mu: Tensor, lv: Tensor) -> Tensor:
+    """`_mixture_entropy` of one dimension. A draw's distance from its own mean is its noise, whatever rounding leaves
+    of the sum; a deviation too small for a float is divided by in logarithms."""
+    total = mu.new_zeros(())
+    size = max(1, CELLS // len(mu))
+    for a, b in zip(own.split(size), noise.split(size), strict=True):
+        distance = (a[:, None] - mu) + b[:, None]
+        terms = -0.5 * (math.log(2 * math.pi) + lv + (distance.abs().log() - 0.5 * lv).exp().square())
+        total += terms.logsumexp(1).sum()
+    return math.log(len(mu)) - total / len(own)

@@ -83,6 +83,18 @@ class Split:
     factors_test: Ints
 
 
+def _check_order(train: Ints, test: Ints) -> None:
+    """Refuse rows that are sorted by a factor: the last of them have values that no earlier one has."""
+    for k, (seen, held) in enumerate(zip(train.T, test.T)):
+        values, counts = np.unique(seen, return_counts=True)
+        if len(values) > 1 and counts.mean() >= 2 and np.isin(held, values, invert=True).mean() > 0.5:
+            raise UserError(
+                f"its rows are in order: most of the last ones have values of column {k} that no earlier one has",
+                where="factors",
+                fix="shuffle codes and factors together, or give codes_test and factors_test",
+            )
+
+
 def split(
     codes: Values,
     factors: Values,
@@ -111,6 +123,7 @@ def split(
         if n >= len(z):
             raise UserError(f"has {len(z)} rows, which leaves none for testing", where="codes", fix="give more rows")
         z, z_test = z[:n], z[n:]
+        _check_order(v[:n], v[n:])
     v = np.stack([ranks_of_values(column)[0] for column in v.T], axis=1)
     check_factors(v[:n], name="factors (training rows)")
     return Split(z, v[:n], z_test, v[n:])

@@ -49,7 +49,7 @@ def _score(log_p: np.ndarray) -> float:
     return float(np.exp((p * (log_p - log_marginal)).sum(axis=1).mean()))
 
 
-@of_arrays("real fake", "0.5 … 1", "lower", "Lopez-Paz & Oquab 2017")
+@of_arrays("real fake", "0.5 … 1", "lower", "Lopez-Paz & Oquab 2017", version=2)
 def c2st(
     real: Values, fake: Values, *, classifier: Literal["mlp", "forest", "linear"] = "mlp", folds: int = 5, seed: int = 1
 ) -> MetricValue:
@@ -57,11 +57,16 @@ def c2st(
 
     Lopez-Paz & Oquab 2017. `mlp` is sbibm's setting (Lueckmann et al. 2021): two layers of 10 D units, five folds, all
     columns standardised by the real sample's moments; `forest` and `linear` are random forest and logistic
-    regression, each with an identity of its own. The larger sample is cut to the size of the smaller, so that guessing
-    scores a half; a column that is constant in `real` is only centred.
+    regression, each with an identity of its own. Of the larger sample as many rows as the smaller has are drawn, so
+    that guessing scores a half; a column that is constant in `real` is only centred.
+
+    A classifier that is wrong more often than guessing tells the samples apart all the same, by the opposite of its
+    answers: so it does where generated rows are near-copies of real ones, whose neighbours are then of the other kind.
+    The value is that of the better of the two.
 
     Returns:
-        Accuracy, with its binomial standard error.
+        Accuracy, with its binomial standard error; details: `accuracy` of the answers as they are, and `warnings` where
+        it lies below a half by more than four standard errors.
     """
     from sklearn.base import ClassifierMixin
     from sklearn.ensemble import RandomForestClassifier
@@ -74,7 +79,8 @@ def c2st(
     n = min(len(x), len(y))
     if not 2 <= folds <= n:
         raise UserError(f"is {folds}, with {n} rows of each kind", where="folds")
-    x, y = x[:n], y[:n]
+    draw = np.random.default_rng(seed)
+    x, y = (part if len(part) == n else part[np.sort(draw.choice(len(part), n, replace=False))] for part in (x, y))
     mean, std = x.mean(axis=0), x.std(axis=0, ddof=1)
     std = np.where(std > 0, std, 1.0)
     width = 10 * x.shape[1]
@@ -88,5 +94,9 @@ def c2st(
     data = (np.concatenate([x, y]) - mean) / std
     target = np.repeat([0, 1], n)
     scores = cross_val_score(models[classifier], data, target, cv=KFold(folds, shuffle=True, random_state=seed))
-    value = float(scores.mean())
-    return MetricValue(value, float(np.sqrt(value * (1 - value) / (2 * n))), 2 * n)
+    accuracy = float(scores.mean())
+    value = max(accuracy, 1 - accuracy)
+    below = accuracy < 0.5 - 4 * 0.5 / np.sqrt(2 * n)
+    warnings = ("the classifier is wrong more often than guessing: near-copies of real rows?",) if below else ()
+    details = {"accuracy": accuracy, "warnings": warnings}
+    return MetricValue(value, float(np.sqrt(value * (1 - value) / (2 * n))), 2 * n, details)

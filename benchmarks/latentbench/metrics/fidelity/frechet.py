@@ -173,9 +173,15 @@ def frechet_distance_infinite(
             where="fake",
             fix="give more samples than feature dimensions, or `smallest`",
         )
+    sizes = np.unique(np.linspace(low, len(y), points).astype(int))
+    if len(sizes) < 3:
+        raise UserError(
+            f"has {len(y)} rows: from {low} on that is {len(sizes)} sizes, and a line with an error needs 3",
+            where="fake",
+            fix=f"give {low + 2} rows or more, or `smallest`",
+        )
     moments = FeatureMoments.of(x)
     covariance = moments.covariance
-    sizes = np.unique(np.linspace(low, len(y), points).astype(int))
     distances = []
     for size in sizes:
         part = FeatureMoments.of(y[rng.permutation(len(y))[:size]])

@@ -23,6 +23,24 @@ def check_features(real: Values, fake: Values, *, min_rows: int = 1) -> tuple[Fl
     return x, y
 
 
+def exact_distances(x: Floats, y: Floats, block_cells: int = BLOCK_CELLS) -> Iterator[tuple[slice, Floats]]:
+    """`squared_distances`, with those that cancellation has left few digits of taken from the differences.
+
+    For metrics that compare small distances: within a cluster that lies far from the others, between near-copies.
+    """
+    centre = y.mean(axis=0, dtype=np.float64).astype(y.dtype)
+    norms_x, norms_y = (np.einsum("nd,nd->n", part - centre, part - centre) for part in (x, y))
+    few = 1e4 * np.finfo(x.dtype).eps
+    for rows, d2 in squared_distances(x, y, block_cells):
+        near, other = np.nonzero(d2 < few * (norms_x[rows, None] + norms_y))
+        step = max(1, block_cells // x.shape[1])
+        for start in range(0, len(near), step):
+            a, b = near[start : start + step], other[start : start + step]
+            difference = x[rows][a].astype(np.float64) - y[b]
+            d2[a, b] = np.einsum("nd,nd->n", difference, difference)
+        yield rows, d2
+
+
 def squared_distances(x: Floats, y: Floats, block_cells: int = BLOCK_CELLS) -> Iterator[tuple[slice, Floats]]:
     """Blocks of rows of the (N, M) squared Euclidean distances: (rows, (rows, M)).
 

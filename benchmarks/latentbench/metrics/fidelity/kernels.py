@@ -69,7 +69,24 @@ def polynomial_mmd(x: Floats, y: Floats, *, degree: int = 3) -> float:
     return within(x) + within(y) - 2 * float(kernel(x, y).mean())
 
 
-@of_arrays("real fake", "squared MMD", "lower", "Gretton et al. 2012")
+@of_arrays("real fake", "squared MMD", "lower", "Gretton et al. 2012", name="mmd", version=2)
+def gaussian_mmd(real: Values, fake: Values, *, bandwidth: float | None = None) -> MetricValue:
+    """`mmd`, whose bandwidth where none is given is the median distance of rows drawn from all of both samples."""
+    x, y = check_features(real, fake, min_rows=2)
+    if bandwidth is None:
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        drawn = [_some(part, 2000) for part in (x, y)]
+        bandwidth = _median_distance(np.concatenate(drawn))
+    return mmd(x, y, bandwidth=bandwidth)
+
+
+def _some(rows: Floats, most: int) -> Floats:
+    """All rows, or `most` of them drawn without replacement: the first ones may be of one kind."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))]
+
+
 def mmd(real: Values, fake: Values, *, bandwidth: float | None = None) -> MetricValue:
     """Unbiased squared MMD with the Gaussian kernel exp(-‖x-y‖² / (2 σ²)) (Gretton et al. 2012, eq. 3).
 

@@ -10,7 +10,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.declare import of_arrays
 from latentbench.metrics.arrays import Floats, Ints, matrix, same_columns
-from latentbench.metrics.fidelity.inputs import Values, check_features, squared_distances
+from latentbench.metrics.fidelity.inputs import Values, check_features, exact_distances
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def precision_recall(real: Values, fake: Values, *, k: int = 3) -> PrecisionReca
     x, y = _checked(real, fake, k)
     radius_x, radius_y = _radii(x, k), _radii(y, k)
     inside_real, inside_fake = np.zeros(len(y), dtype=bool), np.zeros(len(x), dtype=bool)
-    for rows, d2 in squared_distances(x, y):
+    for rows, d2 in exact_distances(x, y):
         inside_real |= (d2 <= radius_x[rows, None]).any(axis=0)
         inside_fake[rows] = (d2 <= radius_y).any(axis=1)
     return PrecisionRecall(float(inside_real.mean()), float(inside_fake.mean()))
@@ -59,7 +59,7 @@ def density_coverage(real: Values, fake: Values, *, k: int = 5) -> DensityCovera
     x, y = _checked(real, fake, k)
     radius = _radii(x, k)
     inside, covered = 0, np.zeros(len(x), dtype=bool)
-    for rows, d2 in squared_distances(x, y):
+    for rows, d2 in exact_distances(x, y):
         hits = d2 <= radius[rows, None]
         inside += int(np.count_nonzero(hits))
         covered[rows] = hits.any(axis=1)
@@ -77,7 +77,7 @@ def _checked(real: Values, fake: Values, k: int) -> tuple[Floats, Floats]:
 
 def _radii(x: Floats, k: int) -> Floats:
     """Squared distance of each row to its k-th nearest other row."""
-    return np.concatenate([np.partition(d2, k, axis=1)[:, k] for _, d2 in squared_distances(x, x)])
+    return np.concatenate([np.partition(d2, k, axis=1)[:, k] for _, d2 in exact_distances(x, x)])
 
 
 def nearest(queries: Values, points: Values, *, exclude_self: bool = False) -> tuple[Floats, Ints]:
@@ -89,7 +89,7 @@ def nearest(queries: Values, points: Values, *, exclude_self: bool = False) -> t
     if exclude_self and len(y) < 2:
         raise UserError("has one row, and no other to be near to", where="points")
     index = np.empty(len(x), dtype=np.int64)
-    for rows, d2 in squared_distances(x, y):
+    for rows, d2 in exact_distances(x, y):
         if exclude_self:
             own = np.arange(rows.start, rows.start + len(d2))
             d2[np.arange(len(d2)), own] = np.inf
