@@ -28,7 +28,7 @@ from latentbench.core.bounds import CPU_PROCESSES
 from latentbench.core.interrupts import check, stopping
 from latentbench.planning.plan import RunSpec
 from latentbench.running.checkpoints import Checkpoints
-from latentbench.running.conductor import TrainingContext, arrange, ends_training, launched
+from latentbench.running.conductor import TrainingContext, arrange, check_precision, ends_training, launched
 from latentbench.running.settings import Settings
 from latentbench.spec.registry import find_model, parameters
 
@@ -168,6 +168,7 @@ def process_group(
     store = dist.FileStore(str(member.rendezvous), member.world_size)
     dist.init_process_group(backend, store=store, rank=member.rank, world_size=member.world_size, timeout=TIMEOUT)
     try:
+        check_precision(spec.training["precision"], settings.device)
         strategy = SideBySide()
         fabric = Fabric(
             accelerator=settings.device,

@@ -83,9 +83,10 @@ class Sweep:
                 click.echo(executor.preview([r for runs in left for r in runs], self.device) or "", nl=False)
             return 0
         settings = self._settings()
-        from latentbench.running.preflight import check_models
+        from latentbench.running.preflight import check_device, check_models
 
         _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
+        _refuse([f for one, runs in zip(loaded, plans, strict=True) for f in check_device(one, runs, settings.device)])
         if self.devices > 1:
             _say_what_stays_whole(plans)
         self._prepare(plans)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from latentbench.core.errors import UserError
 from latentbench.planning.plan import RunSpec
 from latentbench.running.checkpoints import Checkpoints
 from latentbench.running.observer import Report
@@ -101,6 +102,19 @@ def arrange(spec: RunSpec, settings: Settings) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(spec.training["tf32"])
 
 
+def check_precision(precision: str, device: str) -> None:
+    """Refuse half precision where there is none: Lightning would train in another and say so on stderr alone.
+
+    Raises:
+        UserError: it is ``16-mixed`` on a CPU.
+    """
+    if precision == "16-mixed" and device == "cpu":
+        raise UserError(
+            "a CPU does not train in precision 16-mixed",
+            fix="use --device cuda, or another `precision` at this tier: bf16-mixed or 32-true",
+        )
+
+
 def launched(spec: RunSpec, settings: Settings, strategy: Strategy | None = None) -> Fabric:
     """Fabric on one device.
 
@@ -111,6 +125,7 @@ def launched(spec: RunSpec, settings: Settings, strategy: Strategy | None = None
     from lightning.fabric import Fabric
 
     precision = spec.training["precision"]
+    check_precision(precision, settings.device)
     if strategy is None:
         fabric = Fabric(accelerator=settings.device, devices=1, precision=precision)
     else:

@@ -13,6 +13,8 @@ from latentbench.core.imports import load
 from latentbench.core.types import DataInfo
 from latentbench.data.preprocess import build
 from latentbench.planning.plan import RunSpec
+from latentbench.running.conductor import check_precision
+from latentbench.running.recording import metric_identity
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.protocol import Training, TrainingProtocol
 from latentbench.training.descent import check_protocol
@@ -23,7 +25,8 @@ from latentbench.training.order import NoLength, Order
 def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError]:
     """What constructors and preprocessing say against the runs' parameters, each once, with the suite's line."""
     found: dict[str, UserError] = {}
-    for run in {(r.method, r.dataset): r for r in runs}.values():
+    planned = list({(r.method, r.dataset): r for r in runs}.values())
+    for run in planned:
         try:
             info = declared_info(run)
         except UserError as e:
@@ -57,7 +60,44 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
             found.setdefault(str(fault), fault)
         for fault in _trainable(loaded, run, model, info):
             found.setdefault(str(fault), fault)
+    for fault in _one_quantity(loaded, planned):
+        found.setdefault(str(fault), fault)
     return list(found.values())
+
+
+def check_device(loaded: LoadedSuite, runs: Iterable[RunSpec], device: str) -> list[UserError]:
+    """What of runs cannot be computed on a device, each method once, with the suite's line."""
+    found: dict[str, UserError] = {}
+    for run in runs:
+        try:
+            check_precision(str(run.training["precision"]), device)
+        except UserError as e:
+            fault = loaded.file.error(
+                f"method {run.method!r} at tier {run.tier!r}: {e.what}", ("methods", run.method), e.fix
+            )
+            found.setdefault(str(fault), fault)
+    return list(found.values())
+
+
+def _one_quantity(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> Iterator[UserError]:
+    """Claims that set one quantity against another, which no number of seeds settles."""
+    of: dict[tuple[str, str, str], str] = {}
+    for run in runs:
+        of |= {(run.method, run.dataset, m.key): metric_identity(m, run, "") for m in run.metrics}
+    for i, claim in enumerate(loaded.suite.claims):
+        for said in getattr(claim, "cells", None) or [claim]:
+            named = [getattr(said, k) for k in ("better", "worse", "method") if hasattr(said, k)]
+            named += [m for k in ("methods", "among") for m in getattr(said, k, None) or []]
+            known = {m: of[m, said.dataset, said.metric] for m in named if (m, said.dataset, said.metric) in of}
+            first = next(iter(known), "")
+            other = next((m for m in known if known[m] != known[first]), None)
+            if other is not None:
+                yield loaded.file.error(
+                    f"claim {claim.id!r} compares {said.metric} of {first!r} and {other!r}, which measure different "
+                    "quantities: other settings, rows or preprocessing",
+                    ("claims", i),
+                    "give both the same preprocessing and settings",
+                )
 
 
 def _trainable(loaded: LoadedSuite, run: RunSpec, model: Any, info: DataInfo) -> Iterator[UserError]:
