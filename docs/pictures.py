@@ -6,10 +6,10 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from latentbench.cli import options, render
+from latentbench.cli import answering, options, render
+from latentbench.results.answers import answers
 from latentbench.results.gather import gather
 from latentbench.results.leaderboard import leaderboard
-from latentbench.results.verdicts import verdicts
 from latentbench.spec.loading import load_suite
 from rich.console import Console
 
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 def draw(name: str, title: str, show: Callable[[], None], width: int) -> None:
     """Save what `show` prints on a terminal of `width` columns."""
     console = Console(record=True, width=width, force_terminal=True, highlight=False, file=io.StringIO())
-    options.out = render.out = lambda: console
+    options.out = render.out = answering.out = lambda: console
     show()
     console.save_svg(str(HERE / name), title=title)
 
@@ -28,4 +28,4 @@ if __name__ == "__main__":
     found = gather(load_suite("quickstart"), "paper")
     rows = leaderboard(found, dataset="digits")
     draw("leaderboard.svg", "latentbench leaderboard quickstart", lambda: render.print_leaderboard(found, rows), 96)
-    draw("verdicts.svg", "latentbench verdict quickstart", lambda: render.print_verdicts(verdicts(found)), 132)
+    draw("verdicts.svg", "latentbench verdict quickstart", lambda: answering.print_answers(answers(found)), 96)

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 #: Functions of `latentbench.api` that are reached from here.
 __all__ = [
+    "compare",
     "dataset",
     "leaderboard",
     "load",

@@ -91,6 +91,31 @@ def verdicts(suites: Names = (), *, tier: Tier | None = None) -> pd.DataFrame:
     return pd.DataFrame([v.as_dict() for g in _gathered(suites, tier) for v in found(g)])
 
 
+def compare(
+    a: str, b: str, *, tier: Tier | None = None, dataset: str | None = None, metric: str | None = None
+) -> pd.DataFrame:
+    """How far B is from A, metric by metric; `regression` where B is worse by more than chance or fails.
+
+    Args:
+        a, b: methods (``suite/method``), runs, git revisions, or folders of results.
+        tier: by default a method's most faithful one with records, and all but smoke of other sides.
+        dataset, metric: only these.
+
+    Returns:
+        Columns of `latentbench.results.compare.Compared`, and `regression`.
+
+    Raises:
+        UserError: a side is none of these, or has no record.
+    """
+    import pandas as pd
+
+    from latentbench.results.compare import compare_sides
+    from latentbench.results.sides import side
+
+    found = compare_sides(side(a, tier), side(b, tier), dataset=dataset, metric=metric)
+    return pd.DataFrame([r.as_dict() for r in found.rows])
+
+
 def run(
     suites: Names,
     *,

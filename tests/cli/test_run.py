@@ -91,12 +91,17 @@ def test_failed_runs_are_tried_again(project):
     assert answer.code == 1
 
 
-def test_a_smoke_run_shows_no_numbers(project):
+def test_numbers_of_a_smoke_run_are_no_result(project):
     project.suite()
     answer = project.run("small", "--tier", "smoke")
-    assert (answer.code, answer.out) == (0, "")
+    assert answer.code == 0
+    assert answer.out.startswith("small, tier smoke: it runs. These numbers are no result\n")
+    values = [line.split() for line in answer.out.splitlines()[2:]]
+    recorded = {(r.method, m.name): f"{m.value:.5g}" for r in project.records().values() for m in r.metrics}
+    assert {(v[0], v[2]): v[3] for v in values} == recorded
     assert "on no leaderboard" in answer.err
-    assert project("leaderboard").out == ""
+    assert "Next: latentbench plan small --tier cpu" in answer.err
+    assert project("leaderboard").out == "no records yet; `latentbench run quickstart` makes some\n"
     assert project("leaderboard", "--format", "json").out == "[]\n"
     verdict = project("verdict", "--format", "json")
     assert (verdict.code, verdict.out) == (0, "[]\n")

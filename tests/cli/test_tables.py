@@ -66,8 +66,16 @@ def test_the_table_says_what_a_reader_must_know(filled):
 
 def test_markdown(filled):
     out = filled("leaderboard", "--format", "md").out
-    assert "### small v3 (cpu): nll on line [exact], nats, lower is better" in out
-    assert "| ★ | the wide one | 1.100 | 0.852 to 1.348 | 3 | 0.900 | +0.200 |" in out
+    assert "### small v3 (cpu): nll on line \\[exact\\], nats, lower is better" in out
+    assert "| **★** | **the wide one** | **1.100** | **0.852 to 1.348** | **3** | **0.900** | **+0.200** |" in out
+    assert "|  | narrow | 2.133 |" in out
+    for words in (
+        "★: the 95 % interval",
+        f"metric identity {'a' * 12}",
+        "departs from the paper: fewer epochs",
+        "2026-01-01",
+    ):
+        assert words in out
 
 
 def test_labels_cannot_break_a_table(project):
@@ -86,11 +94,69 @@ def test_verdicts_as_json(filled):
     assert found["interval"][0] < found["estimate"] < found["interval"][1]
 
 
-def test_verdicts_as_a_table(filled):
-    out = filled("verdict", "small").out
-    assert "verdicts: small, version 3, tier cpu (Holm-corrected, alpha 0.05)" in out
-    assert "reproduced" in out
-    assert "[Table 1]" in out
+def test_the_verdict_answers_first(filled):
+    lines = filled("verdict", "small").out.splitlines()
+    assert lines[0] == "A small suite: suite small, version 3"
+    assert lines[1] == "tier cpu, 75 % of the paper's training, 3 seeds. Of 1 claim: 1 reproduced."
+    assert lines[2] == "nll on line (1): ours is 0.200 nats above the paper's (worse), for the number reported."
+    assert lines[3] == "reproduced  t 1.10 against 2.13 nats: 1.03 lower (0.89 to 1.18, 3 seeds)."
+    assert len(lines) == 4
+
+
+def test_and_tells_all_when_asked(filled):
+    out = filled("verdict", "small", "--all").out
+    assert "claim by claim, Holm-corrected, alpha 0.05" in out
+    assert "n = 3 paired seeds) [Table 1]" in out
+
+
+def test_verdicts_of_some_methods(filled):
+    for options in (("--method", "narrow"), ("--method", "wi*", "--dataset", "li*"), ()):
+        assert len(json.loads(filled("verdict", "small", *options, "--format", "json").out)) == 1
+    for options in (("--method", "floor"), ("--dataset", "nowhere")):
+        answer = filled("verdict", "small", *options)
+        assert (answer.code, answer.out) == (2, ""), "nothing is ignored"
+
+
+def test_every_format_has_the_same_rows(filled, tmp_path):
+    import pandas as pd
+
+    for command, n, column in (("leaderboard", 2, "method"), ("verdict", 1, "claim"), ("scoreboard", 1, "suite")):
+        suites = () if command == "scoreboard" else ("small",)
+        rows = json.loads(filled(command, *suites, "--format", "json").out)
+        assert len(rows) == n
+        assert {r["date"] for r in rows} == {"2026-01-01"}
+        assert all("revision" in r for r in rows)
+        file = tmp_path / f"{command}.parquet"
+        assert filled(command, *suites, "--format", "parquet", "-o", file).code == 0
+        assert pd.read_parquet(file)[column].to_list() == [r[column] for r in rows]
+        table = list(csv.DictReader(io.StringIO(filled(command, *suites, "--format", "csv").out)))
+        assert [r[column] for r in table] == [r[column] for r in rows]
+        for form, words in (("latex", "\\toprule"), ("md", "| --- |")):
+            assert words in filled(command, *suites, "--format", form).out
+    assert filled("leaderboard", "small", "-o", tmp_path / "x").code == 2, "a terminal's table is no file"
+
+
+def test_every_seed_by_itself(filled):
+    rows = json.loads(filled("leaderboard", "small", "--per-seed", "--format", "json").out)
+    assert [(r["method"], r["seed"], r["value"]) for r in rows if r["metric"] == "nll"] == [
+        (m, k, v) for m in VALUES for k, v in enumerate(VALUES[m])
+    ]
+    out = filled("leaderboard", "small", "--per-seed").out
+    assert "seed 0  seed 1  seed 2" in out
+    assert "2.3" in out
+    assert rows[0]["date"].startswith("2026-01-01")
+
+
+def test_latex_compiles_in_the_head(filled):
+    """Nothing that LaTeX would read otherwise than it is meant; braces and environments are closed."""
+    hostile = r"a_b & 50% #1 $x$ ~ ^ {\input{/etc/passwd}} | <b> \\"
+    filled.suite(CHANGES | {"methods.wide.label": hostile})
+    out = filled("leaderboard", "small", "--format", "latex").out
+    assert "\\input{" not in out
+    assert out.count("{") - out.count("\\{") == out.count("}") - out.count("\\}")
+    assert out.count("\\begin{") == out.count("\\end{")
+    rows = [line for line in out.splitlines() if line.endswith("\\\\")]
+    assert {len(line.replace("\\&", "").split("&")) for line in rows} == {8}
 
 
 @pytest.mark.parametrize("command", ["leaderboard", "verdict"])
@@ -129,7 +195,9 @@ def test_a_suite_without_records(project):
     answer = project("leaderboard", "small")
     assert answer.code == 0
     assert "no records yet; `latentbench run small --tier cpu` makes them" in answer.out
-    assert "not-run" in project("verdict", "small").out
+    out = project("verdict", "small").out
+    assert "Of 1 claim: 1 not run." in out
+    assert "latentbench run small --tier cpu --method 'wide' --method 'narrow'" in out
 
 
 def test_a_broken_suite_hides_no_other(filled):

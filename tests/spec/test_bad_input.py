@@ -22,7 +22,12 @@ FORM = {
         "'epochs'",
     ),
     "unknown key in a claim": ("tolerance: 0.1", "tolerence: 0.1", "claims.0.tolerence", "'tolerance'"),
-    "a value's key in an order": ("worse: floor", "worse: floor\n>tolerance: 1", "claims.1.tolerance", "are known; its documentation"),
+    "a value's key in an order": (
+        "worse: floor",
+        "worse: floor\n>tolerance: 1",
+        "claims.1.tolerance",
+        "are known; its documentation",
+    ),
     "missing key": ("id: small", "# id: small", "'id' is missing", "add it"),
     "id of another file": ("id: small", "id: large", "not the file's name", "the same"),
     "twice the same key": ("batch_size: 40", "batch_size: 40\n>batch_size: 50", "stands twice", "keep one"),

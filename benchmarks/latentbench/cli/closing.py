@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from latentbench.core.console import note
 from latentbench.core.paths import shown
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
 
 if TYPE_CHECKING:
+    from latentbench.results.answers import Answers
+    from latentbench.results.gather import Gathered
     from latentbench.running.settings import Settings
 
 
@@ -27,28 +31,66 @@ def close(
     words = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     total = sum(counts.values())
     note(f"{total} run{'s' if total != 1 else ''} in {seconds:.0f} s: {words}; records in {shown(settings.results)}")
-    from latentbench.cli.render import print_impossible, print_leaderboard, print_verdicts
+    from latentbench.cli.answering import print_answers
+    from latentbench.cli.render import print_impossible, print_leaderboard
+    from latentbench.results.answers import answers
     from latentbench.results.gather import gather
     from latentbench.results.leaderboard import leaderboard
-    from latentbench.results.verdicts import verdicts
 
-    smoke = False
     for one in loaded:
         tier = tier_of(one)
-        if tier == "smoke":
-            smoke = True
-            print_impossible(gather(one, tier, settings.results))
-            continue
         gathered = gather(one, tier, settings.results)
+        if tier == "smoke":
+            if not quiet:
+                _show_smoke(gathered)
+            print_impossible(gathered)
+            continue
         rows = leaderboard(gathered)
         if not quiet:
             print_leaderboard(gathered, rows)
-            print_verdicts(verdicts(gathered))
-        else:
-            print_impossible(gathered)
+            found = answers(gathered)
+            click.echo()
+            print_answers(found)
+            note(_next(found, counts))
+        print_impossible(gathered)
         _track_leaderboard(settings, one.suite.id, tier, rows)
-    if smoke and not quiet:
-        note("smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict")
+
+
+def _show_smoke(gathered: Gathered) -> None:
+    """Numbers that say that a suite runs, and nothing else."""
+    from latentbench.cli.options import print_table
+    from latentbench.results.by_seed import seed_rows
+
+    suite = gathered.loaded.suite
+    rows = [
+        [r.method, r.dataset, r.metric, r.status if r.value is None else f"{r.value:.5g} {_unit(r.unit)}".rstrip()]
+        for r in seed_rows(gathered)
+    ]
+    print_table(
+        f"{suite.id}, tier smoke: it runs. These numbers are no result",
+        ["method", "dataset", "metric", "value (no result)"],
+        rows,
+    )
+    tier = suite.default_tier
+    note(
+        "smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict. "
+        f"Next: latentbench plan {suite.id} --tier {tier}, latentbench run {suite.id} --tier {tier}"
+    )
+
+
+def _unit(unit: str | None) -> str:
+    return "" if unit in (None, "1") else str(unit)
+
+
+def _next(found: Answers, counts: Mapping[str, int]) -> str:
+    """What to look at now."""
+    at = f"{found.suite} --tier {found.tier}"
+    look = [f"latentbench verdict {at} --all", f"latentbench leaderboard {at} --per-seed"]
+    if "insufficient" in found.counts:
+        look.append(f"latentbench plan {at} (what the open claims need)")
+    if any(counts.get(word) for word in ("failed", "diverged", "out-of-memory")):
+        look.insert(0, f"latentbench status {at} (what failed)")
+    return f"next: {'; '.join(look)}"
 
 
 def _track_leaderboard(settings: Settings, suite: str, tier: str, rows: Sequence[object]) -> None:

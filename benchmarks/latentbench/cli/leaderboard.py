@@ -8,64 +8,131 @@ from typing import Any
 
 import click
 
-from latentbench.cli.options import examples, format_option, print_json, tier_option
+from latentbench.cli.export import export, export_options
+from latentbench.cli.options import examples, tier_option
+from latentbench.core.errors import UserError, did_you_mean
 
 
 @click.command(
     epilog=examples(
         "leaderboard iwae",
-        "leaderboard --dataset mnist --metric nll_iw --format md",
-        "leaderboard --format csv > leaderboard.csv",
+        "leaderboard --dataset mnist",
+        "leaderboard --dataset mnist --metric nll_iw --all",
+        "leaderboard iwae --format latex -o table.tex",
+        "leaderboard iwae --per-seed --format csv > values.csv",
     ),
 )
 @click.argument("suites", nargs=-1)
-@click.option("--dataset", help="Only this dataset (its name in the suite).")
+@click.option("--dataset", help="Only this dataset: its name in a suite, or in the registry.")
 @click.option("--metric", help="Only this metric.")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
+@click.option("--per-seed", is_flag=True, help="Every value by itself, instead of means.")
+@click.option("--all", "everything", is_flag=True, help="Without a suite: every table, not a line for each.")
 @click.option(
     "--write", type=click.Path(file_okay=False), help="Write csv, md, verdicts, metrics, curves into a folder."
 )
-@format_option("table", "md", "csv", "json")
+@export_options
 def command(
-    suites: tuple[str, ...], dataset: str | None, metric: str | None, tier: Any, write: str | None, form: str
+    suites: tuple[str, ...],
+    dataset: str | None,
+    metric: str | None,
+    tier: Any,
+    per_seed: bool,
+    everything: bool,
+    write: str | None,
+    form: str,
+    output: Path | None,
 ) -> None:
     """Methods by dataset and metric: mean and 95 % interval over seeds, the paper's number beside ours.
+
+    Without a suite: across all of them, one table for all that was measured alike. A dataset is found in every suite
+    that uses it, under whatever name; what keeps tables apart (test rows, preprocessing, likelihood) is said.
 
     ★ marks a method whose difference to every other one excludes zero, ≈ those that cannot be told apart. Rows of
     different likelihood kinds or metric identities are never ranked together. Smoke runs never appear.
     """
     from latentbench.cli.gathering import gathered
-    from latentbench.cli.render import markdown, print_leaderboard
-    from latentbench.core.errors import UserError
-    from latentbench.results.leaderboard import leaderboard, to_csv
+    from latentbench.results.across import is_metric, is_of
+    from latentbench.results.by_seed import COLUMNS as SEED_COLUMNS
+    from latentbench.results.by_seed import seed_rows
+    from latentbench.results.leaderboard import COLUMNS, leaderboard
+    from latentbench.results.sheets import leaderboard_sheets, seed_sheets
     from latentbench.results.tables import write_tables
 
     if write is not None:
-        everything = [] if tier == "smoke" else gathered(suites, tier)
-        write_tables(Path(write), everything, markdown([r for g in everything for r in leaderboard(g)]))
+        write_tables(Path(write), [] if tier == "smoke" else gathered(suites, tier))
         return
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
     shown = gathered(suites, tier)
-    _known("--dataset", dataset, {d for g in shown for d in g.loaded.suite.datasets})
-    named = {(key, g.loaded.suite.metric_name(key)) for g in shown for key in g.loaded.suite.metrics}
-    _known("--metric", metric, {name for pair in named for name in pair})
-    found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in shown]
-    rows = [r for _, part in found for r in part]
-    if form == "csv":
-        click.echo(to_csv(rows), nl=False)
-    elif form == "json":
-        print_json([asdict(r) for r in rows])
-    elif form == "md":
-        click.echo(markdown(rows))
-    else:
-        for g, part in found:
-            print_leaderboard(g, part)
+    _known(shown, dataset, metric)
+    filtered = (dataset, metric) != (None, None)
+
+    def kept(key: str, source: str, name: str | None, quantity: str | None) -> bool:
+        return (dataset is None or is_of(dataset, key, source)) and (
+            metric is None or (name is not None and quantity is not None and is_metric(metric, name, quantity))
+        )
+
+    if per_seed:
+        values = []
+        for g in shown:
+            suite = g.loaded.suite
+            of = {d: spec.source or d for d, spec in suite.datasets.items()}
+            part = [
+                r
+                for r in seed_rows(g)
+                if kept(r.dataset, of[r.dataset], r.metric, suite.metric_name(r.metric) if r.metric else None)
+            ]
+            values.append((g, part))
+        from latentbench.cli.render import print_sheets
+
+        export(
+            form,
+            output,
+            rows=lambda: [asdict(r) for _, part in values for r in part],
+            columns=SEED_COLUMNS,
+            sheets=lambda: seed_sheets(values),
+            table=lambda: print_sheets(seed_sheets(values)),
+        )
+        return
+    found = [(g, [r for r in leaderboard(g) if kept(r.dataset, r.source, r.metric, r.quantity)]) for g in shown]
+    if filtered:
+        found = [(g, part) for g, part in found if part]
+
+    def table() -> None:
+        from latentbench.cli.boards import print_boards
+        from latentbench.cli.render import print_leaderboard
+
+        if suites:
+            for g, part in found:
+                print_leaderboard(g, part)
+        else:
+            print_boards(shown, dataset, metric, everything=everything)
+        if filtered and not any(part for _, part in found):
+            wanted = " ".join(x for x in (dataset and f"--dataset {dataset}", metric and f"--metric {metric}") if x)
+            click.echo(f"no record fits {wanted}")
+
+    export(
+        form,
+        output,
+        rows=lambda: [asdict(r) for _, part in found for r in part],
+        columns=COLUMNS,
+        sheets=lambda: leaderboard_sheets(found),
+        table=table,
+    )
 
 
-def _known(option: str, name: str | None, table: set[str]) -> None:
-    """A filter that no suite knows is misspelt."""
-    from latentbench.core.errors import UserError, did_you_mean
+def _known(shown: list[Any], dataset: str | None, metric: str | None) -> None:
+    """A filter that nothing here fits is misspelt."""
+    from latentbench.results.across import is_metric, is_of
 
-    if name is not None and table and name not in table:
-        raise UserError(f"no suite shown here has {name!r}", where=option, fix=did_you_mean(name, table))
+    suites = [g.loaded.suite for g in shown]
+    datasets = {(d, spec.source or d) for s in suites for d, spec in s.datasets.items()}
+    metrics = {(key, s.metric_name(key)) for s in suites for key in s.metrics}
+    for option, name, fits, pairs in (
+        ("--dataset", dataset, is_of, datasets),
+        ("--metric", metric, is_metric, metrics),
+    ):
+        if name is not None and pairs and not any(fits(name, *pair) for pair in pairs):
+            names = {one for pair in pairs for one in pair}
+            raise UserError(f"no suite shown here has {name!r}", where=option, fix=did_you_mean(name, names))

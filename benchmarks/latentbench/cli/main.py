@@ -37,7 +37,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fingerprints": ("fingerprints", "What each run depends on, as hashes: where they change, it is done again."),
     "store": ("store", "Records from the store that a cluster's machines share."),
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
-    "verdict": ("verdict", "Each claim of a paper with its verdict."),
+    "verdict": ("verdict", "What came out of a paper's claims: answers first, details with --all."),
+    "scoreboard": ("scoreboard", "How many claims of all papers are reproduced, open, not reproduced, not run."),
+    "compare": ("compare", "Two methods, runs, revisions or result folders: is B better than A?"),
     "report": ("report", "A site of it all: papers, claims with their evidence, leaderboards, comparisons."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
     "records": ("records", "Pack finished runs into the records that the project carries, and unpack them."),
@@ -50,6 +52,39 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: Commands that may begin a results folder.
+BEGIN = ("run", "unpack", "pull")
+RESULTS = "LATENTBENCH_RESULTS"
+
+
+def _use_results(ctx: click.Context, _: click.Parameter, folder: str | None) -> None:
+    """``--results`` is LATENTBENCH_RESULTS for the one command."""
+    if folder is None:
+        return
+    if not Path(folder).is_dir() and ctx.info_name not in BEGIN:
+        raise UserError(f"{folder!r} is no folder", where="--results", fix="name a folder of results")
+    os.environ[RESULTS] = str(Path(folder).resolve())
+
+
+def _with_results(command: click.Command) -> None:
+    """Give a command, and those below it, ``--results``."""
+    if any(p.name == "results" for p in command.params):
+        return
+    command.params.append(
+        click.Option(
+            ["--results"],
+            type=click.Path(file_okay=False),
+            metavar="FOLDER",
+            expose_value=False,
+            is_eager=True,
+            callback=_use_results,
+            help="Of records and tables, instead of the project's own.",
+        )
+    )
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _with_results(below)
+
+
 class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -59,6 +94,7 @@ class _Lazy(click.Group):
             return None
         module = import_module(f"latentbench.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
+        _with_results(command)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -118,6 +154,7 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: of a call from Python, which goes on afterwards; None for the command line, whose process ends.
     """
+    before = os.environ.get(RESULTS)
     if args is None:
         steady()
     install(*REQUESTS)
@@ -129,6 +166,9 @@ def main(args: list[str] | None = None) -> None:
         code = INTERRUPTED
     except OSError:  # the ending could not be told
         code = 1
+    finally:
+        if args is not None and os.environ.get(RESULTS) != before:
+            os.environ.pop(RESULTS) if before is None else os.environ.update({RESULTS: before})
     if args is None:
         leave(code)
     sys.exit(code)

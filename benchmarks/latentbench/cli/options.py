@@ -35,6 +35,23 @@ def tier_option(text: str) -> Callable[[F], F]:
     return click.option("--tier", type=TIERS, default=None, help=text)
 
 
+class _Judged(click.Choice[str]):
+    """cpu or paper; smoke is refused with the reason."""
+
+    def __init__(self) -> None:
+        super().__init__(["cpu", "paper"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "smoke":
+            raise UserError("a smoke run counts for no verdict", where="--tier", fix="use cpu or paper")
+        return super().convert(value, param, ctx)
+
+
+def judged_tier_option(text: str) -> Callable[[F], F]:
+    """``--tier`` where smoke counts for nothing."""
+    return click.option("--tier", type=_Judged(), default=None, help=text)
+
+
 def print_json(value: Any) -> None:
     """Indented JSON on stdout; the same text for the same value. What could steer a terminal is written as ``\\u…``,
     and so is everything but ASCII where stdout's encoding cannot hold it; numbers that are not finite are null."""

@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from latentbench.cli.options import examples, format_option, print_json, tier_option
+from latentbench.cli.export import export, export_options
+from latentbench.cli.options import examples, judged_tier_option
 
 
 @click.command(
     epilog=examples(
         "verdict iwae",
+        "verdict iwae --all",
+        "verdict iwae --method 'iwae-*' --dataset mnist",
         "verdict --format json",
+        "verdict iwae --format latex -o verdicts.tex",
         "verdict iwae --noise --tier cpu --method vae-k1-1l",
     ),
 )
 @click.argument("suites", nargs=-1)
-@tier_option("cpu or paper; by default the most faithful tier that has records.")
-@format_option("table", "json")
+@judged_tier_option("cpu or paper; by default the most faithful tier that has records.")
+@click.option("--all", "everything", is_flag=True, help="Claim by claim, with all that the seeds say.")
 @click.option("--noise", is_flag=True, help="Split the spread over seeds by axis instead; this runs a crossed design.")
-@click.option("--method", "methods", multiple=True, help="With --noise: only these methods; name or pattern.")
-@click.option("--dataset", "datasets", multiple=True, help="With --noise: only these datasets; name or pattern.")
+@click.option("--method", "methods", multiple=True, help="Only claims about these methods; name or pattern.")
+@click.option("--dataset", "datasets", multiple=True, help="Only claims on these datasets; name or pattern.")
 @click.option("--levels", type=click.IntRange(2, 20), default=3, show_default=True, help="With --noise: of each axis.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="With --noise: trainings side by side.")
-def command(suites: tuple[str, ...], tier: Any, form: str, noise: bool, **design: Any) -> None:
-    """Each claim with its verdict: reproduced, consistent, better, not-reproduced, insufficient or not-run.
+@export_options
+def command(
+    suites: tuple[str, ...],
+    tier: Any,
+    everything: bool,
+    noise: bool,
+    methods: tuple[str, ...],
+    datasets: tuple[str, ...],
+    levels: int,
+    jobs: int | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """What a suite's records say of the paper's claims: a line for each question first, details with --all.
 
     Sanity checks, which are no reproduction, stand apart: they hold or fail. A claim is `not-tested` where its gate is
     shut (its methods are not trained enough to have an opinion), and `impossible` where it rests on a number that
     cannot be, such as a likelihood beyond a known optimum.
 
-    A value is judged at tier paper only, by an equivalence test; orders, trends and bounds by one-sided tests. All are
-    Holm-corrected over the suite's claims. `insufficient` names the number of seeds that would settle it. Where seeds
-    are added by `run --until-settled`, the tests are sequential: they allow for having looked before.
+    Verdicts: reproduced, consistent, better, not-reproduced, insufficient (open) or not-run. A value is judged at tier
+    paper only, by an equivalence test; orders, trends and bounds by one-sided tests. All are Holm-corrected over the
+    suite's claims, also where --method or --dataset show some of them. `insufficient` names the number of seeds that
+    would settle it. Where seeds are added by `run --until-settled`, the tests are sequential: they allow for having
+    looked before. Without a suite: a line for each, as `latentbench scoreboard`.
 
     With --noise: each level of initialisation meets each level of data order, each such training is evaluated with
     several evaluation seeds, and the spread of every metric is split among them. 9 trainings a method by default; their
@@ -41,23 +60,66 @@ def command(suites: tuple[str, ...], tier: Any, form: str, noise: bool, **design
     """
     if noise:
         from latentbench.cli.noise import show_noise
+        from latentbench.core.errors import UserError
 
-        show_noise(suites, tier or "cpu", form, **design)
+        if form not in ("table", "json") or output is not None:
+            raise UserError("components of noise are a table or JSON", where="--format", fix="use table or json")
+        show_noise(suites, tier or "cpu", form, methods=methods, datasets=datasets, levels=levels, jobs=jobs)
         return
     from latentbench.cli.gathering import gathered
-    from latentbench.cli.render import print_impossible, print_verdicts, summary
-    from latentbench.core.errors import UserError
+    from latentbench.results.exporting import dated
+    from latentbench.results.sheets import verdict_sheets
     from latentbench.results.verdicts import verdicts
 
-    if tier == "smoke":
-        raise UserError("a smoke run counts for no verdict", where="--tier", fix="use cpu or paper")
-    shown = gathered(suites, tier)
-    found = [verdicts(g) for g in shown]
-    if form == "json":
-        print_json([v.as_dict() for part in found for v in part])
-        return
-    for g, part in zip(shown, found, strict=True):
-        print_verdicts(part)
-        print_impossible(g)
-    if len(found) > 1:
-        click.echo(f"all suites: {summary([v for part in found for v in part])}")
+    found = [(g, _asked_for(g, verdicts(g), methods, datasets)) for g in gathered(suites, tier)]
+    if methods or datasets:
+        from latentbench.core.errors import UserError
+
+        if not any(part for _, part in found):
+            raise UserError("no claim is about these", where="--method/--dataset", fix="`latentbench show SUITE`")
+
+    def table() -> None:
+        from latentbench.cli.answering import print_answers, print_details
+        from latentbench.cli.scoreboard import print_scoreboard
+        from latentbench.results.answers import answers
+
+        if not suites and not everything and not (methods or datasets):
+            print_scoreboard(found)
+            return
+        for k, (g, part) in enumerate(found):
+            if part or suites:
+                if k:
+                    click.echo()
+                print_answers(answers(g, part), everything=everything)
+                if everything:
+                    print_details(part, g)
+
+    export(
+        form,
+        output,
+        rows=lambda: [v.as_dict() | dated(g) for g, part in found for v in part],
+        columns=None,
+        sheets=lambda: verdict_sheets(found),
+        table=table,
+    )
+
+
+def _asked_for(gathered: Any, found: list[Any], methods: tuple[str, ...], datasets: tuple[str, ...]) -> list[Any]:
+    """The verdicts on claims that name one of the methods, on one of the datasets."""
+    from fnmatch import fnmatchcase
+
+    from latentbench.spec.claims import methods_of, statements
+
+    by_id = {c.id: c for c in gathered.loaded.suite.claims}
+
+    def fits(name: str, patterns: tuple[str, ...]) -> bool:
+        return not patterns or any(fnmatchcase(name, p) for p in patterns)
+
+    return [
+        v
+        for v in found
+        if any(
+            fits(said.dataset, datasets) and any(fits(m, methods) for m in methods_of(said))
+            for said in statements(by_id[v.claim])
+        )
+    ]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ class Row:
     it does not exclude it for some, empty otherwise and where seeds are too few to tell. `missing` counts planned seeds
     without a record, `stale` records that other code than today's made. `impossible` says why the number cannot be
     (`latentbench.results.possible`); such a row stands last, without a mark, and no other is compared with it.
-    `outliers` names the seeds that lie far from the others, and those that failed.
+    `outliers` names the seeds that lie far from the others, and those that failed. `source` is the registry's name of
+    the dataset, `quantity` that of the metric; `seconds` is the median wall time of a run; `revision` has the revisions
+    of the code that made the records (ten digits each), and `date` the day of the newest.
     """
 
     suite: str
@@ -59,6 +62,11 @@ class Row:
     mark: str
     missing: int
     stale: int
+    source: str
+    quantity: str
+    seconds: float | None
+    revision: str
+    date: str
     impossible: str = ""
     outliers: str = ""
 
@@ -77,6 +85,7 @@ class _Cell:
     counts: bool = False
     lost: dict[int, str] = field(default_factory=dict)
     impossible: str = ""
+    records: list[Record] = field(default_factory=list)
 
     def says(self, word: str) -> None:
         self.outcomes[word] = self.outcomes.get(word, 0) + 1
@@ -129,6 +138,7 @@ def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
             if cell is None:
                 cell = _Cell(method, one, {}, 0, {}, record.exact, find_metric(one.metric).counts)
                 cells[one.name, one.identity] = cell
+            cell.records.append(record)
             if finished and one.value is not None:
                 cell.values[record.seed] = one.value
             else:
@@ -194,6 +204,11 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
                 mark=marks[i],
                 missing=gathered.missing(cell.method, dataset),
                 stale=gathered.stale(cell.method, dataset),
+                source=suite.datasets[dataset].source or dataset,
+                quantity=suite.metric_name(key),
+                seconds=_seconds(cell.records),
+                revision=", ".join(revisions(cell.records)),
+                date=max((r.provenance.ended[:10] for r in cell.records), default=""),
                 impossible=cell.impossible,
                 outliers=_outliers(cell),
             )
@@ -222,6 +237,17 @@ def _outliers(cell: _Cell) -> str:
     """Seeds that are far out or without a result, e.g. ``seed 3: -2750 (far out); seed 4: diverged``."""
     said = [f"seed {seed}: {cell.values[seed]:.6g} (far out)" for seed in far_out(cell.values)]
     return "; ".join([*said, *(f"seed {seed}: {word}" for seed, word in sorted(cell.lost.items()))])
+
+
+def revisions(records: Sequence[Record]) -> list[str]:
+    """Revisions of the code that made the records, ten digits each, the oldest record's first."""
+    ordered = sorted(records, key=lambda r: r.provenance.ended)
+    return list(dict.fromkeys(r.provenance.git_revision[:10] for r in ordered if r.provenance.git_revision))
+
+
+def _seconds(records: Sequence[Record]) -> float | None:
+    finished = [r.cost.wall_seconds for r in records if r.status == "finished"]
+    return median(finished) if finished else None
 
 
 def _or_none(x: float) -> float | None:

@@ -12,8 +12,10 @@ from typing import Any
 from latentbench.core.escape import cell, to_json
 from latentbench.records.beside import curve_of
 from latentbench.records.record import write_atomically
+from latentbench.results.exporting import as_markdown, dated, made_with
 from latentbench.results.gather import Gathered
 from latentbench.results.leaderboard import Row, leaderboard, to_csv
+from latentbench.results.sheets import leaderboard_sheets
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 
 CURVE_COLUMNS = ["suite", "tier", "dataset", "method", "epoch", "loss"]
@@ -21,17 +23,20 @@ CURVE_COLUMNS = ["suite", "tier", "dataset", "method", "epoch", "loss"]
 NO_ROWS = "No record counts for a leaderboard. Runs of tier smoke never do.\n"
 
 
-def write_tables(folder: Path, gathered: Sequence[Gathered], markdown: str) -> None:
+def write_tables(folder: Path, gathered: Sequence[Gathered]) -> None:
     """Write leaderboard.csv, leaderboard.md, verdicts.json, metrics.json and curves.csv into `folder`.
 
     DVC has a column for each number of metrics.json, so that holds the suites alone of which something was run here.
     """
-    rows = [r for g in gathered for r in leaderboard(g)]
-    found = [v for g in gathered for v in verdicts(g)]
+    boards = [(g, leaderboard(g)) for g in gathered]
+    rows = [r for _, part in boards for r in part]
+    sheets = leaderboard_sheets(boards)
+    judged = [(g, verdicts(g)) for g in gathered]
+    found = [v for _, part in judged for v in part]
     here = {g.loaded.suite.id for g in gathered if _ran_here(g)}
     write_atomically(folder / "leaderboard.csv", to_csv(rows))
-    write_atomically(folder / "leaderboard.md", markdown or NO_ROWS)
-    write_atomically(folder / "verdicts.json", _json([v.as_dict() for v in found]))
+    write_atomically(folder / "leaderboard.md", as_markdown(sheets, made_with()) if sheets else NO_ROWS)
+    write_atomically(folder / "verdicts.json", _json([v.as_dict() | dated(g) for g, part in judged for v in part]))
     own = metrics([r for r in rows if r.suite in here], [v for v in found if v.suite in here])
     write_atomically(folder / "metrics.json", _json(own))
     write_atomically(folder / "curves.csv", curves(gathered))
