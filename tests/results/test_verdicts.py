@@ -263,6 +263,35 @@ def test_a_claim_whose_gate_is_shut_is_not_tested(project, gate, shut):
     assert found["bound"].verdict == "reproduced"
 
 
+def test_a_gate_may_ask_for_a_part_and_compare_with_another_metric(project):
+    from latentbench.records.record import read_record, seal, write_record
+
+    gates = [{"metric": "nll", "part": "latent", "at_least": 0.1}, {"metric": "nll", "part": "latent", "at_least": 0.3}]
+    claims = [ORDER | {"id": f"part-{i}", "gate": g | {"methods": "wide"}} for i, g in enumerate(gates)]
+    judged(project, claims=claims)
+    for path in (project.results / "runs" / "small").glob("wide*/record.json"):
+        record = read_record(path)
+        measured = [m.model_copy(update={"details": {"latent": 0.2}}) for m in record.metrics]
+        record = record.model_copy(update={"metrics": measured})
+        write_record(path, record.model_copy(update={"seal": seal(record)}) if record.seal else record)
+    found = verdicts(gather(project.load({"claims": claims}), "cpu"))
+    assert [v.verdict for v in found] == ["reproduced", "not-tested"]
+    assert "latent of nll of wide on line is 0.2, and must be at least 0.3" in found[1].reason
+
+
+def test_a_gate_whose_number_cannot_be_is_no_gate(project):
+    gate = {"metric": "bits_per_dim", "better_than": "floor", "reference": "bits_per_dim"}
+    changes = {
+        "claims": [ORDER | {"gate": gate}],
+        "datasets": {"line": {"protocol": "all", "preprocess": ["dequantise"]}},
+    }
+    for spec in project.plan("cpu", changes):
+        values = {"nll": MEANS[spec.method] + 0.1 * spec.seed, "bits_per_dim": -1.0}
+        write_made_up(spec, values, errors={"bits_per_dim": 0.01})
+    found = verdicts(gather(project.load(changes), "cpu"))[0]
+    assert found.verdict == "impossible"
+
+
 def test_a_gate_without_runs_leaves_a_claim_not_run(project):
     assert judged(project, {}, [ORDER | {"gate": {"metric": "nll", "at_least": 0.5}}])["order"].verdict == "not-run"
 

@@ -47,10 +47,12 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
     dataset = gate.dataset or said.dataset
     entry = find_metric(suite.metric_name(gate.metric))
     unit = "" if entry.unit == "1" else entry.unit
+    asked = gate.metric if gate.part is None else f"{gate.part} of {gate.metric}"
+    unit = unit if gate.part is None else ""
     better, rival = 1 if entry.better == "higher" else -1, None
     if gate.better_than is not None:
-        rival = _mean(gathered, gate.better_than, dataset, gate.metric)
-        condition = f"better than that of {gate.better_than}"
+        rival = _mean(gathered, gate.better_than, dataset, gate.reference or gate.metric)
+        condition = f"better than {gate.reference or 'that'} of {gate.better_than}"
         condition += f", {quantity(rival, unit)}" if rival is not None else ", which has no result"
     elif gate.at_least is not None:
         condition = f"at least {quantity(gate.at_least, unit)}"
@@ -58,7 +60,7 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
         assert gate.at_most is not None  # the schema asks for one of the three
         condition = f"at most {quantity(gate.at_most, unit)}"
     for method in gated(suite, said, gate):
-        value = _mean(gathered, method, dataset, gate.metric)
+        value = _mean(gathered, method, dataset, gate.metric, gate.part)
         passed = value is not None and (
             (rival is not None and better * (value - rival) > 0)
             if gate.better_than is not None
@@ -66,10 +68,14 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
             if gate.at_least is not None
             else gate.at_most is not None and value <= gate.at_most
         )
-        yield GateOutcome(gate.metric, method, dataset, condition, value, passed, unit)
+        yield GateOutcome(asked, method, dataset, condition, value, passed, unit)
 
 
-def _mean(gathered: Gathered, method: str, dataset: str, metric: str) -> float | None:
+def _mean(gathered: Gathered, method: str, dataset: str, metric: str, part: str | None = None) -> float | None:
+    if part is not None:
+        measured = [m for r in gathered.records(method, dataset) if (m := r.value(metric)) is not None]
+        parts = [float(p) for m in measured if isinstance(p := m.details.get(part), int | float)]
+        return sum(parts) / len(parts) if parts else None
     first = next((m for r in gathered.records(method, dataset) if (m := r.value(metric)) is not None), None)
     found = seeds_of(gathered, method, dataset, metric, first.identity if first else None)
     return float(found.array().mean()) if found.n else None

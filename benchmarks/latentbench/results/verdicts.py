@@ -15,6 +15,7 @@ from latentbench.results.gates import GateOutcome, gates_of
 from latentbench.results.gather import Gathered
 from latentbench.results.interim import first_analysis, judge_so_far, planner_for
 from latentbench.results.judging import Samples, judge_statement
+from latentbench.spec.cells import gate_cells
 from latentbench.spec.claims import Claim, PooledClaim, is_judged, kind_of, methods_of, pairs_of, statements
 from latentbench.spec.registry import find_metric
 from latentbench.stats.judgement import OF_SANITY, Judgement, settle
@@ -165,9 +166,11 @@ def _against(claim: Claim, gathered: Gathered) -> tuple[str, str]:
             if (fault := gathered.impossible.get((method, said.dataset, said.metric))) is not None:
                 return "impossible", f"{method} on {said.dataset}: {fault}"
     for said in statements(claim):
+        for asked in said.gate:
+            for method, key in gate_cells(gathered.loaded.suite, said, asked):
+                if (fault := gathered.impossible.get((method, asked.dataset or said.dataset, key))) is not None:
+                    return "impossible", f"its gate's {method} on {asked.dataset or said.dataset}: {fault}"
         for gate in gates_of(said, gathered):
-            if (fault := gathered.impossible.get((gate.method, gate.dataset, gate.metric))) is not None:
-                return "impossible", f"the gate's {gate.method} on {gate.dataset}: {fault}"
             if not gate.open:
                 return "not-tested", f"its gate is shut: {gate}"
     return "", ""

@@ -89,8 +89,16 @@ def _gate(loaded: LoadedSuite, what: str, said: Statement, gate: Gate, at: Path_
         yield loaded.file.error(
             f"gate of {what} is about {gate.metric!r}, which none of its methods has", at, "name `methods` that have it"
         )
-    others = [gate.better_than] if gate.better_than is not None else []
-    yield from _cell(loaded, f"gate of {what}", [*named, *others], gate.dataset or said.dataset, gate.metric, at)
+    dataset = gate.dataset or said.dataset
+    yield from _cell(loaded, f"gate of {what}", named, dataset, gate.metric, at)
+    if gate.better_than is not None:
+        reference = gate.reference or gate.metric
+        yield from _cell(loaded, f"gate of {what}", [gate.better_than], dataset, reference, at)
+        units = {e.unit for m in (gate.metric, reference) if (e := metrics().get(loaded.suite.metric_name(m)))}
+        if reference in loaded.suite.metrics and len(units) > 1:
+            yield loaded.file.error(
+                f"gate of {what} compares {' with '.join(sorted(units))}", at, "name a `reference` of the same unit"
+            )
 
 
 def gated(suite: Suite, said: Statement, gate: Gate) -> list[str]:
@@ -100,6 +108,12 @@ def gated(suite: Suite, said: Statement, gate: Gate) -> list[str]:
     dataset = gate.dataset or said.dataset
     has = suite.metrics[gate.metric].applies
     return [m for m in dict.fromkeys(methods_of(said)) if m != gate.better_than and has(m, dataset)]
+
+
+def gate_cells(suite: Suite, said: Statement, gate: Gate) -> list[tuple[str, str]]:
+    """The methods and metrics that a gate of a statement rests on."""
+    rival = [(gate.better_than, gate.reference or gate.metric)] if gate.better_than is not None else []
+    return [*((method, gate.metric) for method in gated(suite, said, gate)), *rival]
 
 
 def _cell(

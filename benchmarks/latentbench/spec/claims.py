@@ -30,14 +30,20 @@ class Gate(Strict):
         None, description="the claim's own, as far as they have the metric, if absent"
     )
     dataset: str | None = Field(None, description="the claim's if absent")
+    part: str | None = Field(None, description="one of the parts that the metric's records hold beside its value")
     at_least: float | None = None
     at_most: float | None = None
     better_than: str | None = Field(None, description="a method, by the metric's direction")
+    reference: str | None = Field(None, description="metric of `better_than`, if it is another one of the same unit")
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
         if sum(x is not None for x in (self.at_least, self.at_most, self.better_than)) != 1:
             raise ValueError("give one of `at_least`, `at_most` and `better_than`")
+        if self.better_than is None and self.reference is not None:
+            raise ValueError("`reference` is the metric of `better_than`, which is missing")
+        if self.better_than is not None and self.part is not None:
+            raise ValueError("`part` is held against a number: give `at_least` or `at_most`")
         return self
 
 
