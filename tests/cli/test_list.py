@@ -53,6 +53,19 @@ def test_a_choice_that_means_nothing_is_refused(papers, args, said):
     assert said in answer.err
 
 
+def test_papers_are_searched(papers):
+    papers.suite({}, "iwae")
+    found = listed(papers, "papers", "--search", "Weighted IMPORTANCE")
+    assert "iwae" in [p["id"] for p in found]
+    assert all("importance" in p["title"].lower() + p["id"] for p in found)
+    assert [p["id"] for p in listed(papers, "papers", "--state", "validates")] == ["iwae"]
+    assert len(listed(papers, "papers", "--state", "No Suite")) == 325
+    assert [s["id"] for s in listed(papers, "suites", "--state", "validates")] == ["iwae"]
+    assert [m["name"] for m in listed(papers, "metrics", "--search", "nll_iw_mcmc")] == ["nll_iw_mcmc"]
+    for args in (("papers", "--state", "odd"), ("models", "--state", "validates")):
+        assert papers("list", *args).code == 2
+
+
 def test_papers_as_a_table(papers):
     answer = papers("list", "papers")
     assert "326 papers" in answer.out

@@ -34,3 +34,14 @@ def test_did_you_mean_names_the_nearest():
     many = [f"name-{i}" for i in range(50)]
     assert did_you_mean("zzz", many) == "50 are known; `latentbench list` shows them"
     assert did_you_mean("zzz", many, shown_by="`man ls`") == "50 are known; `man ls` shows them"
+
+
+def test_case_and_separators_count_for_nothing():
+    assert did_you_mean("Beta_TCVAE", ["beta-tcvae", "vae"]).startswith("did you mean 'beta-tcvae'")
+    assert did_you_mean("NLL IW", ["nll-iw", "nll_iw", "elbo"]) == "did you mean 'nll-iw' or 'nll_iw'?"
+    assert did_you_mean("burda", ["omniglot-burda28", "mnist"]) == "did you mean 'omniglot-burda28'?", "a part of it"
+
+
+@given(st.text(), st.lists(st.text()))
+def test_any_name_gets_a_hint(name, known):
+    assert did_you_mean(name, known)

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 DISTANCES, ANSWERS = 3, 15
 
 
-def print_answers(found: Answers, *, everything: bool = False) -> None:
+def print_answers(found: Answers, *, everything: bool = False, title: bool = True) -> None:
     """A suite in some lines: what was rerun, how far from the paper's numbers, each question, what is to be run."""
     from latentbench.results.answers import WORDS
 
     console = out()
-    said(f"{found.title}: suite {found.suite}, version {found.version}", style="bold")
+    if title:
+        said(f"{found.title}: suite {found.suite}, version {found.version}", style="bold")
     said(found.headline())
     shown = found.distances if everything else found.distances[:DISTANCES]
     for text in shown:

@@ -98,9 +98,9 @@ def print_table(
         kept = [i for i, name in enumerate(columns) if name not in dropped]
         columns, cells = [columns[i] for i in kept], [[row[i] for i in kept] for row in cells]
         title += f" (a wider terminal shows {', '.join(dropped)})"
+    if title:  # a table's own would fold at the table's width
+        console.print(Text(printable(title), style="italic"))
     table = Table(
-        title=Text(printable(title)) if title else None,
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),

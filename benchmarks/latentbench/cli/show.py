@@ -7,27 +7,70 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentbench.cli.options import examples, format_option, print_json, print_table
+from latentbench.cli.render import said
 from latentbench.core.console import printable
+from latentbench.spec.claims import kind_of
 
 if TYPE_CHECKING:
     from latentbench.spec.claims import Claim, Tier
     from latentbench.spec.loading import LoadedSuite
+    from latentbench.spec.papers import PaperEntry
+    from latentbench.spec.suite import Reported, Suite
 
 
-@click.command(epilog=examples("show iwae", "show iwae --format json"))
-@click.argument("suite")
+@click.command(epilog=examples("show iwae", "show iwae --format json", "show 1312.6114", "show vq-vae"))
+@click.argument("paper")
 @format_option("table", "json")
-def command(suite: str, form: str) -> None:
-    """A paper's card: methods, data, metrics, protocol, claims, what each tier costs, and notes on what came out."""
-    from latentbench.spec.files import notes
-    from latentbench.spec.loading import load_suite
+def command(paper: str, form: str) -> None:
+    """A paper's card: what came out, reported numbers, methods, data, metrics, protocol, claims, cost per tier, notes.
 
-    loaded = load_suite(suite)
+    PAPER is a suite, or a paper of the catalogue by its id, arXiv number or title; one that has no suite yet shows what
+    the catalogue says of it.
+    """
+    from latentbench.core.errors import UserError, did_you_mean
+    from latentbench.spec.files import notes, suite_files
+    from latentbench.spec.loading import load_suite
+    from latentbench.spec.papers import find_paper
+
+    name = paper
+    if not paper.endswith((".yaml", ".yml")) and paper not in (known := suite_files()):
+        try:
+            entry = find_paper(paper)
+        except UserError as e:
+            from latentbench.spec.papers import catalogue
+
+            fix = did_you_mean(paper, {*known, *(p.id for p in catalogue())}, "`latentbench list papers --search WORD`")
+            raise UserError(e.what, where=e.where, fix=fix) from None
+        if entry.id not in known:
+            print_json(entry.model_dump(mode="json")) if form == "json" else _entry(entry)
+            return
+        name = entry.id
+    loaded = load_suite(name)
     if form == "json":
         costs = [cost(loaded, t) for t in loaded.suite.tiers]
         print_json({**loaded.suite.model_dump(mode="json"), "cost": costs, "notes": notes(loaded.path)})
         return
     _card(loaded)
+
+
+def _entry(entry: PaperEntry) -> None:
+    """What the catalogue says of a paper without a suite."""
+    said(entry.title, style="bold")
+    facts = [entry.method, str(entry.year) if entry.year else None, f"family {entry.family}"]
+    facts += [f"scope {entry.scope}", f"priority {entry.priority}"]
+    said(", ".join(filter(None, facts)))
+    if entry.arxiv:
+        said(f"https://arxiv.org/abs/{entry.arxiv}")
+    for name, text in (("claim", entry.claim), ("smallest honest experiment", entry.small)):
+        if text:
+            said(f"\n{name}", style="bold")
+            said(text)
+    for name, values in (("datasets", entry.datasets), ("metrics", entry.metrics)):
+        if values:
+            said(f"{name}: {', '.join(values)}")
+    if entry.reported:
+        print_table("stated in the abstract", ["what", "value"], [[r.what, r.value] for r in entry.reported])
+    said(f"\nno suite yet; `latentbench new suite {entry.id}` begins one with all of this filled in", style="dim")
 
 
 def _card(loaded: LoadedSuite) -> None:
@@ -40,9 +83,12 @@ def _card(loaded: LoadedSuite) -> None:
     lines.append(f"suite {suite.id}, version {suite.version}" + (f", arXiv {paper.arxiv}" if paper.arxiv else ""))
     if paper.code:
         lines.append(f"authors' code: {paper.code.url} (licence: {paper.code.licence})")
+    for line in lines:
+        said(line)
     if suite.summary:
-        lines += ["", " ".join(suite.summary.split())]
-    click.echo(printable("\n".join([*lines, ""])))
+        said(" ".join(["", *suite.summary.split()]).lstrip())
+    _answers(loaded)
+    _reported(suite)
     print_table(
         "methods",
         ["method", "label", "model", "parameters"],
@@ -84,7 +130,7 @@ def _card(loaded: LoadedSuite) -> None:
     print_table(
         "claims",
         ["claim", "kind", "where", "text"],
-        [[c.id, _kind(c), c.where, c.text] for c in suite.claims],
+        _claims(suite),
     )
     costs = [cost(loaded, t) for t in suite.tiers]
     print_table(
@@ -96,6 +142,44 @@ def _card(loaded: LoadedSuite) -> None:
     if text := notes(loaded.path):
         click.secho("\nwhat came out", bold=True)
         click.echo(printable(text))
+
+
+def _answers(loaded: LoadedSuite) -> None:
+    """What came out so far."""
+    from latentbench.cli.answering import print_answers
+    from latentbench.results.answers import answers
+    from latentbench.results.gather import best
+
+    if (found := best(loaded)) is not None:
+        click.secho("\nwhat came out so far", bold=True)
+        print_answers(answers(found), title=False)
+
+
+def _reported(suite: Suite) -> None:
+    """The numbers that the paper, or somebody else, prints: a table for each of theirs and each dataset."""
+    tables: dict[tuple[str, str, str], list[Reported]] = {}
+    for r in suite.reported:
+        tables.setdefault((r.table, r.dataset, r.source if r.own else f"{r.source}, {r.origin}"), []).append(r)
+    for (table, dataset, source), part in tables.items():
+        metrics = list(dict.fromkeys(r.metric for r in part))
+        values = {(r.method, r.metric): f"{r.value:g}" + (f" ± {r.std:g}" if r.std is not None else "") for r in part}
+        print_table(
+            f"reported: {table}, {dataset} ({source})",
+            ["method", *metrics],
+            [[m, *(values.get((m, k), "") for k in metrics)] for m in dict.fromkeys(r.method for r in part)],
+            right=metrics,
+        )
+
+
+def _claims(suite: Suite) -> list[list[str]]:
+    """A row for each claim; those that say the same of many cells share one."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for c in suite.claims:
+        alike.setdefault((_kind(c), c.where, c.text), []).append(c.id)
+    return [
+        [ids[0] if len(ids) == 1 else f"{ids[0]} … ({len(ids)} claims)", kind, where, text]
+        for (kind, where, text), ids in alike.items()
+    ]
 
 
 def cost(loaded: LoadedSuite, tier: Tier) -> dict[str, Any]:

@@ -46,11 +46,30 @@ class Diverged(LatentbenchError):
 
 
 def did_you_mean(name: str, known: Iterable[str], shown_by: str = "`latentbench list`") -> str:
-    """A hint for a misspelt name: the nearest known ones, or all of them where they are few, or what shows them."""
+    """A hint for a misspelt name: the nearest known ones, or all of them where they are few, or what shows them.
+
+    Case, hyphens, underscores and spaces count for nothing: ``Beta_TCVAE`` is near ``beta-tcvae``.
+    """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    near = nearest(name, known)
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     if len(known) <= 12:
         return "known: " + ", ".join(known)
     return f"{len(known)} are known; {shown_by} shows them"
+
+
+def nearest(name: str, known: Iterable[str], n: int = 3) -> list[str]:
+    """Up to `n` names that are spelt most like `name`, those with the same letters and digits first."""
+    by_letters: dict[str, list[str]] = {}
+    for one in known:
+        by_letters.setdefault(_letters(one), []).append(one)
+    wanted = _letters(name)
+    close = difflib.get_close_matches(wanted, by_letters, n=n, cutoff=0.6) if wanted else []
+    if len(wanted) >= 3:  # a part of the name, or a name with more to it
+        close += [k for k in by_letters if k not in close and (wanted in k or (len(k) >= 4 and k in wanted))]
+    return [one for letters in close for one in by_letters[letters]][:n]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from latentbench.core.errors import UserError
+from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import catalogue_file, shown
 from latentbench.core.yamlfile import read_plain
 
@@ -55,3 +55,22 @@ def catalogue() -> list[PaperEntry]:
         fault = e.errors(include_url=False)[0]
         place = ".".join(str(p) for p in fault["loc"])
         raise UserError(f"{place}: {fault['msg']}", where=shown(path), fix="restore it from git") from None
+
+
+def find_paper(name: str) -> PaperEntry:
+    """A paper by its id, its arXiv number or its title.
+
+    Raises:
+        UserError: there is none.
+    """
+    papers = catalogue()
+    wanted = name.strip().casefold()
+    for paper in papers:
+        if wanted in (paper.id.casefold(), (paper.arxiv or "").casefold(), paper.title.casefold()) and wanted:
+            return paper
+    names = [p.id for p in papers]
+    raise UserError(
+        f"no paper or suite is called {name[:100]!r}",
+        where=shown(catalogue_file()),
+        fix=did_you_mean(name, names, "`latentbench list papers --search WORD`"),
+    )
