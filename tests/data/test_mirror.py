@@ -145,7 +145,61 @@ def sachs(dataset):
     assert ("PIP2", "PKC") in edges
 
 
+def letters(dataset):
+    """The counts of the set's own documentation, A to Z."""
+    counts = np.bincount(dataset.split("all")["y"])
+    assert counts[:6].tolist() == [789, 766, 736, 805, 768, 775]
+    assert dataset.split("all")["x"][0].tolist() == [2, 8, 3, 5, 1, 8, 13, 0, 6, 6, 10, 8, 0, 8, 0, 8]
+    assert dataset.split("all")["y"][0] == ord("T") - ord("A")
+
+
+def optdigits(dataset):
+    """scikit-learn ships the test part."""
+    from sklearn.datasets import load_digits
+
+    theirs = load_digits()
+    np.testing.assert_array_equal(dataset.split("test")["x"], theirs.images)
+    np.testing.assert_array_equal(dataset.split("test")["y"], theirs.target)
+
+
+def adult(dataset):
+    """24.08 and 23.62 per cent earn more than 50,000 dollars; both parts number words alike."""
+    train, test = dataset.split("train"), dataset.split("test")
+    assert train["y"].mean() == pytest.approx(0.2408, abs=1e-4)
+    assert test["y"].mean() == pytest.approx(0.2362, abs=1e-4)
+    for k in (1, 3, 5, 9, 13):
+        assert set(np.unique(test["x"][:, k])) <= set(np.unique(train["x"][:, k]))
+
+
+def houses(dataset):
+    rows = dataset.split("all")
+    assert rows["y"].min() == 14_999
+    assert rows["y"].max() == 500_001
+    assert rows["x"][0].tolist() == [-122.23, 37.88, 41.0, 880.0, 129.0, 322.0, 126.0, 8.3252]
+
+
+def communities(dataset):
+    rows = dataset.split("all")
+    for values in (rows["x"], rows["y"]):
+        assert np.isfinite(values).all()
+        assert (values.min(), values.max()) == (0.0, 1.0)
+
+
+def questions(dataset):
+    """ABBR, DESC, ENTY, HUM, LOC, NUM."""
+    assert np.bincount(dataset.split("train")["y"]).tolist() == [86, 1162, 1250, 1223, 835, 896]
+    words = dataset.split("vocabulary")["text"]
+    text = " ".join(words.text(int(w)) for w in dataset.split("test")["x"][0])
+    assert text == "How far is it from Denver to Aspen ?"
+
+
 FACTS = {
+    "uci-letter": letters,
+    "uci-optdigits": optdigits,
+    "uci-adult": adult,
+    "cal-housing": houses,
+    "communities-crime": communities,
+    "trec-questions": questions,
     "mnist": mnist,
     "cifar10-test1k": cifar10,
     "omniglot-28": omniglot,

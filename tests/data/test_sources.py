@@ -47,6 +47,19 @@ def test_order_mirror_cache_address(workplace, served):
     assert (open_dataset("tiny", silent).split("train")["x"] == arrays["train-images-idx3-ubyte.gz"]).all()
 
 
+def test_a_mirror_serves_any_entry_also_where_none_is_named(workplace, served):
+    """Under the dataset's name, as the cache has it; and the error says where that would be."""
+    files, arrays = mnist_files()
+    workplace.declare(mnist_entry(files, mirror=None, urls=DEAD))
+    with pytest.raises(UserError, match=r"the mirror has no tiny/t10k-images"):
+        sources.obtain(load_entry("tiny"))
+    workplace.put(files)
+    found = sources.obtain(load_entry("tiny"))
+    assert all(path.is_relative_to(workplace.mirror / "tiny") for path in found.files.values())
+    assert (open_dataset("tiny", silent).split("train")["x"] == arrays["train-images-idx3-ubyte.gz"]).all()
+    assert not served.requests
+
+
 def test_bad_mirror_file_is_not_used(workplace, served):
     files, _ = mnist_files()
     workplace.declare(mnist_entry(files, urls=served.url))

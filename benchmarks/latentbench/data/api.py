@@ -67,12 +67,11 @@ def _have(entry: Entry) -> Have:
 
 
 def _is_here(entry: Entry, form: Form) -> list[bool]:
-    from latentbench.data.sources import cached, mirror_dir
+    from latentbench.data.sources import cached, in_mirror, mirror_dir
 
     mirror = mirror_dir()
     return [
-        cached(entry, file).is_file()
-        or (mirror is not None and file.mirror is not None and (mirror / file.mirror).is_file())
+        cached(entry, file).is_file() or (mirror is not None and (mirror / in_mirror(entry, file)).is_file())
         for file in form.files
     ]
 
@@ -140,14 +139,14 @@ def verify(name: str, progress: Progress = silent) -> list[Check]:
 
 
 def _check_files(entry: Entry, progress: Progress) -> Iterable[Check]:
-    from latentbench.data.sources import cached, expected_hash, mirror_dir, sha256
+    from latentbench.data.sources import cached, expected_hash, in_mirror, mirror_dir, sha256
 
     mirror = mirror_dir()
     for form in entry.forms:
         for file in form.files:
             places: list[tuple[str, Path]] = [("cache", cached(entry, file))]
-            if mirror is not None and file.mirror is not None:
-                places.insert(0, ("mirror", mirror / file.mirror))
+            if mirror is not None:
+                places.insert(0, ("mirror", mirror / in_mirror(entry, file)))
             for place, path in places:
                 if not path.is_file():
                     continue

@@ -108,7 +108,7 @@ class File(_Strict):
 
     Attributes:
         name: its path under ``data/cache/<dataset>/``.
-        mirror: its path below ``LATENTBENCH_MIRROR``, if a mirror may hold it.
+        mirror: its path below ``LATENTBENCH_MIRROR``, where that is not ``<dataset>/<name>``.
         urls: official addresses, tried in order.
         sha256: of the file. Where nobody published one it is left out: the hash of the first download is recorded
             beside it, and later downloads must agree.

@@ -36,6 +36,11 @@ def mirror_dir() -> Path | None:
     return Path(named).expanduser() if named else None
 
 
+def in_mirror(entry: Entry, file: File) -> str:
+    """Where a mirror has `file`: where its entry says, else as the cache has it."""
+    return file.mirror or f"{file.folder or entry.name}/{file.name}"
+
+
 def cached(entry: Entry, file: File) -> Path:
     """Where the cache keeps `file`."""
     return data_dir() / "cache" / (file.folder or entry.name) / file.name
@@ -156,19 +161,19 @@ def _local_files(entry: Entry, form: Form, progress: Progress, reasons: list[str
 def _local(entry: Entry, file: File, progress: Progress, reasons: list[str]) -> Path | None:
     """`file` from the mirror or the cache, if it is there and its hash is right."""
     want = expected_hash(entry, file)
-    mirror = mirror_dir()
-    if mirror is not None and file.mirror is not None:
-        path = mirror / file.mirror
+    mirror, inner = mirror_dir(), in_mirror(entry, file)
+    if mirror is not None:
+        path = mirror / inner
         if not path.is_file():
-            reasons.append(f"the mirror has no {file.mirror}")
+            reasons.append(f"the mirror has no {inner}")
         elif want is None:
-            reasons.append(f"no hash is known for {file.mirror} of the mirror")
+            reasons.append(f"no hash is known for {inner} of the mirror")
         elif (got := sha256(path, progress)) != want:
-            reasons.append(f"wrong hash: the mirror's {file.mirror} has sha256 {got[:16]}…, expected {want[:16]}…")
+            reasons.append(f"wrong hash: the mirror's {inner} has sha256 {got[:16]}…, expected {want[:16]}…")
         else:
             return path
-    elif file.mirror is not None:
-        reasons.append("LATENTBENCH_MIRROR is not set")
+    else:
+        reasons.append(f"LATENTBENCH_MIRROR is not set, where {inner} would be looked for")
     path = cached(entry, file)
     if path.is_file() and want is not None:
         if (got := sha256(path, progress)) == want:
