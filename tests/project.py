@@ -178,7 +178,7 @@ class Project:
 
     def run(self, *args: str) -> Answer:
         """`latentbench run ARGS`, one run after another in this process, untracked."""
-        return self("run", *args, "--jobs", "1", "--wandb", "disabled", "--device", "cpu")
+        return self("run", *args, "--jobs", "0", "--wandb", "disabled", "--device", "cpu")
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         """`latentbench ARGS` in a process of its own, which leads a group of its own."""

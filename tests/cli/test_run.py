@@ -298,6 +298,21 @@ def test_a_worker_that_dies_costs_its_own_run_alone(project):
     assert record.error.startswith("its worker process died 2 times (SIGKILL")
 
 
+def test_a_run_that_the_system_kills_leaves_a_record_and_is_not_tried_each_time(project):
+    """Also one at a time: the process that leads the sweep is not the one that takes the memory."""
+    project.suite({"methods.doomed": {"model": "toy", "params": {"spoil": "kill"}}})
+    options = ("run", "small", "--seeds=1", "--method=doomed", "--method=wide", "--wandb=disabled", "--device=cpu")
+    answer = project(*options, "--jobs=1")
+    assert answer.code == 1
+    assert "1 failed, 1 finished" in answer.err
+    record = project.records()["doomed--line--cpu--s0"]
+    assert "SIGKILL" in record.error
+    assert "--force tries it again" in record.error
+    again = project(*options, "--jobs=1")
+    assert "doomed--line--cpu--s0: there already: its worker process died" in again.err
+    assert project.records()["doomed--line--cpu--s0"] == record
+
+
 def test_a_density_of_undequantised_integers_is_refused(project):
     """It could be made as high as one likes, so no likelihood is measured there; nothing is run."""
     changes = {"datasets": {"digits": {"preprocess": ["to_unit", "flatten"]}}, "metrics": {"nll": {}}, "claims": []}

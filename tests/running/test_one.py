@@ -293,7 +293,7 @@ def test_a_record_that_cannot_be_written_costs_no_training(project, settings, mo
     assert record.provenance.resumed_from == 9, "all of its nine steps were kept"
 
 
-def test_weights_that_cannot_be_written_cost_no_record(project, settings, monkeypatch):
+def test_a_run_whose_weights_do_not_fit_has_not_finished(project, settings, monkeypatch):
     real = os.replace
 
     def refuse(source, target):
@@ -301,11 +301,28 @@ def test_weights_that_cannot_be_written_cost_no_record(project, settings, monkey
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(source, target)
 
-    monkeypatch.setattr("os.replace", refuse)
-    record, _ = perform(spec_of(project), settings)
-    assert record.status == "finished"
+    spec = spec_of(project)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", refuse)
+        record, _ = perform(spec, replace(settings, checkpoint_seconds=0.0))
+    assert record.status == "failed"
+    assert "No space left on device; what was trained is kept" in record.error
     assert record.files == {}
-    assert record.provenance.faults == ["weights and curve could not be written: No space left on device"]
+    record, cached = perform(spec, replace(settings, checkpoint_seconds=0.0))
+    assert (record.status, cached) == ("finished", False)
+    assert record.provenance.resumed_from == 9, "it was not trained again"
+    assert "weights.safetensors" in record.files
+
+
+def test_a_full_disk_is_told_what_is_kept(project, settings, monkeypatch):
+    """Where no checkpoint could be written either, nothing is."""
+
+    def refuse(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(UserError, match="nothing of it could be kept"):
+        perform(spec_of(project), replace(settings, checkpoint_seconds=0.0))
 
 
 def test_a_lock_that_cannot_be_made_is_told_in_one_line(project, settings):

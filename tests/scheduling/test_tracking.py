@@ -8,6 +8,7 @@ import time
 
 import pytest
 from latentbench.running.settings import Settings
+from latentbench.scheduling import tracking
 from latentbench.scheduling.task import perform
 from latentbench.scheduling.tracking import Tracker, default_mode, summary_of
 
@@ -172,3 +173,31 @@ def test_the_summary_has_what_was_measured(project):
     assert summary["metric/nll"] == record.value("nll").value
     assert summary["status"] == "finished"
     assert summary["cost/steps"] == record.cost.steps
+
+
+def test_settings_of_the_working_directory_are_not_read(tmp_path, monkeypatch):
+    """They may be a stranger's, and name the host that gets the user's key; the user's own are read."""
+    wandb = pytest.importorskip("wandb")
+    own, usual = tmp_path / "home/settings", wandb.Settings().base_url
+    own.parent.mkdir()
+    own.write_text("[default]\nentity = me\n")
+    for name in ("wandb", ".wandb"):
+        (tmp_path / "strangers" / name).mkdir(parents=True)
+        (tmp_path / "strangers" / name / "settings").write_text("[default]\nbase_url = http://evil.example\n")
+    monkeypatch.chdir(tmp_path / "strangers")
+    monkeypatch.setattr(wandb.Settings, "read_system_settings", wandb.Settings.read_system_settings)
+    for _ in range(2):
+        tracking._own_settings_only(wandb.Settings)
+    for dot in (False, True):
+        found = wandb.Settings(settings_system=str(own), use_dot_wandb=dot)
+        found.update_from_system_settings()
+        assert (found.base_url, found.entity) == (usual, "me")
+
+
+def test_a_wandb_that_reads_them_otherwise_is_not_started_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tracking._own_settings_only(object)
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/settings").touch()
+    with pytest.raises(RuntimeError, match="working directory"):
+        tracking._own_settings_only(object)

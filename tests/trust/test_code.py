@@ -336,7 +336,7 @@ def test_trust_is_said_by_the_user_alone(project, monkeypatch, tmp_path):
     )
     entry(project, "evil", generate="stranger_module:ours")
     project.suite({"datasets": {"evil": {"protocol": "all"}}, "metrics.bits_per_dim": {}})
-    command = ("run", "small", "--seeds=1", "--method=wide", "--jobs=1", "--wandb=disabled", "--device=cpu", "-q")
+    command = ("run", "small", "--seeds=1", "--method=wide", "--jobs=0", "--wandb=disabled", "--device=cpu", "-q")
     assert project(*command).code == 2
     assert not (tmp_path / "imported").exists()
     monkeypatch.setenv(VARIABLE, "0")

@@ -34,7 +34,9 @@ from latentbench.core.errors import UserError
 @click.option("--method", "methods", multiple=True, help="Only these methods; a name or pattern, repeatable.")
 @click.option("--dataset", "datasets", multiple=True, help="Only these datasets; a name or pattern, repeatable.")
 @click.option(
-    "--jobs", type=click.IntRange(1, 256), help="Runs side by side. Default: a core each, 8 at most; 1 on a GPU."
+    "--jobs",
+    type=click.IntRange(0, 256),
+    help="Runs side by side. Default: a core each, 8 at most; 1 on a GPU. 0: all in this process, for a debugger.",
 )
 @click.option(
     "--threads", type=click.IntRange(1, 256), help="torch threads of each run. Default: the cores, shared by the jobs."

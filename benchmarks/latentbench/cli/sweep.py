@@ -197,7 +197,7 @@ class Sweep:
         if (executor := self._elsewhere()) is not None:
             executor.run_all(runs, settings, bars.show, finished)
             return
-        jobs = self.jobs or default_jobs(settings.device, len(runs), settings.devices)
+        jobs = self.jobs if self.jobs is not None else default_jobs(settings.device, len(runs), settings.devices)
         from latentbench.acceleration.stackable import default_stack, stackable
 
         stack = default_stack(settings.device) if self.stack is None else self.stack

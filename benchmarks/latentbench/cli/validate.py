@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from latentbench.spec.loading import LoadedSuite
 
 
+#: Faults that are said; a suite that has more is told the number of the rest.
+SHOWN = 200
+
+
 @click.command(
     epilog=examples(
         "validate                          every suite",
@@ -45,8 +49,10 @@ def command(ctx: click.Context, suites: tuple[str, ...], strict: bool) -> None:
             click.echo(printable(f"ok: {suite_id(path)}"))
     for warning in warnings:
         note(f"warning: {warning}")
-    for fault in faults:
+    for fault in faults[:SHOWN]:
         note(f"error: {fault}")
+    if (more := len(faults) - SHOWN) > 0:
+        note(f"error: {more} more faults")
     ctx.exit(2 if faults or (strict and warnings) else 0)
 
 

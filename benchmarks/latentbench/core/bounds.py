@@ -28,8 +28,9 @@ MEMBERS = 2_000_000
 HEADER_BYTES = 1 << 20
 #: Bytes of a download whose size its entry does not say.
 DOWNLOAD_BYTES = 64 * GIB
-#: Levels of nesting of a YAML file; digits of a whole number in a name or a text.
+#: Levels of nesting of a YAML file, and its keys and values; digits of a whole number in a name or a text.
 DEPTH = 50
+YAML_NODES = 200_000
 DIGITS = 19
 #: Processes that a run is spread over, torch threads of each and runs in one program, as a record may name them.
 DEVICES, THREADS, STACKED = 256, 4096, 4096
@@ -40,8 +41,8 @@ FAULTS = 20
 MESSAGE = 2000
 #: Numbers that a model may hold, parts that it may have, and seconds that building it may take, to be said sound.
 MODEL_NUMBERS = 10_000_000_000
-MODEL_PARTS = 100_000
-MODEL_SECONDS = 60
+MODEL_PARTS = 20_000
+MODEL_SECONDS = 30
 #: Bytes that building it may take on top, where it cannot be built without its numbers.
 MODEL_BYTES = 4 * GIB
 

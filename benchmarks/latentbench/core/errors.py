@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from latentbench.core.bounds import shortened
+
 
 class LatentbenchError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -38,11 +40,15 @@ class UserError(LatentbenchError):
         if self.where is not None:
             place = f"{self.where}:{self.line}: " if self.line is not None else f"{self.where}: "
         fix = f" ({self.fix})" if self.fix else ""
-        return " ".join(f"{place}{self.what}{fix}".split())
+        return shortened(" ".join(f"{place}{self.what}{fix}".split()))
 
 
 class Diverged(LatentbenchError):
     """Training or a metric produced NaN or an infinite value: an outcome, kept in the record."""
+
+
+#: Characters of a name for which others are looked up that are like it: what takes time in its square.
+LONGEST_NAME = 100
 
 
 def did_you_mean(name: str, known: Iterable[str], shown_by: str = "`latentbench list`") -> str:
@@ -51,7 +57,7 @@ def did_you_mean(name: str, known: Iterable[str], shown_by: str = "`latentbench 
     Case, hyphens, underscores and spaces count for nothing: ``Beta_TCVAE`` is near ``beta-tcvae``.
     """
     known = sorted(known)
-    near = nearest(name, known)
+    near = nearest(name[:LONGEST_NAME], known)
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     if len(known) <= 12:

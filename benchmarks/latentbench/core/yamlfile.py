@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from latentbench.core.bounds import DEPTH, YAML_BYTES, read_at_most
+from latentbench.core.bounds import DEPTH, YAML_BYTES, YAML_NODES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown, without_mark
 
@@ -153,8 +153,10 @@ def parse_yaml(text: str, path: Path) -> YamlFile:
 def _look_over(text: str, path: Path) -> None:
     """Refuse aliases and deep nesting, event by event: libyaml would build the latter until the stack ends."""
     depth = 0
-    for event in yaml.parse(text, Loader=Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=Loader)):
         line = event.start_mark.line + 1 if event.start_mark else None
+        if count > YAML_NODES:
+            raise UserError(f"more than {YAML_NODES} keys and values", where=shown(path), fix="a suite is a short file")
         if isinstance(event, yaml.AliasEvent):
             raise UserError(
                 "YAML aliases are not used here", where=shown(path), line=line, fix="write it out, or use `matrix`"

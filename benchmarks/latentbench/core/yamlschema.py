@@ -8,8 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from latentbench.core.bounds import FAULTS, shortened
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.yamlfile import Path_, YamlFile
+
+#: Characters of a key or a value that a message shows.
+SHOWN = 200
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,7 +30,9 @@ def parse(file: YamlFile, model: type[M], at: Path_ = (), data: Any = None) -> M
     except ValidationError as e:
         first = first_fault(e)
         said = explain(file, model, at, first, data)
-        rest = (explain(file, model, at, f, data) for f in e.errors(include_url=False) if f != first)
+        rest = [explain(file, model, at, f, data) for f in e.errors(include_url=False)[:FAULTS] if f != first]
+        if (more := e.error_count() - FAULTS) > 0:
+            rest.append(file.error(f"{more} more faults", fix="mend the first ones, then look again"))
         said.also = tuple({str(one): one for one in rest if str(one) != str(said)}.values())
         raise said from None
 
@@ -40,7 +46,7 @@ def first_fault(error: ValidationError) -> Any:
 def explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any, data: Any) -> UserError:
     """One fault of pydantic's in a user's words; `data`, which stands at path `at`, is what was validated."""
     loc = _written(data, fault["loc"])
-    place = ".".join(str(p) for p in (*at, *loc)) or "the file"
+    place = ".".join(shortened(str(p), SHOWN) for p in (*at, *loc)) or "the file"
     if fault["type"] == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
         return file.error(
@@ -50,9 +56,9 @@ def explain(file: YamlFile, model: type[BaseModel], at: Path_, fault: Any, data:
         )
     if fault["type"] == "missing":
         return file.error(f"{place!r} is missing", (*at, *loc), "add it")
-    message = fault["msg"].removeprefix("Value error, ")
+    message = shortened(fault["msg"].removeprefix("Value error, "))
     given = fault.get("input")
-    shown_value = "" if isinstance(given, dict | list) or given is None else f", not {given!r}"
+    shown_value = "" if isinstance(given, dict | list) or given is None else f", not {shortened(repr(given), SHOWN)}"
     return file.error(f"{place}: {message[0].lower() + message[1:]}{shown_value}", (*at, *loc), "change the value")
 
 

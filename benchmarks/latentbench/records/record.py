@@ -217,8 +217,13 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: Record, *, kept: str = "") -> None:
     """Write `record` to `path` atomically, as indented JSON.
+
+    Args:
+        path: its file.
+        record: to write.
+        kept: what becomes of its run where the record cannot be written, for the message.
 
     Raises:
         UserError: it cannot be written.
@@ -229,7 +234,7 @@ def write_record(path: Path, record: Record) -> None:
         raise UserError(
             f"the record cannot be written: {e.strerror or e}",
             where=shown(path),
-            fix="make room or mend the folder's permissions, then run again: what was trained is kept",
+            fix=f"make room or mend the folder's permissions, then run again{': ' if kept else ''}{kept}",
         ) from None
 
 

@@ -113,8 +113,9 @@ class Attempt:
         if outcome is not None:
             try:
                 files = keep_results(outcome, self._folder, weights=settings.weights)
-            except OSError as e:
-                checkpoints.faults.append(f"weights and curve could not be written: {e.strerror or e}")
+            except OSError as e:  # a run without the weights that were asked for has not finished
+                error = f"weights and curve could not be written: {e.strerror or e}; {self._kept(outcome)}"
+                status = "failed"
         record = make_record(
             spec,
             settings,
@@ -129,7 +130,7 @@ class Attempt:
             files=files,
             checkpoints=checkpoints,
         )
-        write_record(self._folder / "record.json", record)
+        write_record(self._folder / "record.json", record, kept=self._kept(outcome))
         with suppress(OSError):  # the record is what counts
             note_corrections(record, settings.results)
         if status == "finished":
@@ -137,6 +138,14 @@ class Attempt:
             (self._folder / "traceback.txt").unlink(missing_ok=True)
         self.observer.ended(record)
         return record
+
+    def _kept(self, outcome: Outcome | None) -> str:
+        """What of the training another try goes on from, as the disk has it."""
+        step = self.checkpoints.last_step()
+        if step is None:
+            return "nothing of it could be kept, so it is trained anew"
+        whole = outcome is not None and step >= outcome.trained.steps
+        return "what was trained is kept" if whole else f"what was trained up to step {step} is kept"
 
     def _attempt(
         self, conductor: Conductor, experiment: Experiment | None

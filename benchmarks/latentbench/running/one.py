@@ -21,6 +21,8 @@ from latentbench.running.settings import Settings
 
 #: Statuses that another try would only repeat.
 SETTLED: tuple[Status, ...] = ("finished", "diverged")
+#: What the error of a run says that the system killed each time.
+KILLED = "for want of memory; --force tries it again"
 
 
 class Busy(Exception):
@@ -60,12 +62,18 @@ def perform(
     try:
         with lock(spec, dataset.content_hash, settings, wait=wait):
             record, damage = record_at(folder / "record.json")
-            if record is not None and record.status in SETTLED and not settings.force:
+            if record is not None and is_settled(record) and not settings.force:
                 return record, True
             attempt = Attempt(spec, settings, dataset, folder, damage, report, observe)
             return attempt.carry_out(conductor), False
     except Timeout:
         raise Busy(spec.cell) from None
+
+
+def is_settled(record: Record) -> bool:
+    """Whether another try would only repeat a record: of what was killed, on the machine that it was killed on."""
+    killed = record.status == "failed" and KILLED in (record.error or "")
+    return record.status in SETTLED or (killed and record.provenance.platform == provenance.machine())
 
 
 def give_up(spec: RunSpec, settings: Settings, why: str, conductor: Conductor) -> tuple[Record, bool]:
@@ -86,7 +94,7 @@ def give_up(spec: RunSpec, settings: Settings, why: str, conductor: Conductor) -
     try:
         with lock(spec, data_hash, settings, wait=False):
             record, _ = record_at(path)
-            if record is not None and record.status in SETTLED and not settings.force:
+            if record is not None and is_settled(record) and not settings.force:
                 return record, True
             notes = Notes(devices=conductor.devices(spec, settings))
             now, run_id = provenance.now(), spec.run_id(data_hash)

@@ -9,10 +9,10 @@ from typing import Any
 
 from latentbench.core.capabilities import Iterative, Players, Staged, Trainable, Updates
 from latentbench.core.errors import UserError
-from latentbench.core.imports import load
 from latentbench.core.types import DataInfo
 from latentbench.data.preprocess import build
 from latentbench.planning.plan import RunSpec
+from latentbench.running.building import built
 from latentbench.running.conductor import check_precision
 from latentbench.running.recording import metric_identity
 from latentbench.spec.loading import LoadedSuite
@@ -39,7 +39,7 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
         for fault in _measurable(loaded, run, info.support):
             found.setdefault(str(fault), fault)
         try:
-            model = load(run.target)(info, **run.params)
+            model = built(run.target, info, run.params)
         except UserError as e:
             param = next((p for p in run.params if e.what.split()[0].split("[")[0] == p), None)
             at = (*at, "params", param) if param else at

@@ -13,7 +13,7 @@ from latentbench.core.interrupts import check
 from latentbench.planning.plan import RunSpec
 from latentbench.records.record import Record
 from latentbench.running.observer import ProgressReport, Report
-from latentbench.running.one import Busy
+from latentbench.running.one import KILLED, Busy
 from latentbench.running.settings import Settings
 from latentbench.scheduling.task import give_up, perform
 from latentbench.scheduling.tracking import track_run
@@ -66,7 +66,7 @@ def run_all(
 
     Args:
         runs, settings: what to do, and how.
-        jobs: processes side by side.
+        jobs: processes side by side; 0 for this one, which the system may kill with all that it has yet to do.
         report, on_done: told how the runs go.
         threads: torch threads of each; by default the cores are shared among the jobs.
         stack: runs of one method that train as one program, at most; those come first, in this process.
@@ -81,9 +81,9 @@ def run_all(
 
         here = replace(settings, threads=threads or threads_for(1))
         runs = run_stacks(runs, here, stack, report, on_done, observe=track_run, draws=stack_draws)
-    settings = replace(settings, threads=threads or threads_for(jobs * settings.devices))
+    settings = replace(settings, threads=threads or threads_for(max(jobs, 1) * settings.devices))
     waiting = Waiting(runs)
-    if jobs == 1 and settings.devices == 1:  # what joins several devices may take its process down
+    if jobs == 0 and settings.devices == 1:  # what joins several devices may take its process down
         while (spec := waiting.next()) is not None:
             check()
             try:
@@ -93,7 +93,7 @@ def run_all(
             else:
                 on_done(spec, record, cached)
         return
-    workers = [Worker(settings) for _ in range(jobs)]
+    workers = [Worker(settings) for _ in range(max(jobs, 1))]
     try:
         _drive(workers, waiting, settings, report, on_done)
     except BaseException:
@@ -159,6 +159,7 @@ def _drive(workers: Sequence[Worker], waiting: Waiting, settings: Settings, repo
                     else:
                         deaths[spec.cell] = 0
                         why = f"its worker process died {TRIES} times ({message.how})"
+                        why += f", as it does {KILLED}" if message.killed else ""
                         try:
                             on_done(spec, *give_up(spec, settings, why))
                         except Busy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import netrc
 import os
 import sys
@@ -123,6 +124,8 @@ def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
     stays_inside(folder, folder.parent).mkdir(parents=True, exist_ok=True)
     import wandb
 
+    logging.raiseExceptions = False  # on a full disk wandb's log would fill the terminal with tracebacks of its own
+    _own_settings_only(wandb.Settings)
     settings = wandb.Settings(
         console="off",
         silent=True,
@@ -142,6 +145,31 @@ def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
             reinit="finish_previous",
             **init,
         )
+
+
+def _own_settings_only(settings: Any) -> None:
+    """Have wandb take its settings from the user's own places (environment, home) alone.
+
+    It would read ``wandb/settings`` of the working directory too, which may be a stranger's, and send the user's key to
+    the address that stands there.
+
+    Args:
+        settings: wandb's class of them.
+
+    Raises:
+        RuntimeError: there is such a file, and this version of wandb reads it in a way that is not known here.
+    """
+    read = getattr(settings, "read_system_settings", None)
+    if read is None:
+        if any(Path(folder, "settings").exists() for folder in ("wandb", ".wandb")):
+            raise RuntimeError("wandb would read the settings of the working directory")
+    elif not hasattr(read, "of_user"):
+
+        def of_user(self: Any) -> Any:
+            return read(self.model_copy(update={"root_dir": os.devnull}))  # nothing lies below it
+
+        of_user.of_user = True  # type: ignore[attr-defined]
+        settings.read_system_settings = of_user
 
 
 @contextmanager

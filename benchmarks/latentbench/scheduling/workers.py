@@ -25,6 +25,7 @@ class Died:
     """A worker process ended without an answer."""
 
     how: str
+    killed: bool = False
 
 
 class Worker:
@@ -56,7 +57,8 @@ class Worker:
             message = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
-            message = Died(exit_description(self._process.exitcode))
+            code = self._process.exitcode
+            message = Died(exit_description(code), killed=code == -signal.SIGKILL)
             self._process = None
         if not isinstance(message, ProgressReport):
             self.spec = None
