@@ -85,7 +85,7 @@ def _zip(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tupl
 def _tar(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path, "r|*", tarinfo=_BoundedHeader) as archive:
         for count, info in enumerate(archive):
-            archive.members = []  # it would keep every header that it has read
+            archive.members = []  # type: ignore[attr-defined] # it would keep every header that it has read
             if count >= MEMBERS:
                 raise UserError(f"the archive holds more than {MEMBERS} files", where=path)
             _check_name(info.name, path)

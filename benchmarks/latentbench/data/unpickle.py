@@ -25,6 +25,7 @@ from latentbench.core.errors import UserError
 VALUES, DEPTH = 20_000_000, 50
 #: Bytes of one element of an array.
 ELEMENT = 4096
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 
 class Refused(ValueError):
@@ -90,7 +91,7 @@ class _Dtype(Parts):
         order = order.decode("latin1") if isinstance(order, bytes) else order
         if order not in ("<", ">", "|", "=") or not 0 < dtype.itemsize <= ELEMENT:
             raise Refused(f"dtype {code!r} is not admitted")
-        return dtype.newbyteorder(order) if order in ("<", ">") else dtype
+        return {"<": dtype.newbyteorder("<"), ">": dtype.newbyteorder(">")}.get(order, dtype)
 
     @property
     def of_objects(self) -> bool:
@@ -167,7 +168,7 @@ class _Reader:
         self._memo: dict[int, Any] = {}
 
     def load(self) -> Any:
-        while (opcode := pickletools.code2op.get(self._file.read(1).decode("latin1"))) is not None:
+        while (opcode := _OPCODES.get(self._file.read(1).decode("latin1"))) is not None:
             argument = self._argument(opcode)
             if opcode.name == "STOP":
                 return self._plain(self._take())
@@ -184,7 +185,7 @@ class _Reader:
             line = self._file.readline().strip()
             if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in b"'\"":
                 raise ValueError("a text without quotation marks")
-            return codecs.escape_decode(line[1:-1])[0].decode("latin1")  # type: ignore[attr-defined]
+            return codecs.escape_decode(line[1:-1])[0].decode("latin1")
         return opcode.arg.reader(self._file) if opcode.arg is not None else None
 
     def _refuse(self, opcode: Any, argument: Any) -> None:

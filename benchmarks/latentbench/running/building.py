@@ -45,7 +45,8 @@ def built(target: str, info: DataInfo, params: dict[str, Any]) -> Any:
     with _bounded():
         try:
             with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-                return make(replace(info, mean=info.mean.to("meta")), **params)
+                blank = None if info.mean is None else info.mean.to("meta")
+                return make(replace(info, mean=blank), **params)
         except TooLarge:
             raise
         except Exception:  # perhaps of the device's making: the next try says it, if it is not
