@@ -18,7 +18,7 @@ from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.engines import todays_era
 from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.record import Cost, Measured, Provenance, Record, Status, write_record
+from latentbench.records.record import Cost, Measured, Provenance, Record, Status, seal, write_record
 from latentbench.spec.loading import LoadedSuite, load_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -277,8 +277,13 @@ def write_made_up(
         provenance=Provenance(python="3.11.0", platform="test", device="cpu", threads=1, started=ended, ended=ended),
     )
     path = (folder or results_dir() / "runs" / spec.suite) / run_id / "record.json"
-    write_record(path, record)
+    write_sealed(path, record)
     return path
+
+
+def write_sealed(path: Path, record: Record) -> None:
+    """Write a record with the seal that fits what is in it."""
+    write_record(path, record.model_copy(update={"seal": seal(record)}))
 
 
 def every_suite() -> list[Any]:

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from latentbench.audit.verify import verify
+from latentbench.data.dataset import open_dataset
 from latentbench.records.below import records_below
 from latentbench.records.declared import Declared, declare, declared_path
 
@@ -32,12 +33,12 @@ def the_fault(results):
 def test_a_sound_folder(project, results):
     answer = project("verify", results)
     assert answer.code == 0
-    assert answer.out == "4 records, 0 with faults\n"
+    assert answer.out.startswith("4 records, 0 with faults; ")
     assert faults(results) == {}
 
 
 def test_the_default_is_ones_own_results(project, results):
-    assert project("verify").out == "4 records, 0 with faults\n"
+    assert project("verify").out.startswith("4 records, 0 with faults; ")
 
 
 def test_stored_weights_give_the_numbers_again(project, results):
@@ -47,7 +48,8 @@ def test_stored_weights_give_the_numbers_again(project, results):
     assert all(not c["faults"] for c in found)
     wide = [c for c in found if "wide" in c["run_id"]]
     assert [c["evaluated"] for c in wide] == [["nll", "bits_per_dim"]] * 2
-    assert "1 evaluated again" in project("verify", results, "--sample", "1").out
+    said = project("verify", results, "--sample", "1").out
+    assert "the numbers of 1 were evaluated again from their weights, those of the others were not" in said
 
 
 def test_declarations_of_looks_are_checked_too(project, results):
@@ -63,13 +65,14 @@ def test_declarations_of_looks_are_checked_too(project, results):
     )
     declare(made, results)
     answer = project("verify", results)
-    assert (answer.code, answer.out) == (0, "4 records and 1 declaration of interim analyses, 0 with faults\n")
+    assert answer.code == 0
+    assert answer.out.startswith("4 records and 1 declaration of interim analyses, 0 with faults; ")
     path = declared_path("small", "cpu", results)
     sound = path.read_text()
     path.write_text(sound.replace('"cap": 4', '"cap": 5'))
     answer = project("verify", results)
     assert answer.code == 1
-    assert answer.out.splitlines()[-1] == "4 records and 1 declaration of interim analyses, 1 with faults"
+    assert answer.out.splitlines()[-1].startswith("4 records and 1 declaration of interim analyses, 1 with faults; ")
     assert "small-cpu.json: its seal is broken" in answer.out
     assert project("verify", path).code == 1
     found = [c for c in json.loads(project("verify", results, "--format", "json").out) if c["kind"] == "declaration"]
@@ -131,17 +134,23 @@ def test_exit_code_and_lines_of_a_tampered_folder(project, results):
     edit(record_of(results), value)
     answer = project("verify", results)
     assert answer.code == 1
-    line, count = answer.out.splitlines()
+    line, *_, count = answer.out.splitlines()
     assert "wide--line--cpu--s0" in line
     assert "its seal is broken" in line
-    assert count == "4 records, 1 with faults"
+    assert count.startswith("4 records, 1 with faults; ")
     found = json.loads(project("verify", results, "--format", "json").out)
     assert [bool(c["faults"]) for c in found].count(True) == 1
 
 
 def test_a_number_edited_and_sealed_anew_is_found_by_its_weights(project, results):
     edit(record_of(results), lambda d: value(d, by=0.01), reseal=True)
-    assert project("verify", results).code == 0, "hashes alone cannot tell"
+    blind = project("verify", results, "--sample", "0")
+    assert blind.code == 0, "hashes alone cannot tell"
+    assert "no number was evaluated again from weights, so an edit that was sealed anew would not show" in blind.out
+    assert "of 4: its numbers were not evaluated again: it is not in the sample" in blind.err
+    by_default = project("verify", results)
+    assert by_default.code == 1, "there are no more weights than are sampled unasked"
+    assert "from its weights" in by_default.out
     answer = project("verify", results, "--sample", "all")
     assert answer.code == 1
     assert "nll: " in answer.out
@@ -262,3 +271,21 @@ def test_whole_numbers_of_two_seeds_may_agree(results):
     for run in ("wide--line--cpu--s0", "wide--line--cpu--s1"):
         edit(record_of(results, run), lambda d: [m.update(value=1.0) for m in d["metrics"]], reseal=True)
     assert not any("same numbers" in fault for c in verify(results) for fault in c.faults)
+
+
+def test_damaged_data_are_named_and_nothing_is_measured_on_them(project, results, shared_data, monkeypatch):
+    own = project.root / "own-data"
+    shutil.copytree(shared_data / "registry", own / "registry")
+    monkeypatch.setenv("LATENTBENCH_DATA", str(own))
+    monkeypatch.setattr("latentbench.running.watch._sound", set())
+    x = open_dataset("line").split("test")["x"][3].tobytes()
+    (file,) = (own / "prepared/line/test").glob("*.arrow")
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[content.index(x)] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    answer = project("verify", results, "--sample", "all")
+    assert answer.code == 1
+    assert "prepared/line: dataset line changed on disk: split test, column x" in answer.out
+    assert "its data are damaged here" in answer.err
+    assert "no number was evaluated again" in answer.out

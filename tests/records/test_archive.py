@@ -12,7 +12,9 @@ from filelock import FileLock
 from latentbench.audit.verify import verify
 from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
-from latentbench.records.archive import collect, lock_path, running, suites_with_records
+from latentbench.planning.plan import plan
+from latentbench.records.archive import collect, finished, lock_path, running, suites_with_records
+from latentbench.running.one import record_at
 from latentbench.spec import registry
 
 from tests.project import write_made_up
@@ -133,11 +135,32 @@ def test_other_tiers_are_left_alone(project, runs):
     assert (collected.found, collected.unreadable) == ({}, [])
 
 
-def test_a_record_under_a_false_name_counts_for_what_it_says(project, runs):
-    """The name of a folder can be copied by mistake; the record says whose it is."""
+def test_a_record_in_the_folder_of_another_run_is_named_and_counts_for_no_command(project, runs):
+    open_dataset("line", silent)
+    """A folder is named after its run: what was copied into another one by mistake says nothing of either."""
+    own = write_made_up(runs[0], {"nll": 1.0})
+    other = write_made_up(runs[1], {"nll": 2.0})
+    other.write_bytes(own.read_bytes())
+    for _ in range(2):  # also where the bytes are known
+        collected = collect(runs)
+        assert list(collected.found) == [runs[0].cell]
+        assert f"it is the record of {own.parent.name}" in collected.unreadable[0]
+        assert finished(runs) == {runs[0].cell}
+    assert record_at(own)[0] is not None
+    record, damage = record_at(other)
+    assert record is None
+    assert "under another name" in damage
+
+
+def test_a_record_among_those_of_another_suite_is_named_and_counts_for_neither(project, runs):
     path = write_made_up(runs[0], {"nll": 1.0})
-    path.parent.rename(path.parent.with_name("narrow--line--cpu--s7--0000000000"))
-    assert list(collect(runs).found) == [runs[0].cell]
+    place = project.results / "runs/other" / path.parent.name / path.name
+    place.parent.mkdir(parents=True)
+    path.rename(place)
+    twin = project.load(name="other")
+    collected = collect(plan(twin, "cpu"))
+    assert not collected.found
+    assert "suite small" in collected.unreadable[0]
 
 
 def test_records_that_come_with_the_repository_count_after_those_run_here(project, runs):

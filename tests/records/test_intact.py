@@ -10,10 +10,13 @@ from latentbench.core import file_cache
 from latentbench.core.errors import UserError
 from latentbench.data.dataset import open_dataset
 from latentbench.data.progress import silent
+from latentbench.records import pack as packs
 from latentbench.records import record as form
 from latentbench.records.archive import collect, finished
 from latentbench.records.intact import Intact
+from latentbench.records.packing import pack_records
 from latentbench.records.record import read_record, seal, write_record
+from latentbench.running.one import record_at
 
 from tests.project import write_made_up
 
@@ -57,6 +60,45 @@ def test_an_edit_breaks_the_seal_even_if_it_keeps_size_and_time(project, sealed)
         assert not collected.found
         assert "its seal is broken" in collected.unreadable[0]
         assert finished([run]) == set()
+
+
+@pytest.mark.parametrize("way", ["a file of its own", "in a pack"])
+def test_a_bit_that_flips_on_the_medium_is_noticed_though_every_time_stays(project, sealed, monkeypatch, way):
+    """The file system says of such a file what it said before: only the bytes tell."""
+    run, path = sealed
+    if way == "in a pack":
+        file = pack_records([path], project.results)[0].pack
+        path.unlink()
+        old, new = '"measured":[[1.5,', '"measured":[[1.4,'
+    else:
+        file, old, new = path, '"value": 1.5', '"value": 1.4'
+    for module in ("intact", "pack"):
+        monkeypatch.setattr(f"latentbench.records.{module}.state_of", lambda _: [1, 1, 1, 1])
+    assert collect([run]).found
+    assert collect([run]).found, "it is known by now"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    packs._opened.cache_clear()  # as in the next process
+    for _ in range(2):
+        collected = collect([run])
+        assert not collected.found
+        assert "its seal is broken" in collected.unreadable[0]
+        assert finished([run]) == set()
+
+
+def test_a_value_whose_seal_was_taken_off_counts_for_nothing(project, sealed):
+    run, path = sealed
+    data = json.loads(path.read_text())
+    data["metrics"][0]["value"], data["seal"] = 0.1, None
+    path.write_text(json.dumps(data))
+    collected = collect([run])
+    assert not collected.found
+    assert "it has no seal" in collected.unreadable[0]
+    assert finished([run]) == set()
+    record, damage = record_at(path)
+    assert record is None
+    assert "no seal" in damage
 
 
 def test_a_file_put_in_its_place_is_read_anew(project, sealed):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from latentbench.data.registry import load_entry
-from latentbench.records.record import Cost, read_record, write_record
+from latentbench.records.record import Cost, read_record
 from latentbench.results.costs import MARGIN, Estimate, Known, from_pilot, total
 from latentbench.results.work import _rows, evaluation_factors
 from latentbench.running.pilot import Pilot
 
-from tests.project import write_made_up
+from tests.project import write_made_up, write_sealed
 
 
 def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu", folder=None, stacked=1, **cost):
@@ -19,7 +19,7 @@ def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu
     path = write_made_up(spec, {"nll": 1.0}, folder=folder)
     made = read_record(path)
     provenance = made.provenance.model_copy(update={"device": device, "stacked": stacked})
-    write_record(path, made.model_copy(update={"cost": Cost(**cost), "provenance": provenance}))
+    write_sealed(path, made.model_copy(update={"cost": Cost(**cost), "provenance": provenance}))
 
 
 def estimate(project, method="wide", tier="cpu", changes=None, device="cpu"):

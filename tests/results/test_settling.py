@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from latentbench.core.errors import UserError
 from latentbench.records.declared import declared_path
-from latentbench.records.record import read_record, write_record
+from latentbench.records.record import read_record
 from latentbench.results.gather import gather
 from latentbench.results.settling import declaration, drafted, first_runs, standing
 from latentbench.results.verdicts import verdicts
 
-from tests.project import write_made_up
+from tests.project import write_made_up, write_sealed
 
 COMMON = {"text": "t", "where": "Table 1", "metric": "nll", "dataset": "line"}
 ORDER = {"id": "order", "kind": "order", "better": "wide", "worse": "narrow", **COMMON}
@@ -149,7 +149,7 @@ def made_by(project, seed, *options):
     [path] = (project.results / "runs/small").glob(f"floor--*--s{seed}--*/record.json")
     record = read_record(path)
     provenance = record.provenance.model_copy(update={"command": ["latentbench", "run", "small", *options]})
-    write_record(path, record.model_copy(update={"provenance": provenance}))
+    write_sealed(path, record.model_copy(update={"provenance": provenance}))
 
 
 @pytest.mark.parametrize(

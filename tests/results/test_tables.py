@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 
 import pytest
+from latentbench.records.record import read_record, seal, write_record
 from latentbench.results.leaderboard import COLUMNS
 from latentbench.results.tables import CURVE_COLUMNS
 
@@ -16,15 +18,21 @@ CHANGES = {"claims": [BOUND | {"metric": "nll", "dataset": "line"}]}
 FILES = {"leaderboard.csv", "leaderboard.md", "verdicts.json", "metrics.json", "curves.csv"}
 
 
+def leave_curve(path, text):
+    """Put a learning curve beside a record, as its run would have."""
+    (path.parent / "curve.csv").write_text(text)
+    hashed = {"curve.csv": hashlib.sha256(text.encode()).hexdigest()}
+    record = read_record(path).model_copy(update={"curve": "curve.csv", "files": hashed})
+    write_record(path, record.model_copy(update={"seal": seal(record)}))
+
+
 @pytest.fixture
 def filled(project):
     """Made-up records with learning curves: seed s has losses s + 1 and s + 2 at epochs 1 and 2."""
     for spec in project.plan("cpu", CHANGES, methods=["wide", "narrow"]):
         path = write_made_up(spec, {"nll": 1.0 + spec.seed / 10})
-        data = json.loads(path.read_text()) | {"curve": "curve.csv"}
-        path.write_text(json.dumps(data))
         rows = "".join(f"{e},{e}.0,{spec.seed + e}.0\n" for e in (1, 2))
-        (path.parent / "curve.csv").write_text("step,epoch,loss\n" + rows)
+        leave_curve(path, "step,epoch,loss\n" + rows)
     return project
 
 
@@ -94,8 +102,21 @@ def test_plots_read_numbers_as_numbers(template, columns):
 def test_a_broken_curve_spoils_nothing(filled):
     paths = sorted(filled.results.rglob("curve.csv"))
     for path, text in zip(paths, ["", "epoch,loss\n1.0,x\n", "loss\n3.0\n", "\0\1\2", "epoch,loss\nnan,nan\n"]):
-        path.write_text(text)
+        leave_curve(path.with_name("record.json"), text)
     with open(tables(filled) / "curves.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     assert {r["method"] for r in rows} <= {"wide", "narrow"}
     assert all(float(r["loss"]) > 0 for r in rows)
+
+
+def test_a_curve_that_was_edited_is_named_and_left_out(filled):
+    path = sorted(filled.results.rglob("*wide*s0*/curve.csv"))[0]
+    before = (tables(filled) / "curves.csv").read_text()
+    path.write_text(path.read_text().replace("2,2.0,2.0", "2,2.0,0.1"))
+    answer = filled("leaderboard", "--write", str(filled.root / "tables"))
+    assert f"{path.parent.name}/curve.csv: it does not hash to what its record says" in answer.err
+    after = (filled.root / "tables/curves.csv").read_text()
+    assert after != before
+    path.unlink()
+    tables(filled)
+    assert (filled.root / "tables/curves.csv").read_text() == after, "as if it were not there"

@@ -16,9 +16,11 @@ import pytest
 from filelock import FileLock
 from latentbench.core import interrupts
 from latentbench.core.errors import UserError
+from latentbench.core.types import MetricValue
 from latentbench.records.archive import lock_path
 from latentbench.records.record import read_record
 from latentbench.running import one
+from latentbench.running.checkpoints import Checkpoints
 from latentbench.running.conductor import SingleDevice
 from latentbench.running.one import Busy
 from latentbench.running.recording import metric_identity
@@ -382,3 +384,45 @@ def test_an_interrupt_that_a_library_swallows_is_no_failure(project, settings, m
     finally:
         interrupts.install()
     assert project.records() == {}
+
+
+def test_whatever_a_run_says_its_record_can_be_read_again(project, settings, monkeypatch):
+    """Details, faults and errors without end: a record that no reader takes would be done anew for ever."""
+    import latentbench_toy_model
+
+    def measure(model, view, settings, generator):
+        return MetricValue(1.5, n=3, details={"all": list(range(1_000_000)), "few": 1})
+
+    many = [f"fault {i} {'x' * 60}" for i in range(60_000)]
+    spec = spec_of(project, {"metrics.toy_metric": {}})
+    with monkeypatch.context() as patch:
+        patch.setattr(latentbench_toy_model, "measure", measure)
+        patch.setattr(Checkpoints, "clear", lambda self: self.faults.extend(many))
+        record, _ = perform(spec, settings)
+    assert record.value("toy_metric").value == 1.5
+    assert record.value("toy_metric").details == {}
+    assert record.value("nll").details == read_record(path_of(project, record)).value("nll").details
+    faults = record.provenance.faults
+    assert len(faults) < 50
+    assert any("details of toy_metric were left out" in fault for fault in faults)
+    assert perform(spec, settings) == (record, True)
+    monkeypatch.setattr(latentbench_toy_model, "measure", fail_at_length)
+    failed, _ = perform(spec, replace(settings, force=True))
+    assert read_record(path_of(project, failed)) == failed
+    assert 1000 < max(len(m.failure or "") for m in failed.metrics) < 5000
+
+
+def fail_at_length(*args):
+    raise UserError("x" * 9_000_000)
+
+
+def path_of(project, record) -> Path:
+    return project.results / "runs" / record.suite / record.run_id / "record.json"
+
+
+def test_a_run_whose_specification_no_record_could_hold_is_refused_before_it_is_done(project, settings):
+    spec = spec_of(project)
+    spec = replace(spec, params={"spread": [0.5] * 200_000})
+    with pytest.raises(UserError, match="room for"):
+        perform(spec, settings)
+    assert not (project.results / "runs").exists()

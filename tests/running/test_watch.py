@@ -37,14 +37,32 @@ def flip(folder: Path, split: str = "train") -> None:
     os.utime(file, ns=(later, later))
 
 
-def test_data_that_stay_are_not_hashed_again(prepared, monkeypatch):
+def test_data_that_stay_are_hashed_once_in_a_process(prepared, monkeypatch):
+    assert DataWatch(open_dataset("line")).fault() is None
     monkeypatch.setattr("latentbench.data.arrow.rehash", None)
     watch = DataWatch(open_dataset("line"))
-    assert watch.fault() is None
+    assert (watch.fault(), watch.fault()) == (None, None)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_other_bytes_under_old_times_are_found_before_anything_trains_on_them(project, prepared, split):
+    """As after `cp -a` or `rsync -a` of a damaged copy, or where a bit has flipped on the medium."""
+    (file,) = prepared.glob(f"{split}/*.arrow")
+    before = file.stat()
+    flip(prepared, split)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "not the values that were prepared" in DataWatch(open_dataset("line")).fault()
+    seen = []
+    spec = project.plan("cpu", methods=["wide"], seeds=[0])[0]
+    record, _ = perform(spec, Settings(project.results), lambda what: seen.append(what.phase))
+    assert record.status == "failed"
+    assert f"split {split}" in record.error
+    assert "training" not in seen
 
 
 def test_a_changed_byte_is_found(prepared):
     watch = DataWatch(open_dataset("line"))
+    assert watch.fault() is None
     flip(prepared)
     fault = watch.fault()
     assert fault.startswith("dataset line changed on disk: split train, column x: not the values that were prepared")

@@ -17,7 +17,7 @@ from latentbench.core.paths import safe_name
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
 from latentbench.records.former import made_by_todays
-from latentbench.records.record import Record, is_intact, read_record
+from latentbench.records.record import Record, is_intact, read_record, seal_fault
 from latentbench.running.observer import Report
 from latentbench.running.settings import Compile, Settings
 from latentbench.scheduling.task import perform
@@ -111,8 +111,8 @@ def replay(
             "its specification does not hash to what it says", where=record.run_id, fix="it was edited, or is damaged"
         )
     notes = _notes(record, device)
-    if not is_intact(record):
-        notes.append("its seal is broken: something in it was changed after the run")
+    if (fault := seal_fault(record)) is not None:
+        notes.append(fault)
     with tempfile.TemporaryDirectory(prefix="latentbench-replay-") as folder:
         made = record.provenance
         settings = Settings(

@@ -18,7 +18,9 @@ from typing import Literal
 from latentbench.audit.rebuild import hash_holds, rebuild
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name, shown
-from latentbench.data.manifest import content_hash_if_known
+from latentbench.data.dataset import open_dataset
+from latentbench.data.manifest import content_hash_if_known, prepared_dir, read_manifest
+from latentbench.data.registry import load_entry
 from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
@@ -27,8 +29,9 @@ from latentbench.records.beside import CURVE, curve_of, folder_of
 from latentbench.records.declared import read_declaration
 from latentbench.records.former import made_by_todays
 from latentbench.records.pack import SUFFIX, Pack
-from latentbench.records.record import Record, read_record, seal
+from latentbench.records.record import Record, place_fault, read_record, seal_fault
 from latentbench.running.recording import metric_identity
+from latentbench.running.watch import DataWatch
 from latentbench.spec.registry import find_metric
 
 #: Relative difference that evaluating the same weights on another machine may make.
@@ -39,27 +42,34 @@ MAX_FILE_BYTES = 4 << 30
 
 @dataclass
 class Checked:
-    """What was found in one record, in one declaration of interim analyses, or in the lines of a pack.
+    """What was found in one record, declaration of interim analyses, lines of a pack, or the data of this machine.
 
     Attributes:
         path: its file.
         kind: which of them it is.
-        run_id: what it calls itself; of a declaration, the suite and tier that it is about.
+        run_id: what it calls itself; of a declaration, the suite and tier that it is about; of data, their name.
         faults: what does not hold: damage, edits, numbers that no run produced.
         remarks: what could not be checked here, or differs for a reason that is no fault.
         evaluated: metrics that came out again from the stored weights.
+        has_weights: whether its numbers could be evaluated again, as far as can be seen.
     """
 
     path: Path
-    kind: Literal["record", "declaration", "pack"] = "record"
+    kind: Literal["record", "declaration", "pack", "data"] = "record"
     run_id: str = ""
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     evaluated: list[str] = field(default_factory=list)
+    has_weights: bool = False
 
 
 def verify(
-    folder: Path, *, sample: int = 0, seed: int = 0, tell: Callable[[str], None] = lambda _: None
+    folder: Path,
+    *,
+    sample: int = 0,
+    seed: int = 0,
+    within: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[Checked]:
     """Check every record and declaration below `folder`, and evaluate the stored weights of `sample` records again.
 
@@ -67,6 +77,7 @@ def verify(
         folder: a results folder, or a single record's.
         sample: how many records with weights to evaluate again; -1 for all.
         seed: of the choice.
+        within: sample those alone whose evaluation took no more seconds, and whose data are prepared here.
         tell: told what is evaluated.
 
     Raises:
@@ -95,12 +106,39 @@ def verify(
             continue
         sound.append((checked, record, spec))
     _twins(sound)
-    candidates = [one for one in sound if WEIGHTS in one[1].files and _plain(folder_of(one[0].path) / WEIGHTS)]
+    for checked, record, _ in sound:
+        checked.has_weights = WEIGHTS in record.files and _plain(folder_of(checked.path) / WEIGHTS)
+    candidates = [one for one in sound if one[0].has_weights and (within is None or _is_at_hand(one[1], within))]
     chosen = candidates if sample < 0 else random.Random(seed).sample(candidates, min(sample, len(candidates)))
+    damaged = _damaged_data([record for _, record, _ in chosen])
     for checked, record, spec in chosen:
+        if record.spec["data"]["source"] in damaged:
+            continue
         tell(record.run_id)
         _evaluate(checked, record, spec)
-    return found + [pack for pack in packs if pack.faults] + declared
+    for checked, record, _ in sound:
+        if not checked.evaluated and not checked.faults and any(m.value is not None for m in record.metrics):
+            why = "it is not in the sample" if checked.has_weights else "its weights are not here"
+            why = "its data are damaged here" if record.spec["data"]["source"] in damaged else why
+            checked.remarks.append(f"its numbers were not evaluated again: {why}")
+    return found + [pack for pack in packs if pack.faults] + declared + list(damaged.values())
+
+
+def _is_at_hand(record: Record, within: float) -> bool:
+    """Whether evaluating a record again is a matter of seconds."""
+    entry = load_entry(record.spec["data"]["source"])
+    return record.cost.evaluation_seconds <= within and (entry.kind == "rendered" or read_manifest(entry) is not None)
+
+
+def _damaged_data(records: Sequence[Record]) -> dict[str, Checked]:
+    """The datasets of records that are prepared here and do not hash to what they say, by name."""
+    found: dict[str, Checked] = {}
+    for source in dict.fromkeys(record.spec["data"]["source"] for record in records):
+        if read_manifest(load_entry(source)) is None:  # it is prepared, and hashed, when it is opened
+            continue
+        if (fault := DataWatch(open_dataset(source)).fault()) is not None:
+            found[source] = Checked(prepared_dir() / source, "data", source, [fault])
+    return found
 
 
 def _declaration(path: Path) -> Checked:
@@ -122,10 +160,8 @@ def _pack(pack: Pack) -> Checked:
 
 def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
     faults, remarks = checked.faults, checked.remarks
-    if record.seal is None:
-        remarks.append("it has no seal: made before records were sealed")
-    elif record.seal != seal(record):
-        faults.append("its seal is broken: something in it was changed after the run")
+    if (fault := seal_fault(record)) is not None:
+        faults.append(fault)
     spec = rebuild(record, path)
     if not hash_holds(spec, record):
         faults.append("its specification does not hash to hashes.spec")
@@ -135,11 +171,8 @@ def _chain(record: Record, path: Path, checked: Checked) -> RunSpec:
     if record.run_id != f"{spec.cell}--{fingerprint[:10]}":
         faults.append(f"its run_id is not {spec.cell}--{fingerprint[:10]}")
     packed = path.parent.suffix == SUFFIX
-    name = path.name if packed else path.parent.name if path.name == "record.json" else path.stem
-    if name != record.run_id:
-        faults.append(f"it lies under another name, {name}")
-    if packed and (path.parent.stem != record.tier or path.parent.parent.name != safe_name(record.suite)):
-        faults.append(f"it lies among those of {path.parent.parent.name}, tier {path.parent.stem}")
+    if (fault := place_fault(record, path)) is not None:
+        faults.append(fault)
     known = content_hash_if_known(record.spec["data"]["source"])
     if known is None:
         remarks.append(f"dataset {spec.data['source']} is not here, so its hash was not compared")

@@ -171,7 +171,7 @@ def _records() -> Iterator[Finding]:
     from latentbench.core.errors import UserError
     from latentbench.core.paths import results_dir, shown
     from latentbench.records.archive import pack_faults, record_files, suites_with_records
-    from latentbench.records.record import is_intact, read_record
+    from latentbench.records.record import place_fault, read_record, seal_fault
 
     root, count = results_dir(), 0
     suites = suites_with_records(root)
@@ -180,8 +180,9 @@ def _records() -> Iterator[Finding]:
     for file in map(Path, found):
         count += 1
         try:
-            if not is_intact(read_record(file)):
-                broken.append(f"{shown(file)}: its seal is broken: it was damaged or edited")
+            record = read_record(file)
+            if (fault := seal_fault(record) or place_fault(record, file)) is not None:
+                broken.append(f"{shown(file)}: {fault}")
         except UserError as e:
             broken.append(str(e))
     yield Finding("ok", "records", str(count))

@@ -52,15 +52,19 @@ def command(
     different likelihood kinds or metric identities are never ranked together. Smoke runs never appear.
     """
     from latentbench.cli.gathering import gathered
+    from latentbench.core.console import note
     from latentbench.results.across import is_metric, is_of
     from latentbench.results.by_seed import COLUMNS as SEED_COLUMNS
     from latentbench.results.by_seed import seed_rows
     from latentbench.results.leaderboard import COLUMNS, leaderboard
     from latentbench.results.sheets import leaderboard_sheets, seed_sheets
-    from latentbench.results.tables import write_tables
+    from latentbench.results.tables import damaged_curves, write_tables
 
     if write is not None:
-        write_tables(Path(write), [] if tier == "smoke" else gathered(suites, tier))
+        everything = [] if tier == "smoke" else gathered(suites, tier)
+        write_tables(Path(write), everything)
+        for text in damaged_curves(everything):
+            note(f"left out of curves.csv: {text}")
         return
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")

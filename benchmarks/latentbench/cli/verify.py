@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from latentbench.cli.options import examples, format_option, print_json
 from latentbench.core.console import note, printable
 from latentbench.core.paths import shown
+
+if TYPE_CHECKING:
+    from latentbench.audit.verify import Checked
+
+
+#: Records whose numbers are evaluated again unasked, and the seconds that one of them may have taken.
+SAMPLE, SECONDS = 5, 20.0
 
 
 @click.command(
@@ -19,23 +28,33 @@ from latentbench.core.paths import shown
     ),
 )
 @click.argument("results", required=False, type=click.Path(exists=True, path_type=Path))
-@click.option("--sample", default="0", metavar="N|all", help="Evaluate the stored weights of so many runs again.")
+@click.option(
+    "--sample",
+    metavar="N|all",
+    help=f"Evaluate the stored weights of so many runs again.  [default: {SAMPLE}, of those that take seconds]",
+)
 @click.option("--seed", default=0, show_default=True, help="Of the choice of that sample.")
 @format_option("table", "json")
 @click.pass_context
-def command(ctx: click.Context, results: Path | None, sample: str, seed: int, form: str) -> None:
+def command(ctx: click.Context, results: Path | None, sample: str | None, seed: int, form: str) -> None:
     """Check a results folder that somebody sends (or one's own): does everything in it hang together?
 
     For each record: its seal, the chain from specification, data and code to fingerprint and name, the hashes of
     weights and curve, the identity of each metric; over all of them, numbers that no run could have produced; and the
-    seal of each declaration of interim analyses. With --sample, stored weights are evaluated again and compared.
-    Nothing in the folder is executed. Exit code 1: faults.
+    seal of each declaration of interim analyses. Whoever edits a number can seal it anew: only stored weights, which are
+    evaluated again for a sample of the runs, tell. Nothing in the folder is executed. Exit code 1: faults.
     """
     from latentbench.audit.verify import verify
     from latentbench.core.paths import results_dir
 
     folder = results or results_dir()
-    found = verify(folder, sample=_count(sample), seed=seed, tell=lambda run: note(f"evaluating {printable(run)}"))
+    found = verify(
+        folder,
+        sample=SAMPLE if sample is None else _count(sample),
+        seed=seed,
+        within=SECONDS if sample is None else None,
+        tell=lambda run: note(f"evaluating {printable(run)}"),
+    )
     faulty = [c for c in found if c.faults]
     if form == "json":
         print_json([vars(c) | {"path": shown(c.path)} for c in found])
@@ -50,12 +69,21 @@ def command(ctx: click.Context, results: Path | None, sample: str, seed: int, fo
     records = sum(c.kind == "record" for c in found)
     for remark, times in sorted(remarks.items(), key=lambda r: -r[1]):
         note(f"{times} of {records}: {printable(remark)}")
-    evaluated = sum(bool(c.evaluated) for c in found)
-    again = f", {evaluated} evaluated again from their weights" if evaluated else ""
     declared = sum(c.kind == "declaration" for c in found)
     analyses = f" and {declared} declaration{'s' if declared > 1 else ''} of interim analyses" if declared else ""
-    click.echo(f"{records} records{analyses}, {len(faulty)} with faults{again}")
+    click.echo(f"{records} records{analyses}, {len(faulty)} with faults; {_evaluated(found)}")
     ctx.exit(1 if faulty else 0)
+
+
+def _evaluated(found: Sequence[Checked]) -> str:
+    """How many records' numbers came out of their weights again, and what that says of the others."""
+    again = sum(bool(c.evaluated) for c in found)
+    left = sum(c.has_weights and not c.evaluated and not c.faults for c in found)
+    if not again:
+        said = "no number was evaluated again from weights, so an edit that was sealed anew would not show"
+    else:
+        said = f"the numbers of {again} were evaluated again from their weights, those of the others were not"
+    return said + (f" (--sample all evaluates {left} more)" if left else "")
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What was found out about files, kept between processes by the state that each file was in.
+"""What was found out about files, kept between processes by the state or the content that each file had.
 
 A memory saves work and proves nothing: one that is damaged, of another version or cannot be written is as good as none.
 """
@@ -18,6 +18,8 @@ from latentbench.core.bounds import PACK_BYTES, read_at_most
 
 #: A file's state: when it was changed, when its entry was, its size and its inode. Nobody can set the second back.
 State = list[int]
+#: sha256 of a file's bytes, where its times are not to be relied on.
+Digest = str
 #: Nanoseconds for which a file must have stood still: a later change may share the clock tick of an earlier one.
 STILL = 2_000_000_000
 
@@ -54,14 +56,14 @@ class Memory:
             if kept["version"] == version:
                 self._known = dict(kept["known"])
 
-    def recall(self, name: str, state: State) -> Any:
-        """What was found out about `name` in this state; None if nothing was."""
+    def recall(self, name: str, state: State | Digest) -> Any:
+        """What was found out about `name` in this state, or with this content; None if nothing was."""
         known = self._known.get(name)
         return known[1] if isinstance(known, list) and len(known) == 2 and known[0] == state else None
 
-    def learn(self, name: str, state: State, value: Any) -> None:
+    def learn(self, name: str, state: State | Digest, value: Any) -> None:
         """Keep what was found out, unless the file changed so lately that its state may not tell the next change."""
-        if time.time_ns() - max(state[:2]) > STILL:
+        if isinstance(state, str) or time.time_ns() - max(state[:2]) > STILL:
             self._known[name] = [state, value]
             self._new = True
 

@@ -49,7 +49,14 @@ def curve_of(record: Record, path: Path) -> str | None:
         content = read_at_most(folder_of(path) / CURVE, MAX_ARTEFACT)
     except OSError:
         return None
-    return None if content is None else content.decode(errors="replace")
+    if content is None or hashlib.sha256(content).hexdigest() != expected:
+        return None
+    return content.decode(errors="replace")
+
+
+def is_curve_damaged(record: Record, path: Path) -> bool:
+    """Whether there is a learning curve beside the record at `path`, and it is not the one that its run left."""
+    return record.curve is not None and (folder_of(path) / CURVE).is_file() and curve_of(record, path) is None
 
 
 def curves_file(pack: Path) -> Path:

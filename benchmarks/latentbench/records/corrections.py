@@ -12,7 +12,7 @@ from pathlib import Path
 from latentbench.core import escape
 from latentbench.core.errors import UserError
 from latentbench.records.listing import Listing
-from latentbench.records.record import Measured, Record, read_record, write_atomically
+from latentbench.records.record import Measured, Record, place_fault, read_record, write_atomically
 
 HEAD = """# Corrections
 
@@ -63,10 +63,12 @@ def _latest(record: Record, results: Path) -> Record | None:
         if record.run_id in (path.parent.name, path.stem):
             continue
         try:
-            other = read_record(path)
+            other = read_record(path, sealed=True)
         except UserError:  # or it is still to come
             continue
-        if other.status == "finished" and (found is None or other.provenance.ended > found.provenance.ended):
+        if place_fault(other, path) is not None or other.status != "finished":
+            continue
+        if found is None or other.provenance.ended > found.provenance.ended:
             found = other
     return found
 

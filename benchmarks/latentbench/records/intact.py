@@ -1,11 +1,12 @@
 """Which of a suite's records were found intact, so that thousands of seals need not be computed each time.
 
-Kept under ``results/cache/`` by each file's state (`latentbench.core.file_cache`), which no edit leaves as it was;
-`latentbench verify` goes by the bytes alone.
+Kept under ``results/cache/`` by the hash of the bytes that were read, which costs microseconds, not by what a file
+system says of them: a bit that flips on the medium leaves every time as it was. `latentbench verify` uses none of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from functools import cache
 from pathlib import Path
@@ -13,13 +14,13 @@ from pathlib import Path
 from latentbench import __version__
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, state_of
-from latentbench.core.paths import cache_dir, safe_name
+from latentbench.core.paths import cache_dir, safe_name, shown
 from latentbench.records import pack as packs
 from latentbench.records import packform, sealing
 from latentbench.records import record as form
 from latentbench.records.known import Known
 from latentbench.records.pack import SUFFIX, Pack, open_pack
-from latentbench.records.record import Record, Status, read_record, record_of
+from latentbench.records.record import REMOVE, Record, Status, place_fault, record_of, record_text
 
 
 class Intact:
@@ -31,8 +32,8 @@ class Intact:
     """
 
     def __init__(self, suite: str, results: Path) -> None:
-        self._memory = Memory(cache_dir(results) / "records" / f"{safe_name(suite)}.json", _version())
-
+        self._suite = safe_name(suite)
+        self._memory = Memory(cache_dir(results) / "records" / f"{self._suite}.json", _version())
         self._packs: dict[str, tuple[Pack, Known | None]] = {}
         self._sound: dict[str, set[str]] = {}
 
@@ -40,48 +41,58 @@ class Intact:
         """The record in a file, or at its place in a pack.
 
         Raises:
-            UserError: as `read_record` with `sealed`.
+            UserError: as `read_record` with `sealed`; or it is the record of another run or suite.
         """
         folder, _, name = file.rpartition("/")
         if folder.endswith(SUFFIX) and (pack := self._pack(folder)) is not None:
             if pack[1] is not None:
                 return pack[1].record(name)
-            record = record_of(pack[0].record(name), file, sealed=True)
+            record = self._placed(record_of(pack[0].record(name), file, sealed=True), file)
             self._sound.setdefault(folder, set()).add(name)
             return record
-        try:
-            state = state_of(os.stat(file))
-        except OSError:
-            return read_record(Path(file), sealed=True)  # which says what is wrong with it
-        known = self._memory.recall(file, state) is not None
-        record = read_record(Path(file), sealed=True, known=known)
+        text = record_text(file)
+        return self._in_file(file, text, hashlib.sha256(text).hexdigest())
+
+    def _in_file(self, file: str, text: bytes, digest: str) -> Record:
+        known = self._memory.recall(file, digest) is not None
+        record = record_of(text, file, sealed=True, known=known)
         if not known:
-            self._memory.learn(file, state, record.status)
+            self._memory.learn(file, digest, self._placed(record, file).status)
+        return record
+
+    def _placed(self, record: Record, file: str) -> Record:
+        fault = place_fault(record, file)
+        if fault is None and safe_name(record.suite) != self._suite:
+            fault = f"it is a record of suite {record.suite[:80]}"
+        if fault is not None:
+            raise UserError(fault, where=shown(Path(file)), fix=REMOVE)
         return record
 
     def _pack(self, file: str) -> tuple[Pack, Known | None] | None:
-        """A pack, also as `Known` where all of it was found intact in this state; None where there is none."""
+        """A pack, also as `Known` where all of it was found intact with these bytes; None where there is none."""
         if file not in self._packs:
             if not os.path.isfile(file):
                 return None
             pack = open_pack(file)
-            known = pack.state and self._memory.recall(file, pack.state) is not None
+            known = pack.digest and self._memory.recall(file, pack.digest) is not None
             self._packs[file] = pack, Known(pack) if known else None
         return self._packs[file]
 
     def status(self, file: str) -> Status | None:
-        """What became of the run whose record is in a file of its own; None where that is no intact record."""
+        """What became of the run whose record is in a file of its own; None where that is no intact record of it."""
         try:
-            known: Status | None = self._memory.recall(file, state_of(os.stat(file)))
-            return known or self.read(file).status
-        except (OSError, UserError):
+            text = record_text(file)
+            digest = hashlib.sha256(text).hexdigest()
+            known: Status | None = self._memory.recall(file, digest)
+            return known or self._in_file(file, text, digest).status
+        except UserError:
             return None
 
     def save(self) -> None:
         """Keep what was found for the next process; of a pack, if all its records were read and are intact."""
         for file, (pack, known) in self._packs.items():
-            if known is None and pack.state and not pack.faults and len(self._sound.get(file, ())) == len(pack):
-                self._memory.learn(file, pack.state, "intact")
+            if known is None and pack.digest and not pack.faults and len(self._sound.get(file, ())) == len(pack):
+                self._memory.learn(file, pack.digest, "intact")
         self._memory.save()
 
 

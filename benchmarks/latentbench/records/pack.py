@@ -6,6 +6,7 @@ anybody: a line that cannot be read costs the records that need it, and is named
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pydantic_core import from_json
 
 from latentbench.core.bounds import PACK_BYTES, RECORD_BYTES, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.file_cache import State, state_of
+from latentbench.core.file_cache import state_of
 from latentbench.core.paths import shown, without_mark
 from latentbench.records.packform import Json, joined, named, numbered
 from latentbench.records.sealing import seal_of
@@ -36,12 +37,12 @@ class Pack:
 
     Attributes:
         path: the file.
-        state: that it was read in; empty where it could not be.
+        digest: sha256 of its bytes; empty where it could not be read.
         faults: lines that are none, each as a message with file and line.
     """
 
-    def __init__(self, path: Path, state: State) -> None:
-        self.path, self.state, self.faults = path, state, list[str]()
+    def __init__(self, path: Path) -> None:
+        self.path, self.digest, self.faults = path, "", list[str]()
         self._runs: dict[str, tuple[bytes, int]] = {}
         self._again: dict[str, dict[bytes, int]] = {}
         self._shared: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -54,6 +55,7 @@ class Pack:
         if text is None:
             self.faults.append(f"{shown(path)}: larger than {MAX_BYTES} bytes")
             return
+        self.digest = hashlib.sha256(text).hexdigest()
         for number, kind, name, line in numbered(without_mark(text)):
             if kind is None or len(line) > MAX_LINE:
                 self.faults.append(f"{self._at(number)}: not a line of a pack")
@@ -166,7 +168,7 @@ class Pack:
 
 def _rank(record: Json) -> tuple[bool, bool, str]:
     try:
-        sound = record.get("seal") in (None, seal_of(record))
+        sound = record.get("seal") == seal_of(record)
     except ValueError:
         sound = False
     made = record.get("provenance")
@@ -174,8 +176,8 @@ def _rank(record: Json) -> tuple[bool, bool, str]:
 
 
 @lru_cache(maxsize=8)
-def _opened(file: str, state: tuple[int, ...]) -> Pack:
-    return Pack(Path(file), list(state))
+def _opened(file: str, _: tuple[int, ...]) -> Pack:
+    return Pack(Path(file))
 
 
 def open_pack(file: str | Path) -> Pack:

@@ -24,12 +24,12 @@ from pydantic import (
 
 from latentbench.core.bounds import DEVICES, RECORD_BYTES, STACKED, THREADS, read_at_most
 from latentbench.core.errors import UserError
-from latentbench.core.paths import shown, without_mark
-from latentbench.records.pack import pack_of
+from latentbench.core.paths import safe_name, shown, without_mark
+from latentbench.records.pack import SUFFIX, pack_of
 from latentbench.records.sealing import seal_of
 
 MAX_BYTES = RECORD_BYTES
-_REMOVE = "remove it; its run is then done again"
+REMOVE = "remove it; its run is then done again"
 
 Status = Literal["finished", "failed", "diverged", "out-of-memory", "interrupted"]
 
@@ -122,11 +122,12 @@ class Provenance(_Strict):
     resumed_from: int | None = Field(None, description="step of the checkpoint that it went on from, if it did")
     stages: list[TakenStage] = Field([], description="whose weights were trained once, for all runs that name them")
     faults: list[str] = Field([], description="what went wrong on the way and was survived")
+    sealed_later: str | None = Field(None, description="day on which it was sealed, where its run left it without")
 
     @model_serializer(mode="wrap")
     def _as_sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later than seals is written where it says something, so that older records keep theirs."""
-        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}, "stages": []}
+        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}, "stages": [], "sealed_later": None}
         return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}
 
 
@@ -172,8 +173,37 @@ def seal(record: Record) -> str:
 
 
 def is_intact(record: Record) -> bool:
-    """Whether a record is as it was sealed; one without a seal is older than seals and taken as it is."""
-    return record.seal is None or record.seal == seal(record)
+    """Whether a record is as it was sealed."""
+    return record.seal == seal(record)
+
+
+NO_SEAL = "it has no seal, so nothing shows whether it is as its run left it"
+BROKEN_SEAL = "its seal is broken: something in it was changed after the run"
+
+
+def seal_fault(record: Record) -> str | None:
+    """What is wrong with a record's seal, in one line."""
+    if record.seal is None:
+        return NO_SEAL
+    return None if is_intact(record) else BROKEN_SEAL
+
+
+def place_fault(record: Record, path: Path | str) -> str | None:
+    """What is wrong with where a record lies, in one line: the folder or the file that it has is named after its run.
+
+    Args:
+        record: the record.
+        path: as `read_record` takes it.
+    """
+    folder, _, file = str(path).rpartition("/")
+    packed = folder.endswith(SUFFIX)
+    name = file if packed else folder.rpartition("/")[2] if file == "record.json" else file.removesuffix(".json")
+    if name != record.run_id:
+        return f"it lies under another name, {name[:200]}: it is the record of {record.run_id[:200]}"
+    *_, suite, tier = ("", *folder.split("/"))
+    if packed and (tier.removesuffix(SUFFIX) != record.tier or suite != safe_name(record.suite)):
+        return f"it lies among those of {suite}, tier {tier.removesuffix(SUFFIX)}"
+    return None
 
 
 def plain(value: Any) -> Any:
@@ -226,10 +256,15 @@ def write_record(path: Path, record: Record, *, kept: str = "") -> None:
         kept: what becomes of its run where the record cannot be written, for the message.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: it cannot be written, or is larger than what `read_record` takes.
     """
+    text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+    if len(text) > MAX_BYTES:
+        raise UserError(
+            f"the record would be larger than {MAX_BYTES} bytes", where=shown(path), fix="shorten the suite"
+        )
     try:
-        write_atomically(path, json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+        write_atomically(path, text)
     except OSError as e:
         raise UserError(
             f"the record cannot be written: {e.strerror or e}",
@@ -243,21 +278,30 @@ def read_record(path: Path, *, sealed: bool = False, known: bool = False) -> Rec
 
     Args:
         path: its file; or that of its pack, with its run identifier below it.
-        sealed: refuse one whose seal is broken; those from before there were seals pass.
-        known: the file was read before in the state that it is in, so that half of the checks need not be made again.
+        sealed: refuse one whose seal is broken or missing.
+        known: the same bytes were read before, so that half of the checks need not be made again.
 
     Raises:
         UserError: it is not a record of this format, or not as it was sealed.
     """
     if (pack := pack_of(path)) is not None:
         return record_of(pack.record(path.name), path, sealed=sealed, known=known)
+    return record_of(record_text(path), path, sealed=sealed, known=known)
+
+
+def record_text(path: Path | str) -> bytes:
+    """The bytes of a record's own file.
+
+    Raises:
+        UserError: it cannot be read, or is too large for a record.
+    """
     try:
         text = read_at_most(path, MAX_BYTES)
     except OSError as e:
-        raise UserError(f"cannot be read: {e.strerror}", where=shown(path), fix="check its permissions") from None
+        raise UserError(f"cannot be read: {e.strerror}", where=shown(Path(path)), fix="check its permissions") from None
     if text is None:
-        raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(path), fix="records are small; remove it")
-    return record_of(text, path, sealed=sealed, known=known)
+        raise UserError(f"larger than {MAX_BYTES} bytes", where=shown(Path(path)), fix="records are small; remove it")
+    return text
 
 
 def record_of(
@@ -282,10 +326,11 @@ def record_of(
         fault = e.errors(include_url=False)[0]
         place = ".".join(str(p) for p in fault["loc"])
         what = f"not a record: {place + ': ' if place else ''}{fault['msg']}"
-        raise UserError(what, where=shown(Path(path)), fix=_REMOVE) from None
-    if not sealed or known or record.seal is None:
+        raise UserError(what, where=shown(Path(path)), fix=REMOVE) from None
+    if not sealed or known:
         return record
+    if record.seal is None:
+        raise UserError(NO_SEAL, where=shown(Path(path)), fix=REMOVE)
     if record.seal != seal_of(json.loads(content) if isinstance(content, bytes) else content):
-        what = "its seal is broken: something in it was changed after the run"
-        raise UserError(what, where=shown(Path(path)), fix=_REMOVE)
+        raise UserError(BROKEN_SEAL, where=shown(Path(path)), fix=REMOVE)
     return record

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.escape import cell, to_json
-from latentbench.records.beside import curve_of
+from latentbench.core.paths import shown
+from latentbench.records.beside import CURVE, curve_of, folder_of, is_curve_damaged
 from latentbench.records.record import write_atomically
 from latentbench.results.exporting import as_markdown, dated, made_with
 from latentbench.results.gather import Gathered
@@ -61,7 +62,10 @@ def metrics(rows: Sequence[Row], found: Sequence[ClaimVerdict]) -> dict[str, Any
 
 
 def curves(gathered: Sequence[Gathered]) -> str:
-    """Training losses as CSV: mean over the seeds of each method, at the steps that all of them logged."""
+    """Training losses as CSV: mean over the seeds of each method, at the steps that all of them logged.
+
+    Only curves count that hash to what their records say.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CURVE_COLUMNS)
@@ -75,6 +79,16 @@ def curves(gathered: Sequence[Gathered]) -> str:
             named = map(cell, (g.loaded.suite.id, g.tier, dataset, method))
             writer.writerow([*named, epoch, sum(losses) / len(losses)])
     return text.getvalue()
+
+
+def damaged_curves(gathered: Sequence[Gathered]) -> list[str]:
+    """The learning curves that `curves` leaves out since they are not those that their runs left, as messages."""
+    found = ((r, g.collected.path(run)) for g in gathered for run, r in g.collected.found.items())
+    return [
+        f"{shown(folder_of(path) / CURVE)}: it does not hash to what its record says"
+        for record, path in found
+        if record.status == "finished" and is_curve_damaged(record, path)
+    ]
 
 
 def _curve(text: str) -> Iterator[tuple[float, float]]:

@@ -11,12 +11,12 @@ from latentbench.core.paths import shown
 from latentbench.data.dataset import open_dataset
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import lock_path, run_folder
-from latentbench.records.record import Record, Status, is_intact, read_record, write_record
+from latentbench.records.record import Record, Status, place_fault, read_record, seal_fault, write_record
 from latentbench.running import provenance
 from latentbench.running.attempt import Attempt
 from latentbench.running.conductor import Conductor, Notes
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
-from latentbench.running.recording import make_record
+from latentbench.running.recording import check_size, make_record
 from latentbench.running.settings import Settings
 
 #: Statuses that another try would only repeat.
@@ -52,10 +52,11 @@ def perform(
 
     Raises:
         Busy: another process is doing it, and `wait` is off.
-        UserError: the dataset cannot be had, or the results folder cannot be written.
+        UserError: the dataset cannot be had, the results folder cannot be written, or no record could hold the run.
     """
     from filelock import Timeout
 
+    check_size(spec)
     report(ProgressReport(spec.cell, "data"))
     dataset = open_dataset(spec.data["source"])
     folder = run_folder(spec, dataset.content_hash, settings.results)
@@ -142,6 +143,6 @@ def record_at(path: Path) -> tuple[Record | None, str | None]:
         record = read_record(path)
     except UserError as e:
         return None, f"the record was damaged and the run done again: {e}"
-    if not is_intact(record):
-        return None, f"the record was damaged or edited, its seal is broken, and the run done again: {shown(path)}"
+    if (fault := seal_fault(record) or place_fault(record, path)) is not None:
+        return None, f"the record did not count, and the run was done again: {shown(path)}: {fault}"
     return record, None

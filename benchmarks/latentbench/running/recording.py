@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
 from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import MetricSpec, RunSpec
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
     from latentbench.running.conductor import Notes
     from latentbench.running.outcome import Outcome
     from latentbench.running.settings import Settings
+
+
+#: Bytes of a run's specification and of all metrics' details in a record, faults that it names, and characters of one:
+#: readers take 4 MB.
+MAX_SPEC = 1_000_000
+MAX_DETAILS = 2_000_000
+MOST_FAULTS = 40
+LONGEST = 2_000
 
 
 def make_record(
@@ -56,6 +66,8 @@ def make_record(
         checkpoints: those that it kept, which know what it went on from.
     """
     revision, dirty = provenance.git_state()
+    faults = list(checkpoints.faults) if checkpoints else []
+    metrics = _of_bounded_size([_measured(m, spec, data_hash, outcome, error) for m in spec.metrics], faults)
     trained = outcome.trained if outcome else None
     seconds = outcome.seconds if outcome else {}
     training = seconds.get("training", 0.0)
@@ -68,13 +80,13 @@ def make_record(
         dataset=spec.dataset,
         seed=spec.seed,
         status=status,
-        error=without_secrets(error) if error else None,
+        error=without_secrets(error)[:LONGEST] if error else None,
         outcomes=outcome.outcomes if outcome else [],
         fingerprint=spec.fingerprint(data_hash),
         hashes={"spec": spec.spec_hash, "data": data_hash, "code": spec.code_hash, "engine": engine_hash()},
         exact=spec.exact,
         spec=spec.settled(),
-        metrics=[_measured(m, spec, data_hash, outcome, error) for m in spec.metrics],
+        metrics=metrics,
         curve="curve.csv" if trained and trained.curve else None,
         cost=Cost(
             wall_seconds=wall,
@@ -104,7 +116,7 @@ def make_record(
             step_seconds=dict(notes.step_seconds),
             stages=[TakenStage(**stage) for stage in trained.taken] if trained else [],
             resumed_from=checkpoints.resumed_from if checkpoints else None,
-            faults=[without_secrets(fault) for fault in checkpoints.faults] if checkpoints else [],
+            faults=_few([without_secrets(fault) for fault in faults]),
         ),
         files=files or {},
     )
@@ -151,9 +163,45 @@ def _measured(
         better=entry.better,
         likelihood=entry.kind(metric.settings),
         identity=metric_identity(metric, spec, data_hash),
-        failure=without_secrets(failure) if failure else None,
+        failure=without_secrets(failure)[:LONGEST] if failure else None,
         details=plain(value.details) if value else {},
     )
+
+
+def check_size(spec: RunSpec) -> None:
+    """Refuse a run whose record nobody could read, before it is done.
+
+    Raises:
+        UserError: its specification is too long.
+    """
+    if (size := len(json.dumps(spec.settled(), indent=1))) > MAX_SPEC:
+        raise UserError(
+            f"the specification of a run has {size} bytes, and a record has room for {MAX_SPEC}",
+            where=f"suite {spec.suite}, method {spec.method}",
+            fix="have the model compute what its parameters list",
+        )
+
+
+def _of_bounded_size(metrics: list[Measured], faults: list[str]) -> list[Measured]:
+    """The metrics without those details that a record has no room for, the longest first; `faults` names them."""
+    sizes = {m.name: len(json.dumps(m.details, indent=1)) for m in metrics}
+    dropped = set()
+    for name in sorted(sizes, key=sizes.__getitem__, reverse=True):
+        if sum(size for other, size in sizes.items() if other not in dropped) <= MAX_DETAILS:
+            break
+        dropped.add(name)
+        faults.append(f"details of {name} were left out: {sizes[name]} bytes, and a record has room for {MAX_DETAILS}")
+    return [m.model_copy(update={"details": {}}) if m.name in dropped else m for m in metrics]
+
+
+def _few(faults: list[str]) -> list[str]:
+    """The first and the last of many, each of them short enough to be read."""
+    short = [fault if len(fault) <= LONGEST else f"{fault[:LONGEST]} …" for fault in faults]
+    left_out = len(short) - MOST_FAULTS
+    if left_out <= 0:
+        return short
+    half = MOST_FAULTS // 2
+    return [*short[:half], f"… {left_out} more …", *short[-half:]]
 
 
 def keep_results(outcome: Outcome, folder: Path, *, weights: bool) -> dict[str, str]:

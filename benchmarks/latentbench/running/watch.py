@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentbench.core.errors import UserError
+from latentbench.core.file_cache import state_of
 from latentbench.data.dataset import Dataset
-from latentbench.data.manifest import MANIFEST, prepared_dir, read_manifest
+from latentbench.data.manifest import prepared_dir, read_manifest
 
-#: File name, inode, bytes and nanoseconds of the last change, for each file of a prepared dataset.
-Look = tuple[tuple[str, int, int, int], ...]
+#: Name and state (`latentbench.core.file_cache`) of each file of a prepared dataset.
+Look = tuple[tuple[str, tuple[int, ...]], ...]
 
 _sound: set[tuple[str, Look]] = set()
 
@@ -17,22 +18,19 @@ _sound: set[tuple[str, Look]] = set()
 class DataWatch:
     """Notices that a prepared dataset changes under a run, so that no result mixes two contents.
 
-    Hashing again takes a while, so it is done only where a file was written after the dataset was finished, or differs
-    from what it was when the watch began; a process does it once for each such state.
+    What is on disk is hashed before a process first trains on it, a second for each gigabyte: file times tell
+    nothing of a copy, nor of what rots on the medium. From then on it is hashed again where a file's state changes.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         self._entry, self._hash = dataset.entry, dataset.content_hash
-        self._seen = self._look()
-        finished = max((changed for name, *_, changed in self._seen if name == MANIFEST), default=0)
-        self._suspect = any(changed > finished for *_, changed in self._seen)
 
     def fault(self) -> str | None:
         """What is wrong with the data, in one line; None if they are as they were."""
         if self._entry.kind == "rendered":
             return None
         now = self._look()
-        if (now == self._seen and not self._suspect) or (self._hash, now) in _sound:
+        if (self._hash, now) in _sound:
             return None
         if (wrong := self._hash_again()) is None:
             _sound.add((self._hash, now))
@@ -67,7 +65,5 @@ class DataWatch:
         found = []
         for path in sorted(self._folder.rglob("*")):
             if path.is_file():
-                status = path.stat()
-                name = path.relative_to(self._folder).as_posix()
-                found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+                found.append((path.relative_to(self._folder).as_posix(), tuple(state_of(path.stat()))))
         return tuple(found)
