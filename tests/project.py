@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from latentbench.data.manifest import content_hash_if_known
 from latentbench.planning.engines import todays_era
 from latentbench.planning.fingerprint import digest, engine_hash
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.record import Cost, Measured, Provenance, Record, Status, seal, write_record
+from latentbench.records.design import Design
+from latentbench.records.record import Cost, Measured, Provenance, Record, Status, read_record, seal, write_record
 from latentbench.spec.loading import LoadedSuite, load_suite
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -226,6 +228,7 @@ def write_made_up(
     folder: Path | None = None,
     outcomes: Sequence[str] = (),
     errors: dict[str, float] | None = None,
+    design: Design | None = None,
 ) -> Path:
     """A record as a run of `spec` would have left it, with made-up values; where it was written.
 
@@ -274,11 +277,20 @@ def write_made_up(
         spec=spec.settled(),
         metrics=measured,
         cost=Cost(wall_seconds=1.0),
-        provenance=Provenance(python="3.11.0", platform="test", device="cpu", threads=1, started=ended, ended=ended),
+        provenance=Provenance(
+            python="3.11.0", platform="test", device="cpu", threads=1, started=ended, ended=ended, design=design
+        ),
     )
     path = (folder or results_dir() / "runs" / spec.suite) / run_id / "record.json"
     write_sealed(path, record)
     return path
+
+
+def leave_curve(path: Path, text: str) -> None:
+    """Put a learning curve beside a record, as its run would have."""
+    (path.parent / "curve.csv").write_text(text)
+    hashed = {"curve.csv": hashlib.sha256(text.encode()).hexdigest()}
+    write_sealed(path, read_record(path).model_copy(update={"curve": "curve.csv", "files": hashed}))
 
 
 def write_sealed(path: Path, record: Record) -> None:

@@ -10,7 +10,8 @@ import pytest
 from latentbench.audit.verify import verify
 from latentbench.data.dataset import open_dataset
 from latentbench.records.below import records_below
-from latentbench.records.declared import Declared, declare, declared_path
+from latentbench.records.declared import declare, declared_path
+from latentbench.records.design import Declared
 
 from tests.trust.tampering import edit, record_of, rename, run_folder
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 from latentbench.core.errors import UserError
-from latentbench.records.declared import Declared, declare, declared_path, order, read_declared
+from latentbench.records.declared import declare, declared_path, read_declared
+from latentbench.records.design import Declared, Fixed, order
 
 MADE = Declared(
     suite="small", version=1, tier="cpu", declared="2026-01-01T00:00:00+00:00", seeds=[4, 2], first=3, cap=12, there=0
@@ -42,3 +43,10 @@ def test_a_file_that_is_none(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match="not a declaration"):
         read_declared("small", "cpu", tmp_path)
+
+
+@pytest.mark.parametrize(("seeds", "kept"), [([0, 1, 2], 3), ([2, 0, 1, 1], 3), ([1, 2], [1, 2]), ([0, 2], [0, 2])])
+def test_a_fixed_design_knows_its_seeds(seeds, kept):
+    design = Fixed.of(seeds)
+    assert design == Fixed(seeds=kept)
+    assert [s for s in range(-1, 5) if design.has(s)] == sorted(set(seeds))

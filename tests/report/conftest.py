@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.project import Project, write_made_up
+from tests.project import Project, leave_curve, write_made_up
 
 VALUES = {"wide": [1.50, 1.52, 1.55], "narrow": [2.1, 2.0, 2.3], "floor": [3.0, 3.0, 3.0]}
 
@@ -42,10 +41,8 @@ def fill(project: Project, changes: dict, tier: str = "cpu", curves: bool = True
         value = VALUES[spec.method][spec.seed % 3]
         path = write_made_up(spec, {"nll": value, "bits_per_dim": value / 3})
         if curves and spec.method != "floor":
-            data = json.loads(path.read_text()) | {"curve": "curve.csv"}
-            path.write_text(json.dumps(data))
             rows = "".join(f"{e},{e}.0,{value + 4 / e}\n" for e in range(1, 6))
-            (path.parent / "curve.csv").write_text("step,epoch,loss\n" + rows)
+            leave_curve(path, "step,epoch,loss\n" + rows)
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from latentbench.records.record import read_record
 
-from tests.project import REPOSITORY, write_made_up
+from tests.project import REPOSITORY, write_made_up, write_sealed
 from tests.report import hostile
 from tests.report.conftest import CHANGES, fill
 from tests.report.pages import Page, read, read_all
@@ -112,7 +113,7 @@ def test_hostile_text_shows_as_text(project):
     fill(project, hostile.changes())
     broken = project.plan("cpu", hostile.changes(), methods=["wide"])[0]
     path = write_made_up(broken, {}, status="failed", ended="2026-02-01T00:00:00+00:00")
-    path.write_text(path.read_text().replace('"made up"', json.dumps(hostile.HOSTILE)))
+    write_sealed(path, read_record(path).model_copy(update={"error": hostile.HOSTILE}))
     assert project("report").code == 0
     for page in read_all(project.results / "site").values():
         assert len(page.all("script")) == (2 if page.path.name == "index.html" else 1), page.path

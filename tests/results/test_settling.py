@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from latentbench.core.errors import UserError
-from latentbench.records.declared import declared_path
+from latentbench.records.declared import declared_path, read_declared
+from latentbench.records.design import Fixed
 from latentbench.records.record import read_record
 from latentbench.results.gather import gather
+from latentbench.results.judging import judge_claim
 from latentbench.results.settling import declaration, drafted, first_runs, standing
 from latentbench.results.verdicts import verdicts
 
@@ -19,12 +21,12 @@ CHANGES = {"claims": [ORDER, BOUND]}
 NOISE = [0.3, -0.4, 0.1, -0.2, 0.25, -0.15, 0.35, -0.3, 0.05, 0.2, -0.1, 0.0, 0.15]
 
 
-def make(project, n, gap, methods=("wide", "narrow", "floor"), start=0):
+def make(project, n, gap, methods=("wide", "narrow", "floor"), start=0, design=None):
     """Seeds `start` to n - 1: `wide` is better by `gap`, `floor` clearly above its bound."""
     values = {"wide": lambda i: 1 + NOISE[i], "narrow": lambda i: 1 + gap - NOISE[i], "floor": lambda i: 9 + NOISE[i]}
     for method in methods:
         for spec in project.plan("cpu", CHANGES, methods=[method], seeds=range(start, n)):
-            write_made_up(spec, {"nll": values[method](spec.seed)})
+            write_made_up(spec, {"nll": values[method](spec.seed)}, design=design)
 
 
 def found(project):
@@ -156,13 +158,65 @@ def made_by(project, seed, *options):
     ("seed", "options"), [(2, ["--until-settled"]), (3, ["--budget", "8h"]), (3, ["--budget=8h", "-q"])]
 )
 def test_a_declaration_that_was_taken_away_is_missed(project, seed, options):
-    """Each record holds the command that made it."""
-    make(project, 4, 1.0)
-    assert "declaration" not in found(project)["bound"].text
+    """Records from before they said their design hold the command that made them."""
+    make(project, 3, 1.0)
+    assert not found(project)["bound"].sequential
+    make(project, 4, 1.0, start=3)
     made_by(project, seed, *options)
-    text = found(project)["bound"].text
-    assert "1 record was made by `run --until-settled` or `--budget`, whose declaration is missing" in text
+    bound = found(project)["bound"]
+    assert bound.sequential
+    assert "1 record was made by `run --until-settled` or `--budget`, whose declaration is missing" in bound.text
     assert "declaration" not in found(project)["order"].text
+
+
+@pytest.mark.parametrize("lost", ["the file", "the file, copied without time", "nothing"])
+def test_verdicts_do_not_depend_on_whether_the_declaration_came_along(project, lost):
+    """A copy of runs/, or what `store pull` brings, has the records alone: they say how they came about."""
+    make(project, 3, 1.2)
+    declared = declaration(project.load(CHANGES), "cpu", 12, project.results)
+    make(project, 5, 1.2, start=3, design=declared)
+    before = found(project)
+    if lost != "nothing":
+        declared_path("small", "cpu", project.results).unlink()
+        (project.results / "sequential").rmdir()
+    assert found(project) == before
+    assert before["order"].sequential
+    if lost == "the file":  # a second declaration, after what was seen, does not count against the first
+        declaration(project.load(CHANGES), "cpu", 4, project.results)
+        assert gather(project.load(CHANGES), "cpu").declared == declared
+
+
+@pytest.mark.parametrize("design", ["unknown", "grown", "another's", "at once"])
+def test_seeds_beyond_the_tiers_own_are_fixed_only_where_every_record_says_so(project, design):
+    """What was looked at may have decided on more seeds: without their word, it is allowed for."""
+    make(project, 3, 1.2, design=Fixed.of(range(5 if design == "at once" else 3)))
+    later = {
+        "unknown": None,
+        "grown": Fixed.of(range(5)),
+        "another's": Fixed.of(range(3)),
+        "at once": Fixed.of(range(5)),
+    }
+    make(project, 5, 1.2, start=3, design=later[design])
+    found_now = found(project)
+    fixed = design == "at once"
+    assert [v.sequential for v in found_now.values()] == [not fixed] * 2
+    assert ("asked for together with the others" in found_now["order"].text) == fixed
+    plain = judge_claim(project.load(CHANGES).suite.claims[0], gather(project.load(CHANGES), "cpu"), 0.05)
+    if fixed:
+        assert found_now["order"].interval == (plain.low, plain.high)
+    else:
+        low, high = found_now["order"].interval
+        assert (low < plain.low, high > plain.high) == (True, True)
+
+
+def test_a_run_says_how_many_seeds_were_asked_for(project):
+    path = project.suite(CHANGES)
+    assert project.run(path, "--seeds", "1,4", "--method", "wide", "--quiet").code == 0
+    assert [r.provenance.design for r in project.records().values()] == [Fixed(seeds=[1, 4])] * 2
+    assert project.run(path, "--until-settled", "--cap", "4", "--quiet").code == 0
+    designs = {r.seed: r.provenance.design for r in project.records().values()}
+    assert designs[0] == designs[2] == read_declared("small", "cpu", project.results)
+    assert designs[4] == Fixed(seeds=[1, 4])
 
 
 def test_what_a_budget_buys_for_the_first_look_needs_no_declaration(project):
@@ -193,7 +247,7 @@ def test_seeds_beyond_the_tiers_own_are_named_where_no_looks_were_declared(proje
     make(project, 5, 1.0, methods=("wide",))
     assert "beyond" not in found(project)["order"].text, "pairs of seeds are compared, and there are no more of them"
     make(project, 5, 1.0, methods=("wide", "narrow"))
-    assert "rests on 2 seeds beyond the tier's own" in found(project)["order"].text
+    assert "there are 2 seeds beyond the tier's own, and no record says" in found(project)["order"].text
     assert "beyond" not in found(project)["bound"].text
     declaration(project.load(CHANGES), "cpu", 12, project.results)
     text = found(project)["order"].text

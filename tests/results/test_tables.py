@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 
 import pytest
-from latentbench.records.record import read_record, seal, write_record
 from latentbench.results.leaderboard import COLUMNS
 from latentbench.results.tables import CURVE_COLUMNS
 
-from tests.project import REPOSITORY, write_made_up
+from tests.project import REPOSITORY, leave_curve, write_made_up
 
 BOUND = {"id": "b", "kind": "bound", "method": "wide", "at_most": 5.0, "text": "t", "where": "w"}
 CHANGES = {"claims": [BOUND | {"metric": "nll", "dataset": "line"}]}
 FILES = {"leaderboard.csv", "leaderboard.md", "verdicts.json", "metrics.json", "curves.csv"}
-
-
-def leave_curve(path, text):
-    """Put a learning curve beside a record, as its run would have."""
-    (path.parent / "curve.csv").write_text(text)
-    hashed = {"curve.csv": hashlib.sha256(text.encode()).hexdigest()}
-    record = read_record(path).model_copy(update={"curve": "curve.csv", "files": hashed})
-    write_record(path, record.model_copy(update={"seal": seal(record)}))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from latentbench.records.design import Fixed
 from latentbench.results.gather import gather
 from latentbench.results.verdicts import counts, verdicts
 from scipy import stats
@@ -27,7 +28,7 @@ def judged(project, values=CLEAR, claims=CLAIMS, tier="cpu", **options):
     changes = {"claims": claims}
     for method, numbers in values.items():
         for spec, number in zip(project.plan(tier, changes, methods=[method], seeds=range(len(numbers))), numbers):
-            write_made_up(spec, {"nll": number}, **options)
+            write_made_up(spec, {"nll": number}, design=Fixed.of(range(len(numbers))), **options)
     return {v.claim: v for v in verdicts(gather(project.load(changes), tier))}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,8 @@ from latentbench.core.console import Display, display, note
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, shown
 from latentbench.planning.plan import RunSpec, plan
+from latentbench.records.declared import read_declared
+from latentbench.records.design import Design, Fixed
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite, load_suite
 from latentbench.spec.validation import problems
@@ -97,6 +99,7 @@ class Sweep:
             from latentbench.cli.budgeted import declare_first
 
             declare_first(loaded, plans, self._tier, self.cap, settings.results)
+        settings = replace(settings, designs=self._designs(loaded, plans, settings.results))
         with display(quiet=self.quiet) as screen:
             self._run(plans, settings, screen)
             if self.until_settled:
@@ -128,6 +131,16 @@ class Sweep:
     def planned(self, one: LoadedSuite) -> list[RunSpec]:
         """The runs of a suite at the tier, of the seeds, methods and datasets asked for."""
         return plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets)
+
+    def _designs(
+        self, loaded: Sequence[LoadedSuite], plans: Sequence[Sequence[RunSpec]], results: Path
+    ) -> dict[str, Design]:
+        """How many seeds each suite is to have, for its records to say."""
+        return {
+            one.suite.id: read_declared(one.suite.id, self._tier(one), results) or Fixed.of([r.seed for r in runs])
+            for one, runs in zip(loaded, plans, strict=True)
+            if runs
+        }
 
     def _tier(self, one: LoadedSuite) -> Tier:
         return self.tier or one.suite.default_tier

@@ -41,8 +41,8 @@ def command(ctx: click.Context, results: Path | None, sample: str | None, seed: 
 
     For each record: its seal, the chain from specification, data and code to fingerprint and name, the hashes of
     weights and curve, the identity of each metric; over all of them, numbers that no run could have produced; and the
-    seal of each declaration of interim analyses. Whoever edits a number can seal it anew: only stored weights, which are
-    evaluated again for a sample of the runs, tell. Nothing in the folder is executed. Exit code 1: faults.
+    seal of each declaration of interim analyses. Whoever edits a number can seal it anew: only stored weights tell.
+    Those of a sample of the runs are evaluated again. Nothing in the folder is executed. Exit code 1: faults.
     """
     from latentbench.audit.verify import verify
     from latentbench.core.paths import results_dir

@@ -1,66 +1,28 @@
 """That a suite's seeds are added until its claims are settled: one small sealed file, written before the first is.
 
-``results/sequential/<suite>-<tier>.json`` holds the order of the seeds and what decides the interim analyses.
-Nothing else needs to be remembered: which analyses were made, and what each said, follows from the records.
+``results/sequential/<suite>-<tier>.json`` holds the order of the seeds and what decides the interim analyses; each
+record made under it says the same (`latentbench.records.design`). Nothing else needs to be remembered:
+which analyses were made, and what each said, follows from the records.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from itertools import count, islice
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from latentbench.core.bounds import DECLARATION_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.paths import results_dir, safe_name, shown, stays_inside, without_mark
+from latentbench.records.design import Declared
 from latentbench.records.record import write_atomically
 from latentbench.spec.claims import Tier
 
 MAX_BYTES = DECLARATION_BYTES
 FOLDER = "sequential"
-_FIX = "restore it; or remove it, and the claims are judged as if the number of seeds had been fixed beforehand"
-
-
-class Declared(BaseModel):
-    """See the module.
-
-    Attributes:
-        suite, version, tier: what it is about, as it was then.
-        declared: when, ISO 8601.
-        seeds: the first seeds in their order; further ones follow in the order of `order`.
-        first: seeds at the first analysis.
-        cap: seeds at the last analysis that was declared.
-        there: how many runs had a record already.
-        seal: hash of the above.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: Literal[1] = 1
-    suite: str
-    version: int
-    tier: Tier
-    declared: str
-    seeds: list[int] = Field(min_length=1, max_length=10_000)
-    first: int = Field(ge=2, le=10_000)
-    cap: int = Field(ge=2, le=10_000)
-    there: int = Field(ge=0)
-    seal: str = ""
-
-    def order(self, n: int) -> list[int]:
-        """The first `n` seeds."""
-        return order(self.seeds, n)
-
-
-def order(seeds: Sequence[int], n: int) -> list[int]:
-    """`n` seeds: those of `seeds` first, then the smallest numbers that are not among them."""
-    known = set(seeds)
-    return [*seeds, *islice((s for s in count() if s not in known), max(0, n - len(seeds)))][:n]
+_FIX = "restore it; or remove it, and the claims are judged by what the records themselves say"
 
 
 def declared_path(suite: str, tier: Tier, results: Path | None = None) -> Path:

@@ -40,6 +40,7 @@ _ENVIRONMENT = (
     "threads",
     "devices",
     "command",
+    "design",
 )
 _MEASURED = ("value", "se", "n", "failure", "details")
 _APART = ("run_id", "hashes", "spec", "metrics", "cost", "provenance")

@@ -25,6 +25,7 @@ from pydantic import (
 from latentbench.core.bounds import DEVICES, RECORD_BYTES, STACKED, THREADS, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name, shown, without_mark
+from latentbench.records.design import Design
 from latentbench.records.pack import SUFFIX, pack_of
 from latentbench.records.sealing import seal_of
 
@@ -122,12 +123,21 @@ class Provenance(_Strict):
     resumed_from: int | None = Field(None, description="step of the checkpoint that it went on from, if it did")
     stages: list[TakenStage] = Field([], description="whose weights were trained once, for all runs that name them")
     faults: list[str] = Field([], description="what went wrong on the way and was survived")
+    design: Design | None = Field(None, description="how many seeds the sweep was to have; of old records, unknown")
     sealed_later: str | None = Field(None, description="day on which it was sealed, where its run left it without")
 
     @model_serializer(mode="wrap")
     def _as_sealed(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What came later than seals is written where it says something, so that older records keep theirs."""
-        late = {"devices": 1, "stacked": 1, "compiled": "eager", "step_seconds": {}, "stages": [], "sealed_later": None}
+        late = {
+            "devices": 1,
+            "stacked": 1,
+            "compiled": "eager",
+            "step_seconds": {},
+            "stages": [],
+            "design": None,
+            "sealed_later": None,
+        }
         return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}
 
 

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.declared import order
+from latentbench.records.design import order
 from latentbench.results.costs import Estimate, total
+from latentbench.results.designs import first_analysis
 from latentbench.results.gather import Gathered, gather
-from latentbench.results.interim import first_analysis
 from latentbench.results.settling import SETTLED, drafted
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.claims import Claim, Tier, pairs_of

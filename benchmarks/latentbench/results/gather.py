@@ -10,7 +10,8 @@ from pathlib import Path
 from latentbench.core.bounds import whole_number
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import Collected, collect, record_files
-from latentbench.records.declared import Declared, read_declared
+from latentbench.records.declared import read_declared
+from latentbench.records.design import Declared
 from latentbench.records.record import Record
 from latentbench.results.possible import Cell, Impossible, impossible
 from latentbench.spec.claims import Tier
@@ -73,7 +74,16 @@ def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gath
     more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
     collected = collect([*runs, *more], results)
     _say_once(collected, [r for r in (*runs, *more) if r.exact])
-    return Gathered(loaded, tier, runs, collected, read_declared(loaded.suite.id, tier, results))
+    return Gathered(loaded, tier, runs, collected, _declared(loaded.suite.id, tier, collected, results))
+
+
+def _declared(suite: str, tier: Tier, collected: Collected, results: Path | None) -> Declared | None:
+    """The first declaration that there is, or that a record was made under: a folder may have lost its own."""
+    designs = (record.provenance.design for record in collected.found.values())
+    found = {d.declared: d for d in designs if isinstance(d, Declared) and (d.suite, d.tier) == (suite, tier)}
+    if (own := read_declared(suite, tier, results)) is not None:
+        found.setdefault(own.declared, own)
+    return found[min(found)] if found else None
 
 
 def _say_once(collected: Collected, exact: list[RunSpec]) -> None:

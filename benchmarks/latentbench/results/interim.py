@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from latentbench.records.declared import Declared
+from latentbench.records.design import Declared
+from latentbench.results.designs import analyses_of
 from latentbench.results.gather import Gathered
 from latentbench.results.judging import judge_claim
-from latentbench.spec.claims import Claim, Tier, pairs_of
-from latentbench.spec.suite import Suite
+from latentbench.spec.claims import Claim, pairs_of
 from latentbench.stats.conditions import seeds_to_settle
-from latentbench.stats.judgement import PILOT, Judgement, Planner
+from latentbench.stats.judgement import Judgement, Planner
 from latentbench.stats.sequential import Analysis, Schedule, combined, planner
-
-
-def first_analysis(suite: Suite, tier: Tier) -> int:
-    """Seeds at the first analysis: the tier's own, `PILOT` at least."""
-    return max(PILOT, len(suite.tiers[tier].seeds))
 
 
 def schedule_of(declared: Declared) -> Schedule:
@@ -26,12 +21,14 @@ def schedule_of(declared: Declared) -> Schedule:
 
 def planner_for(gathered: Gathered) -> Planner:
     """How the seeds that a claim needs are planned: at the analyses to come, or at a fixed number."""
-    return seeds_to_settle if gathered.declared is None else planner(schedule_of(gathered.declared))
+    found = (analyses_of(claim, gathered) for claim in gathered.loaded.suite.claims)
+    declared = next((d for d in found if d is not None), None)
+    return seeds_to_settle if declared is None else planner(schedule_of(declared))
 
 
 def analyses_made(claim: Claim, gathered: Gathered) -> list[Analysis]:
     """The analyses at which each method of the claim has a record, finished or failed, of all its seeds."""
-    declared = gathered.declared
+    declared = analyses_of(claim, gathered)
     assert declared is not None
     there = [gathered.records(method, dataset) for method, dataset in pairs_of(claim)]
     seeds = [{r.seed for r in records} for records in there if not any(r.exact for r in records)]
@@ -53,7 +50,7 @@ def judge_so_far(claim: Claim, gathered: Gathered, alpha: float) -> Judgement:
     The interval of a sequential one is that of the last analysis at level 1 - alpha * its share, so that it covers at
     all analyses at once (repeated confidence intervals, Jennison and Turnbull 1989).
     """
-    declared = gathered.declared
+    declared = analyses_of(claim, gathered)
     if declared is None:
         return judge_claim(claim, gathered, alpha)
     made = analyses_made(claim, gathered)

@@ -10,9 +10,11 @@ from pathlib import Path
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec, plan
-from latentbench.records.declared import Declared, declare, declared_path, read_declared
+from latentbench.records.declared import declare, declared_path, read_declared
+from latentbench.records.design import Declared
+from latentbench.results.designs import DEFAULT_CAP, first_analysis
 from latentbench.results.gather import Gathered, gather
-from latentbench.results.interim import analyses_made, first_analysis, schedule_of
+from latentbench.results.interim import analyses_made, schedule_of
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.claims import Tier, is_judged, pairs_of
 from latentbench.spec.loading import LoadedSuite
@@ -20,7 +22,6 @@ from latentbench.stats.sequential import Schedule
 
 SETTLED = ("reproduced", "better", "not-reproduced", "holds", "fails", "not-tested", "impossible")
 """Verdicts that more seeds are not run for: those that seeds have settled, and those that no number of seeds mends."""
-DEFAULT_CAP = 12
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import groupby, pairwise
 from typing import Any
 
-from latentbench.records.declared import order
-from latentbench.records.record import Record
+from latentbench.results.designs import added, analyses_of, peeked
 from latentbench.results.effects import Effect, effect_of
 from latentbench.results.gates import GateOutcome, gates_of
 from latentbench.results.gather import Gathered
-from latentbench.results.interim import first_analysis, judge_so_far, planner_for
-from latentbench.results.judging import Samples, judge_statement
+from latentbench.results.interim import judge_so_far, planner_for
+from latentbench.results.judging import Samples, judge_claim, judge_statement
 from latentbench.spec.cells import gate_cells
 from latentbench.spec.claims import Claim, PooledClaim, is_judged, kind_of, methods_of, pairs_of, statements
 from latentbench.spec.registry import find_metric
 from latentbench.stats.judgement import OF_SANITY, Judgement, settle
 from latentbench.stats.outliers import far_out
-from latentbench.stats.samples import Sample, shared_seeds
 from latentbench.stats.wording import quantity
 
 ALPHA = 0.05
@@ -144,7 +141,10 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
     sanity checks; and claims whose gate is shut, or that rest on what cannot be, keep their place in the family.
     """
     suite, tier = gathered.loaded.suite, gathered.tier
-    judged = {c.id: judge_so_far(c, gathered, alpha) for c in suite.claims}
+    judged = {
+        c.id: (judge_so_far if is_judged(c, tier) or gathered.declared else judge_claim)(c, gathered, alpha)
+        for c in suite.claims
+    }
     against = {c.id: _against(c, gathered) for c in suite.claims}
     mute = {i: replace(j, p_reproduced=1.0, p_against=1.0) if against[i][1] else j for i, j in judged.items()}
     family = [c.id for c in suite.claims if is_judged(c, tier) and not c.sanity]
@@ -223,7 +223,7 @@ def _verdict(
         information=not judged,
         missing=sum(gathered.missing(m, d) for m, d in pairs),
         stale=sum(gathered.stale(m, d) for m, d in pairs),
-        sequential=gathered.declared is not None,
+        sequential=gathered.declared is not None or (judged and analyses_of(claim, gathered) is not None),
         statement=claim.text,
         reason=reason,
         sanity=claim.sanity,
@@ -262,16 +262,8 @@ def _remarks(claim: Claim, judgement: Judgement, pairs: Sequence[Pair], gathered
     stale = sum(gathered.stale(m, d) for m, d in pairs)
     if judgement.n and missing:
         said.append(f"{missing} planned run{'s have' if missing > 1 else ' has'} no record")
-    if peeked := sum(_peeked(gathered, methods, dataset) for dataset, methods in _by_dataset(pairs)):
-        said.append(
-            f"{peeked} record{'s were' if peeked > 1 else ' was'} made by `run --until-settled` or `--budget`, "
-            "whose declaration is missing: this verdict does not allow for the interim analyses that were made"
-        )
-    elif judgement.n and (added := max(_added(gathered, methods_of(s), s.dataset) for s in statements(claim))):
-        said.append(
-            f"it rests on {added} seed{'s' if added > 1 else ''} beyond the tier's own, and holds if their "
-            "number was fixed before any was looked at"
-        )
+    if judgement.n and gathered.declared is None and is_judged(claim, gathered.tier):
+        said += _on_design(claim, gathered)
     if judgement.n and gathered.declared is not None and (there := gathered.declared.there):
         said.append(f"{there} record{'s' if there > 1 else ''} from before the interim analyses were declared")
     if stale:
@@ -279,9 +271,18 @@ def _remarks(claim: Claim, judgement: Judgement, pairs: Sequence[Pair], gathered
     return "; ".join(said)
 
 
-def _by_dataset(pairs: Sequence[Pair]) -> list[tuple[str, list[str]]]:
-    ordered = sorted(pairs, key=lambda pair: pair[1])
-    return [(dataset, [m for m, _ in group]) for dataset, group in groupby(ordered, key=lambda pair: pair[1])]
+def _on_design(claim: Claim, gathered: Gathered) -> list[str]:
+    """What a reader must know of how the number of a claim's seeds came about, where nothing declares it."""
+    seeds, by_command = added(claim, gathered), peeked(claim, gathered)
+    words = f"{seeds} seed{'s' if seeds > 1 else ''} beyond the tier's own"
+    if analyses_of(claim, gathered) is None:
+        return [f"it rests on {words}, which were asked for together with the others"] if seeds else []
+    if by_command:
+        why = f"{by_command} record{'s were' if by_command > 1 else ' was'} made by `run --until-settled` or `--budget`"
+        why += ", whose declaration is missing"
+    else:
+        why = f"there are {words}, and no record says that all were asked for at once"
+    return [f"{why}: judged as if each had been added by what the others said"]
 
 
 def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
@@ -301,36 +302,6 @@ def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
             if far := far_out(values):
                 listed = ", ".join(f"seed {s} ({quantity(values[s], '' if unit == '1' else unit)})" for s in far)
                 yield f"far from the other seeds of {method} on {said.dataset}: {listed}"
-
-
-def _peeked(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Records whose seeds were added by what others had said, where nothing declares the analyses any more."""
-    if gathered.declared is not None:
-        return 0
-    suite, tier = gathered.loaded.suite, gathered.tier
-    first = order(suite.tiers[tier].seeds, first_analysis(suite, tier))
-    return sum(_was_added(r, first) for m in methods for r in gathered.records(m, dataset))
-
-
-def _was_added(record: Record, first: Collection[int]) -> bool:
-    """By its command. A budget buys the first analysis's seeds, `first`, whatever they say."""
-    options = {word.partition("=")[0] for word in record.provenance.command}
-    bought = "--budget" in options and record.seed not in first and not record.exact
-    return bought or "--until-settled" in options
-
-
-def _added(gathered: Gathered, methods: Iterable[str], dataset: str) -> int:
-    """Seeds that the tier does not ask for and that a comparison of the claim uses, where no analyses were declared: of
-    a paired one those on both sides, else those of the side that has more."""
-    if gathered.declared is not None:
-        return 0
-    own = set(gathered.loaded.suite.tiers[gathered.tier].seeds)
-    sides = [{r.seed: 0.0 for r in gathered.records(m, dataset) if not r.exact} for m in methods]
-    used: list[set[Any]] = [] if len(sides) > 1 else [set(side) for side in sides]
-    for a, b in pairwise(sides):
-        shared = shared_seeds([Sample.of(a), Sample.of(b)])
-        used += [set(shared)] if shared else [set(a), set(b)]
-    return max(len(seeds - own) for seeds in used)
 
 
 def _interval(judgement: Judgement) -> tuple[float, float] | None:

@@ -109,6 +109,7 @@ def make_record(
             threads=settings.threads,
             devices=notes.devices,
             command=provenance.command_line(),
+            design=settings.designs.get(spec.suite),
             started=started,
             ended=provenance.now(),
             stacked=notes.stacked,

@@ -5,9 +5,12 @@ An attempt itself looks at neither `devices` nor `compile` nor `wandb`: those ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from latentbench.records.design import Design
 
 #: What wandb does with a run.
 Tracking = Literal["online", "offline", "disabled"]
@@ -31,6 +34,7 @@ class Settings:
         force: run again what has a record.
         checkpoint_seconds: time between two checkpoints of a training.
         compile: whether losses are compiled.
+        designs: how many seeds were asked for, by suite, as records say it; unknown of a suite that is not named.
     """
 
     results: Path
@@ -42,3 +46,4 @@ class Settings:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     devices: int = 1
     compile: Compile = "off"
+    designs: Mapping[str, Design] = field(default_factory=dict)
