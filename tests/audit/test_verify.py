@@ -232,7 +232,7 @@ def test_a_pipe_keeps_nobody_waiting(results):
     path = record_of(results)
     path.unlink()
     os.mkfifo(path)
-    assert "not a record" in the_fault(results)
+    assert "not a regular file" in the_fault(results)
 
 
 def test_a_folder_deeper_than_any(results):
