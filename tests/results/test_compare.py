@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from latentbench.planning.plan import plan
-from latentbench.records.record import read_record, write_record
+from latentbench.records.record import read_record
 from latentbench.results.compare import Side, compare_sides, one_a_seed
 from latentbench.stats.hypothesis_tests import hedges_g, holm
 from scipy import stats

@@ -61,9 +61,9 @@ def command(
     from latentbench.results.tables import damaged_curves, write_tables
 
     if write is not None:
-        everything = [] if tier == "smoke" else gathered(suites, tier)
-        write_tables(Path(write), everything)
-        for text in damaged_curves(everything):
+        written = [] if tier == "smoke" else gathered(suites, tier)
+        write_tables(Path(write), written)
+        for text in damaged_curves(written):
             note(f"left out of curves.csv: {text}")
         return
     if tier == "smoke":
