@@ -181,7 +181,7 @@ def test_revisions(project, monkeypatch):
         path = write_made_up(spec, {"nll": 7.0})
         record = read_record(path)
         record = record.model_copy(update={"provenance": record.provenance.model_copy(update={"git_revision": head})})
-        write_record(path, record)
+        write_sealed(path, record)
     assert only(lb.compare("v1", "HEAD"))["mean_b"] == pytest.approx(7.0)
     assert project("compare", "v1~1", "v2").code == 2, "no record there"
 

@@ -2,7 +2,8 @@
 code: floor, wall and object hue, scale, shape (cube, cylinder, sphere, capsule), orientation. The pixels are ours.
 
 Colours only multiply what the geometry says, so for each (scale, shape, orientation) the light that each of the three
-materials sends to each pixel is computed once; an image is that times three colours.
+materials sends to each pixel is computed once; an image is that times three colours. All of it is sums, products and
+roots in a fixed order, which every processor rounds alike.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ class Rooms:
         for start in range(0, len(factors), _BLOCK):
             block = factors[start : start + _BLOCK]
             light = np.stack([_light(self, int(s), int(k), int(o)) for s, k, o in block[:, 3:]])
-            image = np.matmul(light, colours[block[:, :3]])
-            image += 0.5
-            out[start : start + _BLOCK] = image
+            shades = colours[block[:, :3]][:, :, None]
+            image = light[..., :1] * shades[:, 0] + light[..., 1:2] * shades[:, 1] + light[..., 2:] * shades[:, 2]
+            out[start : start + _BLOCK] = image + np.float32(0.5)
         return out.reshape(-1, self.side, self.side, 3)
 
 
@@ -75,8 +76,8 @@ def _light(rooms: Rooms, scale: int, shape: int, orientation: int) -> np.ndarray
     (eye, ray), behind, light = _empty_room(rooms.side, rooms.orientations, orientation)
     radius = np.float32(0.55 * size)
     middle = np.array([0, 1.2 * radius, 0], np.float32) - eye  # the object lies within 1.75 radii of this point
-    along = ray @ middle
-    seen = np.flatnonzero(middle @ middle - along * along < np.float32(1.75 * radius) ** 2)
+    along = _dot(ray, middle)
+    seen = np.flatnonzero(_dot(middle, middle) - along * along < np.float32(1.75 * radius) ** 2)
     distance, normal = _object((eye, ray[seen]), SHAPES[shape], radius)
     front = distance < behind[seen]
     light = light.copy()
@@ -100,9 +101,21 @@ def _empty_room(side: int, orientations: int, orientation: int) -> tuple[Rays, n
     return (eye, ray), np.minimum(floor, wall), light
 
 
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Inner products of (..., 3) and (3,) float32, as float32.
+
+    Term by term, each product exact in float64 and each sum rounded: what a BLAS gives depends on the processor.
+    """
+    wide, other = a.astype(np.float64), b.astype(np.float64)
+    total: np.ndarray = (wide[..., 0] * other[0]).astype(np.float32)
+    for i in (1, 2):
+        total = (total + wide[..., i] * other[i]).astype(np.float32)
+    return total
+
+
 def _shade(normal: np.ndarray) -> np.ndarray:
     """Lambert's law with ambient light, (N, 3) -> (N,) in 0 .. 1."""
-    return _AMBIENT + (1 - _AMBIENT) * np.clip(normal @ _LIGHT, 0, 1)
+    return _AMBIENT + (1 - _AMBIENT) * np.clip(_dot(normal, _LIGHT), 0, 1)
 
 
 def _camera(side: int, azimuth: float) -> Rays:
@@ -112,9 +125,9 @@ def _camera(side: int, azimuth: float) -> Rays:
     distance, height = _EYE
     eye = np.array([distance * np.sin(azimuth), height, distance * np.cos(azimuth)])
     ahead = np.array([0, 0.55, 0]) - eye
-    ahead /= np.linalg.norm(ahead)
+    ahead /= np.sqrt((ahead * ahead).sum())
     right = np.cross(ahead, [0, 1, 0])
-    right /= np.linalg.norm(right)
+    right /= np.sqrt((right * right).sum())
     up = np.cross(right, ahead)
     spread = np.tan(np.radians(29))
     ray = ahead + spread * (u[..., None] * right + v[..., None] * up)
@@ -160,8 +173,8 @@ def _nearest(a: Hit, b: Hit) -> Hit:
 def _sphere(rays: Rays, r: np.float32, height: np.float32) -> Hit:
     eye, ray = rays
     offset = eye - np.array([0, height, 0], np.float32)
-    b = ray @ offset
-    root = b * b - (offset @ offset - r * r)
+    b = _dot(ray, offset)
+    root = b * b - (_dot(offset, offset) - r * r)
     t = np.where(root > 0, -b - np.sqrt(np.maximum(root, 0)), _FAR)
     return t, (offset + ray * t[:, None]) / r
 
