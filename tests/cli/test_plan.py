@@ -158,7 +158,7 @@ def test_until_settled(project):
     told = project.run("small", "--tier", "cpu", "--until-settled", "--cap", "4")
     assert told.code == 0
     assert "judged sequentially at 3, 4 seeds" in told.err
-    assert "sequential)" in told.out
+    assert "sequential tests" in told.out
     cells = project.records()
     assert sum(c.startswith("floor--") for c in cells) == 3, "no more seeds of what is settled"
     verdicts = {v["claim"]: v for v in json.loads(project("verdict", "small", "--format", "json").out)}

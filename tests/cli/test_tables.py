@@ -61,7 +61,8 @@ def test_the_table_says_what_a_reader_must_know(filled):
     assert answer.code == 0
     for words in ("version 3, tier cpu", "nll on line [exact], nats, lower is better", "★", "1.10", "0.90", "+0.20"):
         assert words in answer.out
-    assert "departs from the paper: fewer epochs than the paper's" in answer.err
+    assert "† shortened: fewer epochs than the paper's" in answer.out
+    assert "1.100†" in answer.out, "beside the number"
 
 
 def test_markdown(filled):

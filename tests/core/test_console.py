@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,19 @@ def test_a_closed_stderr_ends_nothing(monkeypatch):
 def test_a_note_is_bounded(capsys):
     note("x" * 10_000_000)
     assert len(capsys.readouterr().err) < 2100
+
+
+def test_a_pipe_sees_that_a_silent_run_lives(monkeypatch, capsys):
+    """An evaluation that says nothing for minutes: the last word is said again, with since when."""
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.3)
+    monkeypatch.setattr(console, "max", lambda *_: 0.05, raising=False)
+    with console.display() as screen:
+        bar = screen.bar("run-0")
+        bar.update(None, text="evaluating nll (1 of 2)")
+        time.sleep(0.4)
+        bar.close()
+        said = capsys.readouterr().err.splitlines()
+        time.sleep(0.2)
+    assert said
+    assert set(said) == {"run-0: evaluating nll (1 of 2), for 0 s"}
+    assert capsys.readouterr().err == "", "a closed bar says no more"

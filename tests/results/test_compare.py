@@ -16,7 +16,7 @@ from latentbench.results.compare import Side, compare_sides, one_a_seed
 from latentbench.stats.hypothesis_tests import hedges_g, holm
 from scipy import stats
 
-from tests.project import write_made_up
+from tests.project import write_made_up, write_sealed
 
 WIDE, NARROW = [1.0, 1.9, 1.2, 1.3], [1.6, 2.4, 1.5, 1.9]
 

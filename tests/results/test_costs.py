@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 from latentbench.data.registry import load_entry
+from latentbench.planning.plan import plan
 from latentbench.records.record import Cost, read_record
 from latentbench.results.costs import MARGIN, Estimate, Known, from_pilot, total
 from latentbench.results.work import _rows, evaluation_factors
 from latentbench.running.pilot import Pilot
+from latentbench.spec.loading import load_suite
 
-from tests.project import write_made_up, write_sealed
+from tests.project import REPOSITORY, write_made_up, write_sealed
 
 
 def record(project, method="wide", tier="cpu", changes=None, seed=0, device="cpu", folder=None, stacked=1, **cost):
@@ -57,7 +60,8 @@ def test_training_scales_with_its_length(project):
     found = estimate(project, tier="paper")
     assert found.source == "scaled"
     assert found.seconds == pytest.approx(12 + 3 + 1)
-    assert (found.low, found.high) == pytest.approx((16 / MARGIN, 16 * MARGIN))
+    margin = MARGIN ** (1 + 2 * math.log10(4 / 3))  # wider, the further it is extrapolated
+    assert (found.low, found.high) == pytest.approx((16 / margin, 16 * margin))
     assert found.text == "tier cpu x 1.33, 1 record"
 
 
@@ -65,7 +69,8 @@ def test_another_batch_widens_the_range(project):
     """Batches of 20 instead of 40: twice the steps, the same samples."""
     record(project, **NINE)
     found = estimate(project, changes={"training.batch_size": 20})
-    assert (found.low, found.high) == pytest.approx(((9 + 3 + 1) / MARGIN, (18 + 3 + 1) * MARGIN))
+    margin = MARGIN ** (1 + 2 * math.log10(2))
+    assert (found.low, found.high) == pytest.approx(((9 + 3 + 1) / margin, (18 + 3 + 1) * margin))
 
 
 def test_evaluation_scales_with_its_rows(project):
@@ -153,3 +158,49 @@ def test_the_share_of_one_of_many_is_not_what_it_takes_alone(project):
     found = estimate(project)
     assert (found.seconds, found.low, found.high) == (10.0, 10.0, 80.0)
     assert found.text == "measured, 3 records, trained side by side"
+
+
+def test_the_nearest_amount_of_work_tells_before_what_was_run_here(project):
+    """One smoke record made here says less of a long run than shipped records of half its length."""
+    short = {"training.epochs": 1}
+    half = {"training.epochs": 30}
+    record(project, changes=short, **NINE | {"training_seconds": 0.1, "wall_seconds": 4.1, "steps": 3})
+    shipped = project.results / "reference/small"
+    record(
+        project, changes=half, folder=shipped, **NINE | {"training_seconds": 90.0, "wall_seconds": 94.0, "steps": 90}
+    )
+    for path in list(shipped.glob("*/record.json")):
+        path.rename(shipped / f"{path.parent.name}.json")
+    found = estimate(project, changes={"training.epochs": 60})
+    assert found.seconds == pytest.approx(2 * 90 + 4)
+    assert "1 reference record" in found.text
+
+
+def test_the_further_the_wider(project):
+    record(project, **NINE)
+    widths = []
+    for epochs in (3, 30, 300, 3000):
+        found = estimate(project, changes={"training.epochs": epochs, "tiers.cpu.limit": {"test": 59}})
+        widths.append(found.high / found.low)
+    assert widths == sorted(widths)
+    assert widths[1] / widths[0] == pytest.approx(MARGIN**4, rel=0.01), "two margins on each side for a power of ten"
+
+
+@pytest.mark.slow
+def test_ranges_cover_what_was_recorded():
+    """Times of one tier, predicted from the records of the other tiers that come along."""
+    inside = []
+    for suite in ("light-schrodinger-bridge",):
+        known, loaded = Known.of(suite, REPOSITORY / "results"), load_suite(REPOSITORY / f"suites/{suite}/suite.yaml")
+        for tier in {r.tier for r, _ in known.records}:
+            others = Known([(r, own) for r, own in known.records if r.tier != tier])
+            for run in plan(loaded, tier, seeds=[0]):
+                found = others.estimate(run, "cpu")
+                if found.source == "scaled" and found.low is not None and found.high is not None:
+                    inside += [
+                        found.low <= r.cost.wall_seconds <= found.high
+                        for r, _ in known.records
+                        if (r.tier, r.method, r.dataset) == (tier, run.method, run.dataset)
+                    ]
+    assert len(inside) > 100
+    assert sum(inside) / len(inside) > 0.8

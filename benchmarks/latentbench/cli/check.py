@@ -44,14 +44,14 @@ def command(ctx: click.Context, what: str, form: str, quiet: bool) -> None:
     trust. Exit code 1: something does not hold.
     """
     found: list[Finding] = []
-    for finding in findings(what):
+    for finding in findings(what, quiet=quiet):
         found.append(finding)
         if form == "table" and not (quiet and finding.holds):
             _print(finding)
     broken = [f for f in found if not f.holds]
     if form == "json":
         print_json([vars(f) for f in found])
-    else:
+    elif not quiet or broken:
         skipped = sum(bool(f.skipped) for f in found)
         click.echo(
             f"{len(found)} tests: {len(found) - len(broken) - skipped} hold, {len(broken)} do not, {skipped} skipped"
@@ -69,32 +69,32 @@ def _print(finding: Finding) -> None:
     out().print(Text(printable(line), style=style), soft_wrap=True)
 
 
-def findings(what: str) -> Iterator[Finding]:
-    """The findings of the contract tests on what a user names, as they come."""
+def findings(what: str, *, quiet: bool = False) -> Iterator[Finding]:
+    """The findings of the contract tests on what a user names, as they come; `quiet`, nothing is said meanwhile."""
     path = Path(what)
     if not path.exists():
         yield from _named(what)
     elif path.is_dir():
-        yield from _folder(path)
+        yield from _folder(path, quiet=quiet)
     elif path.suffix == ".py":
         yield from _module(path, alone=True)
     elif path.suffix in (".yaml", ".yml"):
-        yield from _yaml(path)
+        yield from _yaml(path, quiet=quiet)
     else:
         raise UserError("neither a module, nor YAML, nor a folder", where=path, fix="name a .py or .yaml file")
 
 
-def _folder(folder: Path) -> Iterator[Finding]:
+def _folder(folder: Path, *, quiet: bool) -> Iterator[Finding]:
     files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
     files = [f for f in files if not any(map(is_companion, f.relative_to(folder).parts))]
     if not files:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
     registry.add_folder(folder)
     for file in files:
-        yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file)
+        yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file, quiet=quiet)
 
 
-def _yaml(path: Path) -> Iterator[Finding]:
+def _yaml(path: Path, *, quiet: bool) -> Iterator[Finding]:
     from latentbench.contracts.datasets import check_dataset
     from latentbench.contracts.suites import check_suite
     from latentbench.core.yamlfile import read_yaml
@@ -105,7 +105,7 @@ def _yaml(path: Path) -> Iterator[Finding]:
             registry.add_folder(path.resolve().parent.parent)
         yield from check_dataset(path)
     else:
-        yield from check_suite(path, lambda subject: note(f"checking {subject}"))
+        yield from check_suite(path, (lambda _: None) if quiet else lambda subject: note(f"checking {subject}"))
 
 
 def _module(path: Path, *, alone: bool) -> Iterator[Finding]:

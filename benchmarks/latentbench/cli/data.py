@@ -154,6 +154,12 @@ def show(name: str, sheet: Path | None, quiet: bool, form: str) -> None:
         ],
         right=("rows", "low", "high", "mean", "duplicates"),
     )
+    schemes = entry.protocols or {"as declared": entry.protocol(None)}
+    print_table(
+        "split schemes (`protocol:` of a suite's dataset)",
+        ["scheme", "train", "valid", "test"],
+        [[name, *(scheme.get(role, "") for role in ("train", "valid", "test"))] for name, scheme in schemes.items()],
+    )
     for (a, b), n in found.overlap.items():
         click.echo(f"rows of {b} that also stand in {a}: {n}")
     if found.sheet is not None:

@@ -44,6 +44,7 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
         out().print(
             Text(f"no records yet; `latentbench run {suite.id} --tier {gathered.tier}` makes them", style="dim")
         )
+    shortened = suite.tiers[gathered.tier].deviations
     for _, group in groupby(rows, key=lambda r: (r.dataset, r.metric, r.identity)):
         table = list(group)
         reported = any(r.reported is not None for r in table)
@@ -55,17 +56,22 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
         print_table(
             heading(table[0]) + f"  ({table[0].identity})",
             columns,
-            [_cells(r, digits, reported, troubled) for r in table],
+            [_cells(r, digits, reported, troubled, shortened=bool(shortened)) for r in table],
             right=("mean", "n", "paper", "ours - paper"),
         )
+    if any(r.mark for r in rows):
+        said("★ differs from every other; ≈ cannot be told from the best", style="dim")
+    if rows and shortened:
+        said(f"† shortened: {'; '.join(shortened)}", style="dim")
     remarks(gathered)
 
 
-def _cells(row: Row, digits: int, reported: bool, troubled: bool) -> list[Any]:
+def _cells(row: Row, digits: int, reported: bool, troubled: bool, *, shortened: bool) -> list[Any]:
     name = Text(printable(row.label), style="italic" if row.baseline else "")
     name.append(" (baseline)" if row.baseline else "", style="dim")
     between = interval(row.ci_low, row.ci_high, digits)
-    cells: list[Any] = [MARKS[row.mark], name, number(row.mean, digits), between, row.n]
+    mean = number(row.mean, digits)
+    cells: list[Any] = [MARKS[row.mark], name, f"{mean}†" if mean and shortened else mean, between, row.n]
     if reported:
         cells += [number(row.reported, digits), signed(row.difference, digits)]
     if troubled:
@@ -80,8 +86,6 @@ def remarks(gathered: Gathered) -> None:
     """What a reader of the numbers must know: deviations, stale, outdated and unreadable records."""
     suite, collected = gathered.loaded.suite, gathered.collected
     print_impossible(gathered)
-    for text in suite.tiers[gathered.tier].deviations:
-        note(f"{suite.id} at {gathered.tier} departs from the paper: {text}")
     if collected.vouched:
         note(
             f"{len(collected.vouched)} records of {suite.id} were made by earlier code, for which another seed that "

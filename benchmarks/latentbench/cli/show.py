@@ -9,7 +9,6 @@ import click
 from latentbench.cli.options import examples, format_option, print_json, print_table
 from latentbench.cli.render import said
 from latentbench.core.console import printable
-from latentbench.spec.claims import kind_of
 
 if TYPE_CHECKING:
     from latentbench.spec.claims import Claim, Tier

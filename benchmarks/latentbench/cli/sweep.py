@@ -191,6 +191,8 @@ class Sweep:
             self._count("there already", there)
         if not runs:
             return
+        if not self.quiet:
+            _say_what_goes_on(runs, settings.results)
         overall = screen.bar("runs", len(runs))
         bars = RunBars(screen)
         done = kept = 0
@@ -256,6 +258,17 @@ def _writable(folder: Path) -> None:
             where=shown(folder),
             fix="make it writable, or set LATENTBENCH_RESULTS to a folder that is",
         ) from None
+
+
+def _say_what_goes_on(runs: Sequence[RunSpec], results: Path) -> None:
+    """Which runs were interrupted, and from where they go on."""
+    from latentbench.results.progress import paused
+
+    for suite in dict.fromkeys(spec.suite for spec in runs):
+        halted = paused(suite, results)
+        for spec in runs:
+            if spec.suite == suite and spec.cell in halted:
+                note(f"{suite} {spec.cell}: goes on from step {halted[spec.cell]:,}")
 
 
 def _say_what_stays_whole(plans: list[list[RunSpec]]) -> None:

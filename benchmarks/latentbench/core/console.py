@@ -6,8 +6,9 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from threading import Event, Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from latentbench.core.bounds import shortened
@@ -110,7 +111,8 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
         yield _Silent()
         return
     if not _Watched(sys.stderr).isatty():
-        yield _Plain()
+        with _Plain() as plain:
+            yield plain
         return
     from rich.progress import (
         BarColumn,
@@ -146,8 +148,29 @@ class _Silent:
 
 
 class _Plain:
+    """A line now and then for each bar, also while nothing is told of it: a pipe's reader sees that it lives."""
+
+    def __init__(self) -> None:
+        self._bars: list[_PlainBar] = []
+        self._ended = Event()
+        self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> _Plain:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
     def bar(self, name: str, total: float | None = None) -> Bar:
-        return _PlainBar(name, total)
+        bar = _PlainBar(name, total, self._bars.remove)
+        self._bars.append(bar)
+        return bar
+
+    def _beat(self) -> None:
+        while not self._ended.wait(max(PLAIN_INTERVAL / 4, 0.25)):
+            for bar in list(self._bars):
+                bar.beat(max(PLAIN_INTERVAL, 1.0))
 
 
 class Pace:
@@ -172,26 +195,40 @@ class Pace:
 
 
 class _PlainBar:
-    def __init__(self, name: str, total: float | None) -> None:
-        self._name, self._total, self._pace = name, total, Pace()
-        self._said = time.monotonic()
+    def __init__(self, name: str, total: float | None, closed: Callable[[_PlainBar], None]) -> None:
+        self._name, self._total, self._pace, self._closed = name, total, Pace(), closed
+        self._said = self._began = time.monotonic()
+        self._last: tuple[float | None, str | None, float | None] | None = None
 
     def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
         self._total = total if total is not None else self._total
         now = time.monotonic()
-        left = None if done is None else self._pace.left(done, self._total, now)
-        if now - self._said < PLAIN_INTERVAL:
-            return
+        if self._last is None or text != self._last[1]:
+            self._began = now
+        self._last = done, text, None if done is None else self._pace.left(done, self._total, now)
+        if now - self._said >= PLAIN_INTERVAL:
+            self._say(now)
+
+    def beat(self, interval: float) -> None:
+        """Say the last word again, and since when it holds, if nothing was said for `interval` seconds."""
+        now = time.monotonic()
+        if self._last is not None and now - self._said >= interval:
+            self._say(now, f", for {duration(now - self._began)}" if self._last[0] is None else "")
+
+    def _say(self, now: float, since: str = "") -> None:
+        assert self._last is not None  # both callers have seen to it
         self._said = now
+        done, text, left = self._last
         if done is None:
-            note(f"{self._name}: {text or 'under way'}")
+            note(f"{self._name}: {text or 'under way'}{since}")
             return
         part = f"{done:,.0f}" if not self._total else f"{done:,.0f}/{self._total:,.0f}"
         rest = "" if left is None else f", {duration(left)} left"
         note(f"{self._name}: {part}{f' ({text})' if text else ''}{rest}")
 
     def close(self) -> None:
-        pass
+        with suppress(ValueError):
+            self._closed(self)
 
 
 class _Rich:

@@ -63,6 +63,7 @@ class Answers:
         counts: claims by verdict, in the order of `WORDS`; sanity checks are in none.
         checks: sanity checks by verdict, which must hold and are no reproduction.
         analogue: whether the suite is an analogue of another scale.
+        sequential: whether seeds are added until claims are settled, which the tests allow for.
         distances: sentences on how far the measured numbers are from the paper's.
         answers: a line for each claim that was judged.
         waiting: claims that were not run, and the command that runs them.
@@ -77,6 +78,7 @@ class Answers:
     counts: dict[str, int]
     checks: dict[str, int]
     analogue: bool
+    sequential: bool
     distances: list[str]
     answers: list[Answer]
     waiting: list[tuple[str, str]]
@@ -85,7 +87,7 @@ class Answers:
         """One sentence: how much of the paper was rerun, and how many claims are settled."""
         low, high = self.seeds
         seeds = f"{low} seed{'s' if low != 1 else ''}" if low == high else f"{low} to {high} seeds"
-        how = [f"tier {self.tier}", seeds]
+        how = [f"tier {self.tier}", seeds, *(["sequential tests"] if self.sequential else [])]
         if self.tier != "paper":
             how.insert(1, "shortened" if self.share is None else f"{_range(self.share)} of the paper's training")
         total = sum(self.counts.values())
@@ -126,6 +128,7 @@ def answers(gathered: Gathered, found: Sequence[ClaimVerdict] | None = None) -> 
         counts=counted([v for v in found if not v.sanity]),
         checks=counted([v for v in found if v.sanity]),
         analogue=suite.analogue,
+        sequential=gathered.declared is not None,
         distances=_distances(suite, rows),
         answers=[
             *(Answer(c.id, v.verdict, c.text, _said(c, v, cells, suite)) for c, v in judged if v.kind != "value"),

@@ -30,6 +30,8 @@ HELD_UP = 5.0
 MARGIN = 1.3
 """How far the spread of a few records, or a pilot, falls short of what a machine's load does: recorded spreads of the
 same run are 1.3 in the median over 70 cells."""
+GROWTH = 2.0
+"""Margins that each power of ten of extrapolation adds."""
 RECORD_BYTES = 20_000
 
 
@@ -104,8 +106,8 @@ class Known:
         return table
 
     def estimate(self, run: RunSpec, device: str) -> Estimate:
-        """The cost of a run on a kind of device, from the nearest records: of the very same run before others, made
-        here before others, of most work before less."""
+        """The cost of a run on a kind of device, from the nearest records: of the very same run before others, then of
+        the nearest amount of work, and of these the ones made here."""
         there = self._by_pair.get((run.method, run.dataset), [])
         on_device = [(r, own) for r, own in there if r.provenance.device == device]
         if not on_device:
@@ -119,8 +121,7 @@ class Known:
             unlike = min((_unlike(asked(r), settled) for r, _ in on_device), key=len)
             tiers = ", ".join(sorted({r.tier for r, _ in on_device}))
             return unknown(f"records of tier {tiers} have other {', '.join(unlike)}")
-        mine = [(r, own) for r, own in like if own] or like
-        return _scaled([r for r, _ in mine], settled, own=any(own for _, own in mine))
+        return _scaled(like, settled)
 
 
 def _but_seed(settled: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,15 +175,17 @@ def _measured(records: Sequence[Record], *, own: bool) -> Estimate:
     )
 
 
-def _scaled(records: Sequence[Record], settled: Mapping[str, Any], *, own: bool) -> Estimate:
-    """From the records of the specification with most work among those that can be scaled."""
+def _scaled(records: Sequence[tuple[Record, bool]], settled: Mapping[str, Any]) -> Estimate:
+    """From the records whose work is nearest, those made here (marked) before others where their work is the same."""
     try:
         wanted = Work.of(settled)
-        works = [(r, Work.of(r.spec)) for r in records]
+        works = [(r, own, Work.of(r.spec)) for r, own in records]
     except (KeyError, TypeError, ValueError, UserError):
         return unknown("the length of its training cannot be read")
-    most = max(w.samples for _, w in works)
-    near = [(r, w) for r, w in works if w.samples == most]
+    least = min(_apart(w, wanted) for _, _, w in works)
+    nearest = [(r, own, w) for r, own, w in works if _apart(w, wanted) <= least + 1e-9]
+    own = any(own for _, own, _ in nearest)
+    near = [(r, w) for r, mine, w in nearest if mine or not own]
     fitted = near[0][0].cost.steps == 0
     if not (fitted or (near[0][1].steps and wanted.steps)):
         return unknown("the length of its training cannot be read")
@@ -201,16 +204,31 @@ def _scaled(records: Sequence[Record], settled: Mapping[str, Any], *, own: bool)
     lows, highs = zip(*ends)
     tiers = ", ".join(sorted({r.tier for r, _ in near}))
     factor = max(wanted.training_factors(near[0][1], fitted=fitted))
+    margin = _margin(factor)
     return Estimate(
         seconds=median([math.sqrt(a * b) for a, b in ends]),
-        low=min(lows) / MARGIN,
-        high=max(high * r.provenance.stacked for high, (r, _) in zip(highs, near)) * MARGIN,
+        low=min(lows) / margin,
+        high=max(high * r.provenance.stacked for high, (r, _) in zip(highs, near)) * margin,
         threads=_threads(near[0][0]),
         source="scaled",
         text=f"tier {tiers}{'' if 0.995 < factor < 1.005 else f' x {factor:.3g}'}, "
         f"{len(near)} {_whose(own)}record{'s' if len(near) > 1 else ''}{_stacked(kept)}",
         parameters=near[0][0].cost.parameters,
     )
+
+
+def _apart(old: Work, new: Work) -> float:
+    """How far two amounts of work lie apart: the logarithm of their ratio, of samples, or of rows where none train."""
+    before, now = (old.samples, new.samples) if old.samples and new.samples else (old.rows, new.rows)
+    return abs(math.log(now / before)) if before and now else math.inf
+
+
+def _margin(factor: float) -> float:
+    """How far off a time extrapolated by `factor` may be: `MARGIN`, and `GROWTH` of them more for each power of ten.
+
+    docs/planning.md has the share of recorded times that lie within.
+    """
+    return MARGIN ** (1 + abs(math.log10(factor)) * GROWTH) if factor > 0 else MARGIN
 
 
 def from_pilot(run: RunSpec, pilot: Pilot, threads: int) -> Estimate:

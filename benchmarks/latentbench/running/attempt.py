@@ -161,11 +161,13 @@ class Attempt:
 
         try:
             with conductor.conduct(self.spec, self._settings, self.checkpoints, self.notes, self._report) as context:
+                metrics = [m.key for m in self.spec.metrics]
 
                 def phase(name: str) -> None:
                     check()
                     context.on_phase(name)
-                    self._report(ProgressReport(self.spec.cell, name))
+                    of = f" ({metrics.index(name) + 1} of {len(metrics)})" if name in metrics else ""
+                    self._report(ProgressReport(self.spec.cell, f"{name}{of}"))
 
                 outcome = (experiment or run_experiment)(
                     self.spec,
