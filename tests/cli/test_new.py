@@ -39,6 +39,26 @@ def test_what_is_written_holds_its_contract(project, folder, kind):
     assert any(not f["skipped"] for f in found)
 
 
+@pytest.mark.parametrize("like", ["vae", "flow", "diffusion", "fit"])
+def test_a_model_of_a_kind_holds_its_contract(project, folder, like):
+    written = project("new", "model", "my-model", "--like", like, "--folder", folder)
+    assert written.code == 0, written.err
+    checked = project("check", written.out.splitlines()[0].removeprefix("wrote "), "--format", "json")
+    found = json.loads(checked.out)
+    assert checked.code == 0, [f for f in found if f["why"]]
+    assert sum(not f["skipped"] for f in found) > 5
+    assert project("new", "metric", "my-gap", "--like", like, "--folder", folder).code == 2
+
+
+def test_a_new_suite_is_found_by_its_id_wherever_it_was_written(project, folder, monkeypatch):
+    assert project("new", "suite", "my-suite", "--folder", folder).code == 0
+    assert project("validate", "my-suite").code == 2, "nobody has named the folder"
+    assert project("--plugins", folder, "validate", "my-suite").code == 0
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    monkeypatch.chdir(folder)
+    assert project("validate", "my-suite").code == 0
+
+
 def test_a_papers_suite_is_filled_in_from_the_catalogue(project, folder):
     """Its folder is a paper's, it validates as it is, and says what the catalogue knows."""
     paper = {"id": "pixelcnn", "title": 'Pixels: a "study"', "arxiv": "1601.06759", "year": 2016, "method": "PixelCNN"}

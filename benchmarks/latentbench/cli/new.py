@@ -23,6 +23,8 @@ FILES: dict[str, tuple[tuple[str, str], ...]] = {
     "metric": (("metric.py.txt", "{module}.py"),),
     "dataset": (("dataset.yaml.txt", "data/{name}.yaml"), ("generator.py.txt", "{module}.py")),
 }
+#: What `--like` writes in place of the model's template: a method that is trained or fitted in that way.
+LIKE = {kind: f"model_{kind}.py.txt" for kind in ("vae", "flow", "diffusion", "fit")}
 NEXT: dict[str, tuple[str, ...]] = {
     "suite": ("check {file}", "run {file} --tier cpu"),
     "model": ("check {file}", "--plugins {folder} run SUITE --method '*'    with a method `model: {name}` in a suite"),
@@ -35,6 +37,7 @@ NEXT: dict[str, tuple[str, ...]] = {
     epilog=examples(
         "new suite pixelcnn                a paper of the catalogue: title, arXiv number, claim are filled in",
         "new model my-flow --folder my-plugins",
+        "new model my-vae --like vae",
         "new metric mean-gap --folder my-plugins",
         "new dataset my-curve --folder my-plugins",
     ),
@@ -44,7 +47,8 @@ NEXT: dict[str, tuple[str, ...]] = {
 @click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), default=".", help="Where to write. Default: here."
 )
-def command(kind: str, name: str, folder: Path) -> None:
+@click.option("--like", type=click.Choice(list(LIKE)), help="Of a model: begin with one of that kind.")
+def command(kind: str, name: str, folder: Path, like: str | None) -> None:
     """Write a suite, model, metric or dataset to begin with: it passes `latentbench check` as it is.
 
     A suite is called as its paper is in the catalogue (`latentbench list papers`), which fills in what it knows.
@@ -54,6 +58,8 @@ def command(kind: str, name: str, folder: Path) -> None:
         raise UserError(f"{name!r} is no name", where="NAME", fix="use lower-case words, digits and hyphens: my-flow")
     if kind in ("model", "metric") and name in (models() if kind == "model" else metrics()):
         raise UserError(f"latentbench has a {kind} {name!r}", where="NAME", fix="choose another name")
+    if like is not None and kind != "model":
+        raise UserError("it is for models", where="--like", fix=f"leave it out, or `latentbench new model {name}`")
     module = name.replace("-", "_")
     if keyword.iskeyword(module):
         raise UserError(f"{name!r} is a word of Python's", where="NAME", fix="choose another")
@@ -67,7 +73,8 @@ def command(kind: str, name: str, folder: Path) -> None:
     }
     if kind == "suite":
         words |= known_of(name)
-    written = [(folder / place.format(**words), _text(template, words)) for template, place in FILES[kind]]
+    files = FILES[kind] if like is None else ((LIKE[like], FILES[kind][0][1]),)
+    written = [(folder / place.format(**words), _text(template, words)) for template, place in files]
     for path, _ in written:
         if path.exists():
             raise UserError("it is there already", where=shown(path), fix="choose another name or --folder")

@@ -27,7 +27,7 @@ from latentbench.cli.options import examples, judged_tier_option
 @click.option("--noise", is_flag=True, help="Split the spread over seeds by axis instead; this runs a crossed design.")
 @click.option("--method", "methods", multiple=True, help="Only claims about these methods; name or pattern.")
 @click.option("--dataset", "datasets", multiple=True, help="Only claims on these datasets; name or pattern.")
-@click.option("--levels", type=click.IntRange(2, 20), default=3, show_default=True, help="With --noise: of each axis.")
+@click.option("--levels", type=click.IntRange(2, 20), help="With --noise: of each axis. Default: 3.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="With --noise: trainings side by side.")
 @export_options
 def command(
@@ -37,7 +37,7 @@ def command(
     noise: bool,
     methods: tuple[str, ...],
     datasets: tuple[str, ...],
-    levels: int,
+    levels: int | None,
     jobs: int | None,
     form: str,
     output: Path | None,
@@ -58,14 +58,18 @@ def command(
     several evaluation seeds, and the spread of every metric is split among them. 9 trainings a method by default; their
     records lie under results/noise and count for nothing else.
     """
+    from latentbench.core.errors import UserError
+
     if noise:
         from latentbench.cli.noise import show_noise
-        from latentbench.core.errors import UserError
 
         if form not in ("table", "json") or output is not None:
             raise UserError("components of noise are a table or JSON", where="--format", fix="use table or json")
-        show_noise(suites, tier or "cpu", form, methods=methods, datasets=datasets, levels=levels, jobs=jobs)
+        show_noise(suites, tier or "cpu", form, methods=methods, datasets=datasets, levels=levels or 3, jobs=jobs)
         return
+    for option, given in (("--levels", levels), ("--jobs", jobs)):
+        if given is not None:
+            raise UserError("it goes with --noise", where=option, fix="give both, or neither")
     from latentbench.cli.gathering import gathered
     from latentbench.results.exporting import dated
     from latentbench.results.sheets import verdict_sheets

@@ -48,30 +48,76 @@ def parameters(target: str) -> dict[str, Parameter]:
 
 
 def _constructor(target: str) -> dict[str, Parameter] | None:
-    module, _, name = target.partition(":")
-    source = read_module(module)
-    node = source.classes.get(name)
-    if node is None:
-        raise LookupError(f"{target} has no source")
-    bases = [b for b in map(source.resolve, node.bases) if b]
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            own = _arguments(item.args, module)
-            forwarded = _forwarded(item)
-            above = next(filter(None, map(_constructor, bases)), {}) if forwarded is not None else {}
-            return {**{k: v for k, v in above.items() if k not in (forwarded or ())}, **own}
-    return next((found for found in map(_constructor, bases) if found is not None), None)
+    found: dict[str, Parameter] | None = None
+    hidden: set[str] = set()
+    for module, node in _resolution_order(target):
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                own = _arguments(item.args, module)
+                found = {**{k: v for k, v in own.items() if k not in hidden}, **(found or {})}
+                forwarded = _forwarded(item)
+                if forwarded is None:
+                    return found
+                hidden |= forwarded | set(own)
+    return found
+
+
+def _resolution_order(target: str) -> list[tuple[str, ast.ClassDef]]:
+    """A class and those above it whose source can be read, in the order in which `super()` comes to them: each after
+    all that inherit from it, bases from left to right.
+
+    Raises:
+        LookupError: the class has no source.
+    """
+    found: dict[str, tuple[str, ast.ClassDef]] = {}
+
+    def visit(name: str) -> None:
+        module, _, cls = name.partition(":")
+        source = read_module(module)
+        node = source.classes.get(cls)
+        if node is None:
+            raise LookupError(f"{name} has no source")
+        found.pop(name, None)  # a class that several inherit from comes after the last of them
+        found[name] = (module, node)
+        for base in filter(None, map(source.resolve, node.bases)):
+            visit(base)
+
+    visit(target)
+    return list(found.values())
 
 
 def _forwarded(constructor: ast.FunctionDef) -> set[str] | None:
-    """Keywords that the constructor gives to `super().__init__` beside its ``**rest``; None if it hands none on."""
-    rest = constructor.args.kwarg
+    """Keywords that the constructor gives to a constructor above it beside its ``**rest``; None if it hands none on.
+
+    What is handed on may be made of it: ``**{**rest, "k": 1}``, ``**dict(rest, k=1)``, a variable that holds either.
+    """
+    if constructor.args.kwarg is None:
+        return None
+    made: dict[str, set[str]] = {constructor.args.kwarg.arg: set()}
+    for node in ast.walk(constructor):
+        if isinstance(node, ast.Assign) and (keys := _made_of(node.value, made)) is not None:
+            made.update({t.id: keys for t in node.targets if isinstance(t, ast.Name)})
     for node in ast.walk(constructor):
         match node:
-            case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__")) if rest:
-                if any(k.arg is None and ast.unparse(k.value) == rest.arg for k in node.keywords):
-                    return {k.arg for k in node.keywords if k.arg is not None}
+            case ast.Call(func=ast.Attribute(attr="__init__")):
+                for keyword in node.keywords:
+                    if keyword.arg is None and (keys := _made_of(keyword.value, made)) is not None:
+                        return keys | {k.arg for k in node.keywords if k.arg is not None}
     return None
+
+
+def _made_of(value: ast.expr, made: dict[str, set[str]]) -> set[str] | None:
+    """Keys that an expression sets beside those of the mappings `made`, which it holds; None if it holds none."""
+    held = [made[n.id] for n in ast.walk(value) if isinstance(n, ast.Name) and n.id in made]
+    if not held:
+        return None
+    keys: set[str] = set().union(*held)
+    for node in ast.walk(value):
+        if isinstance(node, ast.Dict):
+            keys |= {k.value for k in node.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)}
+        elif isinstance(node, ast.Call):
+            keys |= {k.arg for k in node.keywords if k.arg is not None}
+    return keys
 
 
 def _arguments(args: ast.arguments, module: str) -> dict[str, Parameter]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from latentbench.core.errors import Diverged, UserError
 from latentbench.core.interrupts import check, stopping
+from latentbench.core.plugins import packages, paper_folders
 from latentbench.core.secrets import without_secrets
 from latentbench.data.dataset import Dataset
 from latentbench.planning.plan import RunSpec
@@ -207,10 +208,24 @@ def no_memory(error: Exception) -> bool:
 
 
 def _where(error: Exception) -> str:
-    """An error in one line, with the place in the code that raised it."""
+    """An error in one line, with the place in the code that raised it: the author's, where it is a plug-in's or a
+    paper's code that called ours, or ours that called a library."""
     if isinstance(error, UserError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    last = next((f for f in reversed(frames) if "latentbench" in Path(f.filename).parts), frames[-1])
+    last = next((f for ours in (_is_authors, _is_ours) for f in reversed(frames) if ours(f.filename)), frames[-1])
     message = " ".join(str(error).split())[:400]
     return f"{type(error).__name__}: {message} (in {last.name}, {Path(last.filename).name}:{last.lineno})"
+
+
+def _is_authors(file: str) -> bool:
+    """Whether a file is of a paper's folder, of one that the user names, or of an installed plug-in."""
+    path = Path(file)
+    folders = [folder.resolve() for folder in paper_folders().values()]
+    return any(path.resolve().is_relative_to(folder) for folder in folders) or any(
+        name in path.parts or f"{name}.py" == path.name for name in packages()
+    )
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).is_relative_to(Path(__file__).parents[1])

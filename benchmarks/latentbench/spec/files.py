@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from latentbench.core import plugins
 from latentbench.core.bounds import read_at_most
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import CATALOGUE, is_companion, shown, suites_dirs
@@ -43,7 +44,7 @@ def notes(path: Path) -> str | None:
 
 
 def find_suite(name: str) -> Path:
-    """A suite's file by id or by path.
+    """A suite's file by id or by path; by id also in the working directory and in folders named by ``--plugins``.
 
     Raises:
         UserError: there is none.
@@ -53,4 +54,8 @@ def find_suite(name: str) -> Path:
     files = suite_files()
     if name in files:
         return files[name]
+    for folder in (Path.cwd(), *plugins.folders()):  # of one's own, outside the project
+        for place in (folder / "suites" / name / SUITE, folder / name / SUITE, folder / f"{name}.yaml"):
+            if place.is_file():
+                return place
     raise UserError(f"unknown suite {name!r}", where=shown(suites_dirs()[0]), fix=did_you_mean(name, files))
