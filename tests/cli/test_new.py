@@ -59,6 +59,38 @@ def test_a_new_suite_is_found_by_its_id_wherever_it_was_written(project, folder,
     assert project("validate", "my-suite").code == 0
 
 
+THEIRS = """
+from latentbench.declare import model
+from latentbench.models import densities
+from latentbench.models.baselines import Factorised
+
+@model("theirs", "Fittable ExactLikelihood Sampler", "x")
+class Theirs(Factorised):
+    def fit(self, x, generator):
+        {line}
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'densities.normal_kl("no", "tensors")',  # ours is called, and fails
+        "x.reshape(-1, 7, 11)",  # a library is
+        "super().fit(x[:, :0], 1 / 0)",
+    ],
+)
+def test_an_error_is_told_at_its_authors_line(project, folder, line):
+    folder.mkdir(parents=True)
+    (folder / "theirs.py").write_text(THEIRS.format(line=line))
+    project.suite({"methods.mine": {"model": "theirs"}})
+    options = ("--plugins", folder, "run", "small", "--method", "mine", "--seeds", "1", "-q", "--wandb", "disabled")
+    done = project(*options, "--jobs", "1", "--device", "cpu")
+    assert done.code == 1
+    (record,) = project.records().values()
+    number = THEIRS.split("\n").index("        {line}") + 1
+    assert record.error.endswith(f"(in fit, theirs.py:{number})")
+
+
 def test_a_papers_suite_is_filled_in_from_the_catalogue(project, folder):
     """Its folder is a paper's, it validates as it is, and says what the catalogue knows."""
     paper = {"id": "pixelcnn", "title": 'Pixels: a "study"', "arxiv": "1601.06759", "year": 2016, "method": "PixelCNN"}

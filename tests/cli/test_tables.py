@@ -254,3 +254,11 @@ def test_status(filled):
     assert "smoke" not in answer.out
     answer = filled("status", "small", "--tier", "cpu", "--all")
     assert "to do: small floor--line--cpu--s0\n" in answer.out
+
+
+@pytest.mark.parametrize("option", ["--levels", "--jobs"])
+def test_an_option_that_would_do_nothing_is_refused(project, option):
+    project.suite()
+    answer = project("verdict", "small", option, "2")
+    assert answer.code == 2
+    assert f"{option}: it goes with --noise" in answer.err

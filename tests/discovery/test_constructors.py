@@ -33,6 +33,22 @@ class Grandchild(More):
     def __init__(self, info, *, kind: Literal["a", "b"] = "a", parts: checks.Choice = "x", **more: Any) -> None:
         super().__init__(info, **more)
 
+class Mixin:
+    def __init__(self, info, *, twice: bool = False, **rest: Any) -> None:
+        super().__init__(info, **rest)
+
+class Mixed(Mixin, Base):
+    pass
+
+class Merged(Base):
+    def __init__(self, info, *, share: Own = 0.5, **rest: Any) -> None:
+        super().__init__(info, **{**rest, "objective": "iwae"})
+
+class Called(Base):
+    def __init__(self, info, share: Own = 0.5, **rest: Any) -> None:
+        options = dict(rest, objective="iwae")
+        Base.__init__(self, info, **options)
+
 class Alone(Base):
     def __init__(self, info, *, sizes: Sequence[Sequence[int]] = (), table: Mapping[str, int] | None = None,
                  flag: bool = False, free: "Unknown" = 0, bare=1, **rest: Any) -> None:
@@ -73,6 +89,8 @@ def test_heirs_in_other_modules_take_what_their_base_takes(heirs):
     assert parameters(f"{heirs}:Plain") == base
     more = parameters(f"{heirs}:More")
     assert set(more) == {"share", *base} - {"objective"}
+    assert set(parameters(f"{heirs}:Mixed")) == {"twice", *base}, "what a mixin hands on goes to the next class"
+    assert set(parameters(f"{heirs}:Merged")) == set(parameters(f"{heirs}:Called")) == set(more)
     assert set(parameters(f"{heirs}:Grandchild")) == {"kind", "parts", *more}
     assert set(parameters(f"{heirs}:Alone")) == {"sizes", "table", "flag", "free", "bare"}, "`rest` goes nowhere"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from latentbench.running.settings import Settings
 from latentbench.scheduling import tracking
 from latentbench.scheduling.task import perform
-from latentbench.scheduling.tracking import Tracker, default_mode, summary_of
+from latentbench.scheduling.tracking import Tracker, default_mode, summary_of, track_run
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +73,49 @@ def test_offline_files_appear(project, monkeypatch):
     while logged() != [[False, True], [True, False]] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert logged() == [[False, True], [True, False]]
+
+
+def test_a_run_that_goes_on_is_one_run_at_wandb(project, monkeypatch):
+    """Whatever interrupted it; done anew or elsewhere it is another."""
+    asked = []
+
+    class Watching(Broken):
+        def init(self, **given):
+            asked.append((given["id"], given["resume"]))
+            return self
+
+    monkeypatch.setitem(sys.modules, "wandb", Watching(""))
+    spec, other = project.plan("smoke", methods=["wide", "narrow"])
+    settings = Settings(project.results, wandb="offline")
+    for one, to in (
+        (spec, settings),
+        (spec, settings),
+        (other, settings),
+        (spec, replace(settings, force=True)),
+        (spec, replace(settings, force=True)),
+        (spec, replace(settings, results=project.results / "others")),
+    ):
+        track_run(one, to, f"{one.cell}--{'0' * 10}").finish({})
+    ids = [given for given, _ in asked]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 5
+    assert {how for _, how in asked} == {"allow"}
+
+
+def test_wandb_keeps_out_of_a_home_that_cannot_be_written(monkeypatch, tmp_path):
+    for name in tracking._PLACES:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    tracking._out_of_home(tmp_path / "wandb")
+    assert all(Path(os.environ[name]).is_relative_to(tmp_path / "wandb") for name in tracking._PLACES)
+    for name in tracking._PLACES:
+        monkeypatch.delenv(name)
+    (tmp_path / "home").unlink()
+    (tmp_path / "home").mkdir()
+    tracking._out_of_home(tmp_path / "wandb")
+    assert not tracking._PLACES.keys() & os.environ.keys(), "a home that can be written is the user's choice"
 
 
 class Broken:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import netrc
 import os
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +124,7 @@ def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Pa
 def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
     stays_inside(folder, folder.parent).mkdir(parents=True, exist_ok=True)
+    _out_of_home(folder)
     import wandb
 
     logging.raiseExceptions = False  # on a full disk wandb's log would fill the terminal with tracebacks of its own
@@ -145,6 +148,19 @@ def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
             reinit="finish_previous",
             **init,
         )
+
+
+#: Where wandb keeps its log and what waits to be sent, unless these variables say otherwise.
+_PLACES = {"WANDB_CACHE_DIR": "~/.cache/wandb", "WANDB_DATA_DIR": "~/.local/share/wandb"}
+
+
+def _out_of_home(folder: Path) -> None:
+    """Have wandb keep in `folder` what it would write below a home folder that nobody can write to."""
+    for variable, place in _PLACES.items():
+        wanted = Path(place).expanduser()
+        there = next(p for p in (wanted, *wanted.parents) if p.exists())
+        if variable not in os.environ and not (there.is_dir() and os.access(there, os.W_OK)):
+            os.environ[variable] = str(folder / variable.lower())
 
 
 def _own_settings_only(settings: Any) -> None:
@@ -189,11 +205,22 @@ def _give_up(what: str) -> None:
         note(f"wandb could not {what}; this and further runs go on without it, their records are kept here")
 
 
+def wandb_id(run_id: str, settings: Settings) -> str:
+    """The identifier of a run at wandb: the same when it goes on after an interruption, offline too, so that it has one
+    curve; another where it is done anew (``--force``), in other results or by another user."""
+    parts = [run_id, str(settings.results.resolve()), str(os.getuid()) if hasattr(os, "getuid") else ""]
+    if settings.force:
+        parts.append(uuid.uuid4().hex)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def track_run(spec: RunSpec, settings: Settings, run_id: str) -> Tracker:
     """A tracker for one run: configuration, and tags to find it by."""
     return Tracker(
         settings.wandb,
         settings.results / "wandb",
+        id=wandb_id(run_id, settings),
+        resume="allow",
         name=run_id,
         group=spec.suite,
         job_type="run",
