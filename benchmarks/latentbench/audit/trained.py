@@ -63,18 +63,9 @@ class TrainedModel:
 
     @cached_property
     def model(self) -> Any:
-        from safetensors.torch import load_file
+        from latentbench.running.trained import trained_model
 
-        from latentbench.running.experiment import _prepare, build_model
-
-        model = build_model(self.spec, self._data.info)
-        _prepare(model, self._data, self.spec)
-        try:
-            model.load_state_dict(load_file(self._weights))
-        except (AttributeError, RuntimeError) as e:
-            why = " ".join(str(e).split())[:200]
-            raise UserError(f"these are no weights of model {self.spec.model!r}: {why}", where=self._weights) from None
-        return model.eval() if hasattr(model, "eval") else model
+        return trained_model(self.spec, self._data, self._weights)
 
     def sample(self, n: int = 16, *, seed: int = 0) -> NDArray[np.float32]:
         """(n, *stored shape) samples of the model, in stored units.

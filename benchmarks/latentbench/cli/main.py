@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verdict": ("verdict", "What came out of a paper's claims: answers first, details with --all."),
     "scoreboard": ("scoreboard", "How many claims of all papers are reproduced, open, not reproduced, not run."),
     "compare": ("compare", "Two methods, runs, revisions or result folders: is B better than A?"),
+    "pictures": ("pictures", "Samples, reconstructions, traversals and the like of trained models."),
     "report": ("report", "A site of it all: papers, claims with their evidence, leaderboards, comparisons."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
     "records": ("records", "Pack finished runs into the records that the project carries, and unpack them."),

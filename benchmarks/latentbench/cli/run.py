@@ -73,6 +73,7 @@ from latentbench.core.errors import UserError
     "--wandb", type=click.Choice(["online", "offline", "disabled"]), help="Default: online if logged in, else offline."
 )
 @click.option("--no-weights", is_flag=True, help="Do not keep each run's final weights.")
+@click.option("--no-pictures", is_flag=True, help="Make no pictures of what one seed of each method has learned.")
 @click.option("--executor", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True)
 @click.option("--store", metavar="URL", help="Folder or s3://… that all machines reach. Default: the results folder.")
 @click.option("--address", metavar="ADDRESS", help="Of a Ray cluster. Default: RAY_ADDRESS, else one started here.")

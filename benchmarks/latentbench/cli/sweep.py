@@ -50,6 +50,7 @@ class Sweep:
     devices: int = 1
     force: bool = False
     wandb: Tracking | None = None
+    no_pictures: bool = False
     no_weights: bool = False
     quiet: bool = False
     dry_run: bool = False
@@ -162,6 +163,7 @@ class Sweep:
             compile=self.compile or ("auto" if device == "cuda" else "off"),
             wandb=self.wandb or default_mode(),
             weights=not self.no_weights,
+            pictures=not self.no_pictures,
             force=self.force,
             checkpoint_seconds=CHECKPOINT_SECONDS if self.checkpoint_every is None else self.checkpoint_every,
         )

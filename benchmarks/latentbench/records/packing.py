@@ -24,6 +24,7 @@ from latentbench.records.beside import (
 )
 from latentbench.records.pack import MAX_BYTES, SUFFIX, Pack, open_pack, pack_of
 from latentbench.records.packform import Json, canonical, lines_of
+from latentbench.records.pictures import folder_for, pictures_in
 from latentbench.records.record import Cost, Measured, Provenance, Record, read_record, write_atomically
 
 
@@ -31,13 +32,14 @@ from latentbench.records.record import Cost, Measured, Provenance, Record, read_
 class Packed:
     """What became of the records that were given for one pack, as run identifiers.
 
-    `curves` and `artefacts` count learning curves and other files that were taken along.
+    `curves`, `pictures` and `artefacts` count learning curves, pictures and other files that were taken along.
     """
 
     pack: Path
     added: list[str] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     curves: int = 0
+    pictures: int = 0
     artefacts: int = 0
 
 
@@ -46,7 +48,7 @@ def pack_records(
 ) -> list[Packed]:
     """Add records to the packs of a results folder.
 
-    Of each method on each dataset, the finished run with the least seed brings its learning curve.
+    Of each method on each dataset, the finished run with the least seed brings its learning curve and its pictures.
 
     Args:
         paths: records, whose seals are checked; they stay where they are.
@@ -98,11 +100,25 @@ def _packed(
             if text is not None and len(text) <= MAX_CURVE and text not in curves.setdefault(record.run_id, set()):
                 curves[record.run_id].add(text)
                 done.curves += 1
+        for record, path in first:
+            done.pictures += _pictured(folder_for(path), folder_for(file / record.run_id))
         if done.curves:
             _write(curves_file(file), {curve_line(name, text) for name, each in curves.items() for text in each})
     for record, path in first if artefacts else ():
         done.artefacts += _copied(record, folder_of(path), folder_of(file / record.run_id))
     return done
+
+
+def _pictured(here: Path, there: Path) -> int:
+    """Copy a run's pictures, in place of those that are there; how many came."""
+    found = pictures_in(here) if here != there else []
+    if not found:
+        return 0
+    for old in pictures_in(there):
+        old.path.unlink()
+    for picture in found:
+        write_atomically(there / picture.path.name, picture.path.read_bytes())
+    return len(found)
 
 
 def _whole(file: Path) -> Pack:

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from statistics import median
 
 from markupsafe import Markup
 
+from latentbench.core.paths import safe_name
 from latentbench.records.archive import is_reference
 from latentbench.records.beside import curve_of
+from latentbench.records.pictures import pictures_of
 from latentbench.records.record import Record
 from latentbench.report import plots
 from latentbench.report.evidence import Evidence, evidence
@@ -122,6 +125,30 @@ class TierPage:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A picture as a page has it: `src` is where the site keeps it, `file` where it comes from; or text."""
+
+    title: str
+    says: str
+    src: str
+    file: Path
+    width: int
+    height: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A method on a dataset, with the pictures of one seed."""
+
+    method: str
+    dataset: str
+    seed: int
+    tier: str
+    pictures: list[Shown]
+
+
+@dataclass(frozen=True)
 class PaperPage:
     """A paper's page; of one without a suite, what the catalogue says."""
 
@@ -146,7 +173,7 @@ class PaperPage:
     datasets: list[tuple[str, str, str]] = field(default_factory=list)
     protocol: list[tuple[str, str, str, str]] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
-    pictures: list[object] = field(default_factory=list)
+    pictures: list[Pictured] = field(default_factory=list)
 
     @property
     def main(self) -> TierPage | None:
@@ -186,6 +213,7 @@ def paper_page(paper: Paper) -> PaperPage:
         datasets=[(key, d.source or key, _steps(d.preprocess)) for key, d in suite.datasets.items()],
         protocol=[(p.item, p.value, p.status, p.source or "") for p in suite.protocol],
         commands=_commands(found),
+        pictures=_pictures(found),
     )
 
 
@@ -311,6 +339,34 @@ def _board(found: SuiteFindings, tier: TierFindings, rows: Sequence[Row]) -> Boa
 def _mind(row: Row) -> str:
     counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
     return "; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, [row.outcomes])])
+
+
+def _pictures(found: SuiteFindings) -> list[Pictured]:
+    """Of each method and dataset the pictures of the most faithful tier that has some."""
+    suite = found.loaded.suite
+    groups: dict[tuple[str, str], Pictured] = {}
+    for tier in found.tiers:
+        collected = tier.gathered.collected
+        for cell, record in sorted(collected.found.items(), key=lambda each: each[1].seed):
+            key = record.dataset, record.method
+            if key in groups or not (pictures := pictures_of(collected.path(cell))):
+                continue
+            label = suite.methods[record.method].label or record.method
+            shown = [
+                Shown(
+                    title=p.title,
+                    says=f"{p.title}: {label} on {record.dataset}, seed {record.seed}",
+                    src=f"../pictures/{safe_name(suite.id)}/{record.run_id}/{p.path.name}",
+                    file=p.path,
+                    width=p.width,
+                    height=p.height,
+                    text=p.text,
+                )
+                for p in pictures
+            ]
+            groups[key] = Pictured(label, record.dataset, record.seed, tier.tier, shown)
+    order = {m: i for i, m in enumerate(suite.methods)}
+    return [group for _, group in sorted(groups.items(), key=lambda g: (g[0][0], order.get(g[0][1], 0)))]
 
 
 def _curves(found: SuiteFindings, tier: TierFindings) -> list[Curves]:

@@ -27,6 +27,8 @@ from latentbench.report.words import word
 
 #: Marks a folder as a site of ours, so that a build empties no other folder.
 FIRST = "index.html"
+#: Folders of a site, in which a build leaves nothing of an earlier one.
+PARTS = ("papers", "boards", "pictures")
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,16 @@ def build(findings: Findings, folder: Path, *, built: str, revision: str | None 
     render = _renderer(built, revision)
     written: set[Path] = set()
     size = 0
-    for name, text in _pages(findings, boards, changed, render):
+    for name, content in _pages(findings, boards, changed, render):
         path = folder / name
-        _write(path, text)
+        _write(path, content)
         written.add(path)
-        size += len(text)
-    _write(folder / history.FILE, kept)
-    for old in (p for part in ("papers", "boards") for p in (folder / part).glob("*.html")):
+        size += len(content)
+    _write(folder / history.FILE, kept.encode())
+    for old in (p for part in PARTS for p in (folder / part).rglob("*") if p.is_file()):
         if old not in written:
             old.unlink()
-    return Built(folder / FIRST, len(written), size)
+    return Built(folder / FIRST, sum(p.suffix == ".html" for p in written), size)
 
 
 def _ours(folder: Path) -> None:
@@ -77,22 +79,24 @@ def _ours(folder: Path) -> None:
         )
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
     except OSError as e:
         raise UserError(f"cannot be written: {e.strerror}", where=shown(path), fix="name another folder") from None
 
 
 def _pages(
     findings: Findings, boards: Sequence[DatasetPage], changed: history.Changes, render: Any
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, bytes]]:
     kinds = _sorted(b.likelihood for p in boards for b in p.boards)
     yield FIRST, render("overview", "", "overview", page=overview(findings, boards, changed), legend=legend())
     for paper in findings.papers:
         page = paper_page(paper)
         yield f"papers/{page.href}", render("paper", "../", "overview", page=page)
+        for picture in (p for group in page.pictures for p in group.pictures if p.text is None):
+            yield picture.src.removeprefix("../"), picture.file.read_bytes()
     yield "leaderboards.html", render("leaderboards", "", "boards", pages=boards, kinds=kinds)
     for board in boards:
         rows = board.entries
@@ -150,8 +154,9 @@ def _renderer(built: str, revision: str | None) -> Any:
         "version": __version__,
     }
 
-    def render(template: str, root: str, here: str, **page: Any) -> str:
-        return _environment().get_template(f"{template}.html.jinja").render(root=root, here=here, **common, **page)
+    def render(template: str, root: str, here: str, **page: Any) -> bytes:
+        text = _environment().get_template(f"{template}.html.jinja").render(root=root, here=here, **common, **page)
+        return text.encode()
 
     return render
 

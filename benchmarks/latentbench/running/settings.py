@@ -1,6 +1,7 @@
 """How runs are carried out; nothing here changes what they measure, but for the device.
 
-An attempt itself looks at neither `devices` nor `compile` nor `wandb`: those are for its conductor and its observer.
+An attempt itself looks at none of `devices`, `compile`, `wandb` and `pictures`: those are for its conductor and its
+observer.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Settings:
         checkpoint_seconds: time between two checkpoints of a training.
         compile: whether losses are compiled.
         designs: how many seeds were asked for, by suite, as records say it; unknown of a suite that is not named.
+        pictures: make pictures of one seed of each method.
     """
 
     results: Path
@@ -47,3 +49,4 @@ class Settings:
     devices: int = 1
     compile: Compile = "off"
     designs: Mapping[str, Design] = field(default_factory=dict)
+    pictures: bool = False

@@ -15,8 +15,8 @@ from latentbench.records.record import Record
 from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.one import KILLED, Busy
 from latentbench.running.settings import Settings
+from latentbench.scheduling.following import follow_run
 from latentbench.scheduling.task import give_up, perform
-from latentbench.scheduling.tracking import track_run
 from latentbench.scheduling.workers import GRACE, Died, Worker, ready_workers
 
 #: Processes that are started unasked; each takes half a gigabyte or more.
@@ -80,7 +80,7 @@ def run_all(
         from latentbench.acceleration.stacks import run_stacks
 
         here = replace(settings, threads=threads or threads_for(1))
-        runs = run_stacks(runs, here, stack, report, on_done, observe=track_run, draws=stack_draws)
+        runs = run_stacks(runs, here, stack, report, on_done, observe=follow_run, draws=stack_draws)
     settings = replace(settings, threads=threads or threads_for(max(jobs, 1) * settings.devices))
     waiting = Waiting(runs)
     if jobs == 0 and settings.devices == 1:  # what joins several devices may take its process down
