@@ -33,7 +33,7 @@ class GateOutcome:
     unit: str = ""
 
     def __str__(self) -> str:
-        seen = "has no result" if self.value is None else f"is {quantity(self.value, self.unit)}"
+        seen = "has no result" if self.value is None else f"is {_short(self.value, self.unit)}"
         return f"{self.metric} of {self.method} on {self.dataset} {seen}, and must be {self.condition}"
 
 
@@ -53,7 +53,7 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
     if gate.better_than is not None:
         rival = _mean(gathered, gate.better_than, dataset, gate.reference or gate.metric)
         condition = f"better than {gate.reference or 'that'} of {gate.better_than}"
-        condition += f", {quantity(rival, unit)}" if rival is not None else ", which has no result"
+        condition += f", {_short(rival, unit)}" if rival is not None else ", which has no result"
     elif gate.at_least is not None:
         condition = f"at least {quantity(gate.at_least, unit)}"
     else:
@@ -69,6 +69,10 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
             else gate.at_most is not None and value <= gate.at_most
         )
         yield GateOutcome(asked, method, dataset, condition, value, passed, unit)
+
+
+def _short(value: float, unit: str) -> str:
+    return f"{value:.4g} {unit}".rstrip()
 
 
 def _mean(gathered: Gathered, method: str, dataset: str, metric: str, part: str | None = None) -> float | None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from latentbench.core.errors import UserError
@@ -20,6 +20,7 @@ from latentbench.declare import MetricEntry
 from latentbench.discovery import finding
 from latentbench.records.record import Measured, Record
 from latentbench.spec.registry import find_metric, metrics
+from latentbench.stats.intervals import UNLIMITED
 
 ERRORS = 5.0
 """Standard errors beyond which chance is no explanation."""
@@ -54,11 +55,11 @@ def impossible(records: Iterable[Record]) -> dict[Cell, Impossible]:
     A model whose likelihood is found wrong on one dataset is not believed on another: all its likelihoods are named.
     """
     finished = [r for r in records if r.status == "finished" and r.metrics]
-    optima = _optima(finished)
+    optima, of_whole = _optima(finished), _of_whole_samples()
     found: dict[Cell, list[tuple[float, int, str]]] = {}
     for record in finished:
         optimum = optima.get(record.dataset)
-        for measured, excess, reason in _of_record(record, optimum):
+        for measured, excess, reason in _of_record(record, optimum, of_whole):
             found.setdefault((record.method, record.dataset, measured.name), []).append((excess, record.seed, reason))
     out = {
         cell: Impossible(max(faults)[2], tuple(sorted({seed for _, seed, _ in faults})))
@@ -78,13 +79,16 @@ def _named(records: Sequence[Record], key: str) -> MetricEntry:
     return find_metric(next(m.metric for r in records for m in r.metrics if m.name == key))
 
 
-def _of_record(record: Record, optimum: float | None) -> Iterator[tuple[Measured, float, str]]:
+def _of_record(
+    record: Record, optimum: float | None, of_whole: frozenset[str]
+) -> Iterator[tuple[Measured, float, str]]:
     """Numbers of a record that cannot be, how far out they lie in tolerances, and why."""
     values = [m for m in record.metrics if m.value is not None]
     whole: str | None = None
     for one in values:
         entry = find_metric(one.metric)
-        yield from _outside(one, entry)
+        if entry.within != UNLIMITED:
+            yield from _outside(one, entry)
         if entry.likelihood is None:
             continue
         whole = _whole_numbers(record.spec) if whole is None else whole
@@ -92,7 +96,7 @@ def _of_record(record: Record, optimum: float | None) -> Iterator[tuple[Measured
             fault := _too_good(one, 0.0, f"the data are {whole}, of which no event has more than probability 1")
         ):
             yield one, *fault
-        limit = None if optimum is None or one.metric not in _of_whole_samples() else _in_unit(optimum, one, record)
+        limit = None if optimum is None or one.metric not in of_whole else _in_unit(optimum, one, record)
         if limit is not None and (fault := _too_good(one, limit, "the entropy of the data's known density")):
             yield one, *fault
     if len(values) > 1:
@@ -128,28 +132,33 @@ def _too_good(one: Measured, limit: float, why: str) -> tuple[float, str] | None
 
 def _bounds(values: Sequence[Measured]) -> Iterator[tuple[Measured, float, str]]:
     """Bounds of one record that are better than what they bound."""
-    for tight in values:
-        entry = find_metric(tight.metric)
-        for loose in values:
-            if not _bounded(loose, tight, entry) or loose.unit != tight.unit or loose.n != tight.n:
-                continue
-            if loose.se is None or tight.se is None:
-                continue
-            gain, error = _loss(tight) - _loss(loose), math.hypot(loose.se, tight.se)
-            if gain > ERRORS * error and gain > _ROUNDING * max(1.0, abs(_loss(tight))):
-                kind = "likelihood" if entry.likelihood == "exact" else "tighter bound"
-                reason = f"{_shown(loose)} is a bound, and better than the {kind} {_shown(tight)} of the same model"
-                for one in (loose, tight):  # either may be the wrong one
-                    yield one, gain / (ERRORS * error or 1), reason
+    for i, j in _bounding(tuple((one.metric, one.likelihood) for one in values)):
+        loose, tight = values[i], values[j]
+        if loose.unit != tight.unit or loose.n != tight.n or loose.se is None or tight.se is None:
+            continue
+        gain, error = _loss(tight) - _loss(loose), math.hypot(loose.se, tight.se)
+        if gain > ERRORS * error and gain > _ROUNDING * max(1.0, abs(_loss(tight))):
+            kind = "likelihood" if find_metric(tight.metric).likelihood == "exact" else "tighter bound"
+            reason = f"{_shown(loose)} is a bound, and better than the {kind} {_shown(tight)} of the same model"
+            for one in (loose, tight):  # either may be the wrong one
+                yield one, gain / (ERRORS * error or 1), reason
 
 
-def _bounded(loose: Measured, tight: Measured, entry: MetricEntry) -> bool:
-    """Whether `loose` can be no better than `tight` in expectation."""
-    if loose.metric in entry.tightens:
-        return True
-    samples = (loose.likelihood, tight.likelihood)
-    counts = [kind.partition("K=")[2] for kind in samples]
-    return loose.metric == tight.metric and all(c.isdigit() for c in counts) and int(counts[0]) < int(counts[1])
+@lru_cache(maxsize=1024)
+def _bounding(measured: tuple[tuple[str, str], ...]) -> tuple[tuple[int, int], ...]:
+    """Which of some measurements, by metric and kind, can be no better in expectation than which: by their places."""
+    return tuple(
+        (i, j)
+        for j, (tight, tight_kind) in enumerate(measured)
+        for i, (loose, loose_kind) in enumerate(measured)
+        if loose in find_metric(tight).tightens or (loose == tight and _samples(loose_kind) < _samples(tight_kind))
+    )
+
+
+def _samples(kind: str) -> int:
+    """Importance samples of a kind of likelihood, e.g. ``importance-weighted, K=50``; 0 for others."""
+    count = kind.partition("K=")[2]
+    return int(count) if count.isdecimal() else 0
 
 
 def _loss(one: Measured) -> float:
@@ -161,7 +170,6 @@ def _shown(one: Measured) -> str:
     return f"{one.name} of {one.value:.5g}{'' if one.unit == '1' else f' {one.unit}'}"
 
 
-@cache
 def _of_whole_samples() -> frozenset[str]:
     """Metrics that are of a sample's whole density: exact ones, and the bounds of these."""
     exact = {name: entry for name, entry in metrics().items() if entry.likelihood == "exact"}
