@@ -52,7 +52,8 @@ def close(
             click.echo()
             print_answers(found)
             note(_next(found, counts))
-        print_impossible(gathered)
+        else:
+            print_impossible(gathered)
         _track_leaderboard(settings, one.suite.id, tier, rows)
 
 

@@ -95,7 +95,15 @@ def _explain(states: set[str]) -> None:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    if value == [None, None]:
+        return ""
+    return (
+        ", ".join("…" if v is None else str(v) for v in value)
+        if isinstance(value, list)
+        else ""
+        if value is None
+        else str(value)
+    )
 
 
 def _papers() -> list[dict[str, Any]]:
@@ -139,6 +147,7 @@ def _metrics() -> list[dict[str, Any]]:
             "better": e.better,
             "needs": [*e.needs, *e.data],
             "settings": [f"{k}={v}" for k, v in e.settings.items()],
+            "within": list(e.within),
         }
         for n, e in sorted(metrics().items())
     ]
