@@ -76,8 +76,12 @@ def _statistics(
     space: Space, drawn: Tensor, mass: Mass, log_prob: Callable[[Tensor], Tensor] | None
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Cells (M,) of a space's points and (n,) of samples, by the state itself or by numbers that are functions of x."""
+    own = mass.p.log() - space.log_volume
     if space.kind == "grid":
-        drawn = spaces.nearest(space, drawn)
+        at = spaces.nearest(space, drawn)
+        drawn, of_drawn = space.x[at], own[at]
+    elif log_prob is not None:
+        of_drawn = log_prob(drawn).double()
     x, y = space.x.flatten(1).double(), drawn.flatten(1).double()
     if space.kind == "states" and len(x) <= SAMPLES // 5:
         index = {tuple(row): i for i, row in enumerate(x.tolist())}
@@ -90,7 +94,7 @@ def _statistics(
     numbers += [("the sum", x.sum(1), y.sum(1)), ("the norm", x.norm(dim=1), y.norm(dim=1))]
     numbers += [("the difference of ends", x[:, 0] - x[:, -1], y[:, 0] - y[:, -1])]
     if log_prob is not None:
-        numbers.append(("log_prob", mass.p.log() - space.log_volume, log_prob(drawn).double()))
+        numbers.append(("log_prob", own, of_drawn))
     for name, a, b in numbers:
         edges = b.quantile(torch.linspace(0, 1, 11, dtype=torch.float64))[1:-1].unique()
         yield name, torch.bucketize(a.contiguous(), edges), torch.bucketize(b.contiguous(), edges)

@@ -84,14 +84,15 @@ def real(subject: Subject, model: Any, *, grid: int | None = None) -> Space:
 
 
 def nearest(space: Space, x: Tensor) -> Tensor:
-    """The points of a grid that lie nearest to x (n, *shape); what lies outside goes to its border."""
-    rows, points = x.flatten(1), space.x.flatten(1)
-    columns = []
-    for row, axis in zip(rows.T, points.T):
+    """Which point of a grid lies nearest to each x (n, *shape), (n,); what lies outside goes to its border."""
+    points = space.x.flatten(1)
+    index = torch.zeros(len(x), dtype=torch.long)
+    for row, axis in zip(x.flatten(1).T, points.T):
         values = axis.unique()
         step = (values[-1] - values[0]) / (len(values) - 1)
-        columns.append(values[((row - values[0]) / step).round().long().clamp(0, len(values) - 1)])
-    return torch.stack(columns, 1).view(x.shape)
+        at = ((row - values[0]) / step).round().long().clamp(0, len(values) - 1)
+        index = index * len(values) + at  # the last coordinate changes fastest
+    return index
 
 
 def _random(near: Tensor, shape: torch.Size) -> Space:
