@@ -1,4 +1,4 @@
-"""A rival that learns nothing: cosines of word counts averaged over neighbourhoods (Wu et al. 2019, SGC, 1902.07153)."""
+"""A rival that learns nothing: cosines of word counts averaged over neighbours (Wu et al. 2019, SGC, 1902.07153)."""
 
 from __future__ import annotations
 

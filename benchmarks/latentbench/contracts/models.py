@@ -22,19 +22,25 @@ SHAPES = "answers have the right shapes and are finite, of many rows and of one"
 NORMALISED = "its probabilities sum to one"
 WEIGHTS = "its bound is the mean of its log importance weights, and weights average to the likelihood"
 
-#: Each test, and those without which it means nothing.
+#: Each test, and those without which it means nothing; those of probabilities early, as they are cheap and tell most.
 TESTS: dict[str, tuple[Trial, tuple[str, ...]]] = {
     BUILT: (behaviour.built, ()),
     "it can do what its declaration says": (learning.capabilities, (BUILT,)),
     LOSS: (learning.loss, (BUILT,)),
     TRAINS: (behaviour.trains, (LOSS,)),
+    SHAPES: (behaviour.shapes, (TRAINS,)),
+    NORMALISED: (densities.normalised, (SHAPES,)),
+    WEIGHTS: (densities.weights, (SHAPES, NORMALISED)),
+    "its samples follow its density": (densities.samples, (SHAPES,)),
+    "its bound lies below a density": (densities.bound, (SHAPES,)),
+    "its conditional distributions sum to one": (densities.parts, (SHAPES,)),
     "gradients reach every parameter": (learning.gradients, (TRAINS,)),
     "training lowers the loss": (learning.learning, (TRAINS,)),
+    "training raises the likelihood, or its bound": (learning.likelihood, (SHAPES, NORMALISED)),
     "its loss is the objective that its example states, in value and in gradient": (learning.objective, (TRAINS,)),
     "each player's loss moves its own parameters, and all of them": (regimes.players, (TRAINS,)),
     "iterations go on from a saved state to the same bits": (regimes.iterations, (TRAINS,)),
     "state of its own is handed out and taken back": (regimes.own_state, (TRAINS,)),
-    SHAPES: (behaviour.shapes, (TRAINS,)),
     "the same seed gives the same numbers, and initial weights depend on it": (behaviour.determinism, (SHAPES,)),
     "it draws from the generator that it is given, and from nothing else": (behaviour.draws, (SHAPES,)),
     "its input and its state are left as they were": (behaviour.untouched, (SHAPES,)),
@@ -44,12 +50,6 @@ TESTS: dict[str, tuple[Trial, tuple[str, ...]]] = {
     "values at the ends of the data's range give no NaN": (limits.extremes, (SHAPES,)),
     "uniform draws at their ends give finite numbers": (limits.ends, (SHAPES,)),
     "weights saved and loaded give the same answers": (behaviour.saving, (SHAPES,)),
-    NORMALISED: (densities.normalised, (SHAPES,)),
-    WEIGHTS: (densities.weights, (SHAPES, NORMALISED)),
-    "its samples follow its density": (densities.samples, (SHAPES,)),
-    "its bound lies below a density": (densities.bound, (SHAPES,)),
-    "its conditional distributions sum to one": (densities.parts, (SHAPES,)),
-    "training raises the likelihood, or its bound": (learning.likelihood, (SHAPES, NORMALISED)),
     "seeds that train side by side get what each gets alone": (learning.stacking, (TRAINS,)),
 }
 
