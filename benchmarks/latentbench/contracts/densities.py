@@ -23,6 +23,7 @@ from latentbench.contracts.masses import (
     SLACK,
     WEIGHTS,
     Mass,
+    Uneven,
     exact,
     log_prob_of,
     masses,
@@ -45,12 +46,19 @@ BOUND_STATES, UNSURE = 1000, 0.2
 
 
 def normalised(subject: Subject) -> str | None:
-    """Probabilities sum to one."""
+    """Probabilities sum to one.
+
+    With small weights posterior and prior nearly agree, so importance weights that are uneven even then are not those
+    of the model's draws.
+    """
     _require_density(subject)
-    for _, space, mass, when in masses(subject):
-        total, error = mass.total(space)
-        if abs(total - 1.0) > ERRORS * error + SLACK[space.kind]:
-            return f"over {space.said} they sum to {total:.5g} ({error:.2g} s.e.){when}"
+    try:
+        for _, space, mass, when in masses(subject):
+            total, error = mass.total(space)
+            if abs(total - 1.0) > ERRORS * error + SLACK[space.kind]:
+                return f"over {space.said} they sum to {total:.5g} ({error:.2g} s.e.){when}"
+    except Uneven as e:
+        return str(e)
     return None
 
 

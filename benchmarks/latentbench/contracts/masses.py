@@ -36,6 +36,10 @@ MOST_DIMS = 8
 FACTORS = (3.0, 0.6, 0.3, 0.1)
 
 
+class Uneven(NotApplicable):
+    """Importance weights do not tell a model's density, however small its own weights are made."""
+
+
 @dataclass(frozen=True)
 class Mass:
     """Probabilities of a space's points.
@@ -116,7 +120,8 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
             known = True
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
     if not known:
-        raise NotApplicable(f"{WEIGHTS} importance weights are too uneven to estimate it by")
+        said = f"{WEIGHTS} importance weights are too uneven to estimate it by"
+        raise Uneven(f"{said}, even with weights {FACTORS[-1]:g} times as large") if free else NotApplicable(said)
 
 
 def log_prob_of(subject: Subject, model: Any) -> Callable[[Tensor], Tensor] | None:
