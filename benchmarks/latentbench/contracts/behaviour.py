@@ -81,7 +81,8 @@ def draws(subject: Subject) -> str | None:
     wanted = {"sample", "gradient_estimates", "encode_sample", "bound diffusion"}
     if "ExactLikelihood" not in subject.can:  # without a code every weight is p(x), which is known
         wanted.add("log_weights")
-    if "encode" in first and torch.equal(first["encode"], first["encode_sample"]):  # a code without noise
+    coded = "encode" in first and "VariationalBound" not in subject.can
+    if coded and torch.equal(first["encode"], first["encode_sample"]):  # a code without noise, of no posterior
         wanted -= {"encode_sample"}
     if "exact_gradient" in first and torch.allclose(
         first["gradient_estimates"][0, :EXACT], first["exact_gradient"], rtol=1e-3, atol=1e-5

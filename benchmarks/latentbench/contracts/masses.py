@@ -32,8 +32,8 @@ SLACK = {"states": 1e-3, "grid": 1e-2, "random": 1e-2}
 NOISE = 0.03
 #: Dimensions of real data that are integrated over as they are, where smaller ones are refused.
 MOST_DIMS = 8
-#: How many times as large weights are, besides as trained; the smaller ones where nothing else tells.
-FACTORS = (3.0, 0.6, 0.3, 0.1)
+#: How many times as large weights are, besides as trained: the first that tells; smaller ones where nothing else does.
+FACTORS = (3.0, 1.5, 0.6, 0.3, 0.1)
 
 
 class Uneven(NotApplicable):
@@ -108,16 +108,16 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
     """
     small = smallest(subject)
     free = any(p.numel() for p in getattr(small.trained(), "parameters", tuple)())
-    known = False
+    known = large = False
     for factor in (1.0, *(FACTORS if free else ())):
-        if known != (factor > 1.0) and factor != 1.0:  # larger ones where it is told as trained, smaller ones where not
+        if factor != 1.0 and (large or known != (factor > 1.0)):
             continue
         if factor not in small.kept:
             model = small.trained() if factor == 1.0 else small.scaled(factor)
             small.kept[factor] = model, *_measured(small, model)
         model, space, mass = small.kept[factor]
         if _tells(space, mass, last=factor == FACTORS[-1]):
-            known = True
+            known, large = True, factor > 1.0
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
     if not known:
         said = f"{WEIGHTS} importance weights are too uneven to estimate it by"
@@ -168,10 +168,10 @@ def _measured(subject: Subject, model: Any) -> tuple[Space, Mass]:
             space = spaces.some(space)
         space = space or spaces.real(subject, model, grid=0)
         return space, weighed(weights_of(model), space)
-    space = space or spaces.real(subject, model)
+    space = space or spaces.real(subject, model, points=spaces.MANY)
     mass = exact(log_prob, space)
     if space.kind == "grid" and not _resolved(space, mass):
-        space = spaces.real(subject, model, grid=0)
+        space = spaces.real(subject, model, grid=0, points=spaces.MANY)
         mass = exact(log_prob, space)
     return space, mass
 

@@ -15,8 +15,9 @@ from latentbench.contracts.subject import Subject, generator
 
 #: States that may be enumerated: with an exact likelihood, and where each needs many importance weights.
 MOST_STATES, MOST_WEIGHED = 1 << 16, 1 << 8
-#: Points of a grid a dimension, random points, and how far a grid reaches beyond samples, in their ranges.
-GRID, POINTS, REACH = {1: 1001, 2: 61}, 10_000, 0.75
+#: Points of a grid a dimension, random points, those of a density that costs little, and how far a grid reaches beyond
+#: samples, in their ranges.
+GRID, POINTS, MANY, REACH = {1: 1001, 2: 61}, 10_000, 50_000, 0.75
 #: Samples of the model by which a space is placed.
 PLACED = 2000
 
@@ -66,21 +67,21 @@ def _samples(subject: Subject, model: Any) -> Tensor:
     return x.flatten(1).double()
 
 
-def real(subject: Subject, model: Any, *, grid: int | None = None) -> Space:
-    """A grid over one or two real dimensions, of `grid` points each; else, and where `grid` is 0, random points of a
-    kernel density about the model's samples."""
+def real(subject: Subject, model: Any, *, grid: int | None = None, points: int = POINTS) -> Space:
+    """A grid over one or two real dimensions, of `grid` points each; else, and where `grid` is 0, `points` random ones
+    of a kernel density about the model's samples."""
     near, shape = _samples(subject, model), subject.x.shape[1:]
     dims = near.shape[1]
     if grid != 0 and dims in GRID:
-        points = grid or GRID[dims]
+        side = grid or GRID[dims]
         low, high = near.amin(0), near.amax(0)
         reach = REACH * (high - low).clamp_min(1e-3)
-        axes = [torch.linspace(a, b, points, dtype=torch.float64) for a, b in zip(low - reach, high + reach)]
+        axes = [torch.linspace(a, b, side, dtype=torch.float64) for a, b in zip(low - reach, high + reach)]
         x = torch.cartesian_prod(*axes).view(-1, dims)
         volume = math.log(math.prod(float(a[1] - a[0]) for a in axes))
         said = f"a grid over {dims} real dimension{'s' if dims > 1 else ''}"
         return Space(x.float().view(-1, *shape), torch.full((len(x),), volume, dtype=torch.float64), "grid", said)
-    return _random(near, shape)
+    return _random(near, shape, points)
 
 
 def nearest(space: Space, x: Tensor) -> Tensor:
@@ -95,8 +96,8 @@ def nearest(space: Space, x: Tensor) -> Tensor:
     return index
 
 
-def _random(near: Tensor, shape: torch.Size) -> Space:
-    """Points of a mixture about `near` (n, D): its Gaussian, narrow kernels, and wide ones."""
+def _random(near: Tensor, shape: torch.Size, points: int) -> Space:
+    """`points` points of a mixture about `near` (n, D): its Gaussian, narrow kernels, and wide ones."""
     draws, dims = generator(12), near.shape[1]
     covariance = torch.cov(near.T).reshape(dims, dims)
     root = torch.linalg.cholesky(covariance + 1e-6 * covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(dims))
@@ -104,7 +105,7 @@ def _random(near: Tensor, shape: torch.Size) -> Space:
     kernels = ((white.mean(0, keepdim=True), 1.2, 0.4), (white[:400], 0.4, 0.4), (white[:400], 2.5, 0.2))
     parts = []
     for centres, width, share in kernels:
-        n = round(share * POINTS)
+        n = round(share * points)
         at = centres[torch.randint(len(centres), (n,), generator=draws)]
         parts.append(at + width * torch.randn(n, dims, generator=draws, dtype=torch.float64))
     y = torch.cat(parts)
@@ -118,5 +119,5 @@ def _random(near: Tensor, shape: torch.Size) -> Space:
         ]
     ).logsumexp(0)
     log_r = log_r - 0.5 * dims * math.log(2 * math.pi) - root.diagonal().log().sum()
-    said = f"{POINTS} random points in {dims} dimensions"
-    return Space(x.view(-1, *shape), -log_r - math.log(POINTS), "random", said)
+    said = f"{points} random points in {dims} dimensions"
+    return Space(x.view(-1, *shape), -log_r - math.log(points), "random", said)

@@ -144,7 +144,7 @@ class Subject:
             if isinstance(model, nn.Module):
                 with torch.no_grad():
                     for p in model.parameters():
-                        p.mul_(factor).add_(0.1 * (factor > 1.0) * torch.randn(p.shape, generator=draws))
+                        p.mul_(factor).add_(0.2 * (factor > 1.0) * torch.randn(p.shape, generator=draws))
             self.kept[key] = model
         return self.kept[key]
 
