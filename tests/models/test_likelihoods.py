@@ -111,3 +111,24 @@ def test_output_bias_of_a_dead_pixel_is_finite():
 def test_refusals(choice: object, support: str, levels: int | None, message: str):
     with pytest.raises(UserError, match=message):
         build_likelihood(choice, info(support, levels))
+
+
+def test_outputs_are_consecutive_blocks_of_coordinates():
+    """Against loops over coordinates, with more coordinates than levels: (..., outputs * D) is outputs blocks of D."""
+    g = torch.Generator().manual_seed(5)
+    d, levels = 5, 3
+    x = torch.randint(levels, (4, d), generator=g).float()
+    out = torch.randn(4, levels * d, generator=g)
+    head = build_likelihood("categorical", DataInfo((d,), "discrete", 9, levels))
+    expected = torch.zeros(4)
+    for n in range(4):
+        for i in range(d):
+            logits = torch.stack([out[n, level * d + i] for level in range(levels)])
+            expected[n] += logits.log_softmax(0)[int(x[n, i])]
+    torch.testing.assert_close(head.log_prob(x, out), expected)
+
+    out, y = torch.randn(4, 2 * d, generator=g), torch.randn(4, d, generator=g)
+    head = build_likelihood("gaussian", DataInfo((d,), "real", 9))
+    expected = sum(torch.distributions.Normal(out[:, i], out[:, d + i].exp()).log_prob(y[:, i]) for i in range(d))
+    torch.testing.assert_close(head.log_prob(y, out), expected)
+    torch.testing.assert_close(head.mean(out), out[:, :d])
