@@ -371,3 +371,12 @@ def test_what_is_there_reaches_nobody_and_damaged_records_are_done_again(project
     assert not asked
     assert "6 finished" in project.run(*options, "--force").err
     assert len(asked) == 6
+
+
+def test_the_death_of_a_worker_is_explained():
+    from latentbench.acceleration.processes import exit_description
+
+    assert "cut short" in exit_description(-signal.SIGBUS)
+    assert "memory" in exit_description(-signal.SIGKILL)
+    assert exit_description(-signal.SIGSEGV) == "SIGSEGV"
+    assert exit_description(3) == "exit code 3"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -74,3 +75,18 @@ def test_what_only_bears_the_name_stays(place):
     assert (elsewhere / "kept").is_file()
     assert (place / f"{PREFIX}link").is_symlink()
     assert (place / f"{PREFIX}file").is_file()
+
+
+def test_a_folder_for_good_is_gone_with_its_process_however_that_ends(tmp_path):
+    """Ended by itself it removes the folder; killed, the next one does."""
+    code = (
+        "import os, signal, sys\n"
+        "from latentbench.scheduling.scratch import scratch_for_good\n"
+        "print(scratch_for_good(), flush=True)\n"
+        "sys.argv[1] == 'kill' and os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    for how in ("kill", "end"):
+        said = subprocess.run([sys.executable, "-c", code, how], env=env, capture_output=True, text=True, check=False)
+        assert said.stdout.startswith(str(tmp_path)), said.stderr
+        assert len(list(tmp_path.iterdir())) == (1 if how == "kill" else 0)

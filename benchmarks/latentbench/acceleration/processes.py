@@ -29,9 +29,15 @@ def without_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_MEANING = {
+    "SIGKILL": "the system kills a process that takes too much memory",
+    "SIGBUS": "a file that it was reading, such as prepared data, was cut short; `latentbench data verify` says which",
+}
+
+
 def exit_description(code: int | None) -> str:
     """How a process ended that gave no answer, by its exit code as `multiprocessing` has it."""
     if code is not None and code < 0:
         name = signal.Signals(-code).name
-        return f"{name}; the system kills a process that takes too much memory" if name == "SIGKILL" else name
+        return f"{name}; {_MEANING[name]}" if name in _MEANING else name
     return f"exit code {code}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from latentbench.records.former import made_by_todays
 from latentbench.records.record import Record, is_intact, read_record, seal_fault
 from latentbench.running.observer import Report
 from latentbench.running.settings import Compile, Settings
+from latentbench.scheduling.scratch import scratch_folder
 from latentbench.scheduling.task import perform
 
 Code = Literal["the same code", "the code of its revision", "other code"]
@@ -113,10 +113,10 @@ def replay(
     notes = _notes(record, device)
     if (fault := seal_fault(record)) is not None:
         notes.append(fault)
-    with tempfile.TemporaryDirectory(prefix="latentbench-replay-") as folder:
+    with scratch_folder() as folder:
         made = record.provenance
         settings = Settings(
-            Path(folder),
+            folder,
             device=device,
             threads=min(made.threads, max(REPLAY_THREADS, cores())),
             devices=made.devices,

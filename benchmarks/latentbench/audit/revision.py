@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
+from latentbench.scheduling.scratch import scratch_folder
 
 CHECKOUT = checkout()
 
@@ -107,8 +107,9 @@ def _declared(package: Path, papers: dict[str, Path]) -> dict[str, str]:
 @contextmanager
 def checked_out(revision: str) -> Iterator[Path]:
     """A work tree of `revision`, for as long as the block lasts."""
-    with tempfile.TemporaryDirectory(prefix="latentbench-revision-") as folder:
-        tree = Path(folder) / "tree"
+    with scratch_folder() as folder:
+        tree = folder / "tree"
+        _git("worktree", "prune")  # of what a killed process left
         done = _git("worktree", "add", "--detach", "--quiet", str(tree), revision)
         if done.returncode != 0:
             raise UserError(

@@ -3,10 +3,7 @@ the command that its records are made by."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import data_dir
 from latentbench.data.registry import entry_file
 from latentbench.running import provenance
+from latentbench.scheduling.scratch import scratch_for_good
 from latentbench.spec import registry
 
 #: Environment variables that go along: ours, and those by which data, stores and trackers are reached.
@@ -72,8 +70,7 @@ class Environment:
             os.environ.setdefault("LATENTBENCH_DATA", str(Path(OWN_DATA).expanduser()))
         os.environ.pop(plugins.VARIABLE, None)
         if self.folders:
-            root = Path(tempfile.mkdtemp(prefix="latentbench-plugins-"))
-            atexit.register(shutil.rmtree, root, ignore_errors=True)
+            root = scratch_for_good()
             for folder, files in self.folders:
                 for name, content in files.items():
                     path = root / folder / name

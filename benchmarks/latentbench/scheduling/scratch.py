@@ -1,4 +1,4 @@
-"""Folders that a run has for itself on whichever machine: what a killed process left behind, the next one removes.
+"""Folders that a process has for itself on whichever machine: what a killed one left behind, the next one removes.
 
 Whoever uses a folder holds a lock of the kernel on it, which ends with the process however that ends. So a folder that
 can be locked has no owner any more; process numbers, which other machines and containers use again, are not needed.
@@ -6,6 +6,7 @@ can be locked has no owner any more; process numbers, which other machines and c
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -24,13 +25,35 @@ def scratch_folder() -> Iterator[Path]:
     Raises:
         OSError: there is no room for it.
     """
-    _remove_abandoned(Path(tempfile.gettempdir()))
+    remove_abandoned()
     folder, held = _claimed()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
+
+
+def scratch_for_good() -> Path:
+    """An empty folder for as long as this process lasts; killed, it leaves the folder to the next one to remove.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    remove_abandoned()
+    folder, held = _claimed()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _held.append(held)
+    return folder
+
+
+def remove_abandoned() -> None:
+    """Remove what dead processes of this user left."""
+    _remove_abandoned(Path(tempfile.gettempdir()))
+
+
+#: Descriptors that locks hang on until the process ends.
+_held: list[int] = []
 
 
 def _claimed() -> tuple[Path, int]:

@@ -28,6 +28,7 @@ from latentbench.scheduling.executors.ray_sweep import RaySweep, Resources
 from latentbench.scheduling.local import OnDone
 from latentbench.scheduling.object_store import Store
 from latentbench.scheduling.run_requests import fetch_results, prepare_sweep, settled_records
+from latentbench.scheduling.scratch import remove_abandoned
 
 VARIABLE = "RAY_ADDRESS"
 
@@ -138,6 +139,8 @@ class RayExecutor:
             yield
         finally:
             ray.shutdown()
+            if self.address is None:
+                remove_abandoned()  # Ray ends its workers before they can
 
 
 def _must_listen(address: str) -> None:
