@@ -213,7 +213,7 @@ BOMBS = {
     "aliases": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
     "nesting": "[" * 100_000,
     "nesting of mappings": "".join(f"{' ' * i}a:\n" for i in range(2000)),
-    "a number in base sixty": "a: 1" + ":1" * 200_000,
+    "a number in base eight": "a: 01" + "1" * 200_000,
     "a number of many digits": "a: " + "9" * 100_000,
     "a float of many digits": "a: 0." + "9" * 100_000,
     "a hexadecimal number": "a: 0x" + "f" * 100_000,

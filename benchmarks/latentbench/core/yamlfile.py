@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from latentbench.core.bounds import DEPTH, YAML_BYTES, YAML_NODES, read_at_most
 from latentbench.core.errors import UserError
@@ -50,7 +51,7 @@ class Loader(_Safe):
 def _leading_zero(loader: Any, node: yaml.ScalarNode) -> int:
     text = str(node.value)
     if _LEADING_ZERO.fullmatch(text):
-        raise yaml.constructor.ConstructorError(None, None, f"{text[:40]!r} may be octal or decimal", node.start_mark)
+        raise ConstructorError(None, None, f"{text[:40]!r} may be octal or decimal", node.start_mark)
     found: int = loader.construct_yaml_int(node)
     return found
 
@@ -229,7 +230,7 @@ def _scalar(loader: Any, node: yaml.Node, out: YamlFile) -> Any:
         raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text")
     try:
         value = text if node.tag == _TAG + "str" else loader.construct_object(node, deep=True)
-    except yaml.constructor.ConstructorError as e:
+    except ConstructorError as e:
         raise _refusal(out, node, str(e.problem), f"write {_without_zeros(text)}, or quote it if it is text") from None
     except (ValueError, LookupError):  # what PyYAML raises for `!!int x` and `!!bool x`
         raise _refusal(out, node, f"{text[:40]!r} is not a value", "quote it if it is text") from None
