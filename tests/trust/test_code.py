@@ -38,11 +38,14 @@ REVIEWED = {
     # annotations of constructors in sources that may be imported anyway: names of four libraries, literals
     ("discovery/ranges.py", "import_module"): "typing, collections.abc, annotated_types, pydantic",
     ("discovery/ranges.py", "literal_eval"): "bounds and choices; it runs nothing",
+    ("planning/stated.py", "literal_eval"): "defaults of a model's parameters; it runs nothing",
+    ("core/callable_package.py", "import_module"): "our own `latentbench.api`",
     ("spec/registry.py", "entry_points"): "models and metrics of installed plug-ins",
     # other programs: fixed command lines, never through a shell
     ("running/provenance.py", "subprocess.run"): "git rev-parse and status",
     ("scheduling/executors/slurm_sweep.py", "subprocess.run"): "scancel with the numbers of our own job arrays",
     ("audit/revision.py", "subprocess.run"): "git with a checked revision; ourselves, names after `--`",
+    ("results/sides.py", "subprocess.run"): "git rev-parse and show; names after `--end-of-options`",
     # pickles and formats that may hold them
     ("data/loaders/common.py", "np.load"): "allow_pickle=False",
     ("data/loaders/common.py", "read_array"): "allow_pickle=False",
@@ -60,6 +63,7 @@ NAMES |= {"system", "popen", "execv", "execve", "spawnv", "startfile", "read_pic
 MODULES = {"pickle", "marshal", "shelve", "subprocess", "yaml", "runpy", "dill", "joblib", "cloudpickle", "ctypes"}
 LOADERS = {"np.load", "numpy.load", "torch.load", "joblib.load"}
 HARMLESS = {"re.compile", "model.eval", "torch.compile", "platform.system", "yaml.YAMLError", "pickle.UnpicklingError"}
+HARMLESS |= {"yaml.constructor.ConstructorError"}
 HARMLESS |= {"subprocess.TimeoutExpired", "subprocess.CompletedProcess"}
 
 
