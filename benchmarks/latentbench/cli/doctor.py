@@ -96,6 +96,17 @@ def _folders() -> Iterator[Finding]:
     from latentbench.core.paths import data_dir, project_root, results_dir, shown
 
     yield Finding("ok", "project", shown(project_root()))
+    from latentbench.running.provenance import git_fault, git_state
+
+    if (fault := git_fault()) is not None:
+        yield Finding(
+            "problem",
+            "revision",
+            f"{fault}; records say so",
+            "own the checkout, or `git config --global --add safe.directory <checkout>`; or install a wheel",
+        )
+    elif (revision := git_state()[0]) is not None:
+        yield Finding("ok", "revision", revision[:12])
     for what, folder in (("data", data_dir()), ("results", results_dir())):
         place = next(p for p in (folder, *folder.parents) if p.exists())
         free = shutil.disk_usage(place).free / 2**30

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from latentbench.core.paths import checkout
-from latentbench.core.secrets import hide_in_arguments
+from latentbench.core.secrets import hide_in_arguments, without_secrets
 
 PACKAGES = ("latentbench", "torch", "lightning", "numpy", "scipy", "scikit-learn", "zuko", "datasets", "pandas")
 
@@ -36,21 +36,35 @@ def packages() -> dict[str, str]:
 @cache
 def git_state() -> tuple[str | None, bool | None]:
     """Revision of the checkout that this package runs from, and whether its files differ from it."""
+    revision, changes = _asked_git()[:2]
+    return (revision or None), None if revision is None or changes is None else bool(changes)
+
+
+@cache
+def git_fault() -> str | None:
+    """Why the revision of a checkout is not known, in one line; None where it is, or where there is none to know."""
+    return _asked_git()[2]
+
+
+@cache
+def _asked_git() -> tuple[str | None, str | None, str | None]:
+    """HEAD, changed files, and what git says instead."""
     folder = checkout()
     if folder is None:  # a wheel, which may lie in a repository of somebody's own
-        return None, None
-
-    def git(*args: str) -> str | None:
+        return None, None, None
+    found: list[str] = []
+    for args in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
         try:
             done = subprocess.run(("git", *args), cwd=folder, capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    if git("rev-parse", "--is-inside-work-tree") != "true":
-        return None, None
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return git("rev-parse", "HEAD"), None if changes is None else bool(changes)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            said = f"git cannot be asked: {type(e).__name__}"
+        else:
+            if done.returncode == 0:
+                found.append(done.stdout.strip())
+                continue
+            said = next((line for line in done.stderr.splitlines() if line.strip()), "git failed")
+        return (found[0] if found else None), None, f"the git revision is not known: {without_secrets(said)[:300]}"
+    return found[0], found[1], None
 
 
 _sent: list[str] = []

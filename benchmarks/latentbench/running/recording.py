@@ -67,6 +67,8 @@ def make_record(
     """
     revision, dirty = provenance.git_state()
     faults = list(checkpoints.faults) if checkpoints else []
+    if (unknown := provenance.git_fault()) is not None:
+        faults.append(unknown)
     metrics = _of_bounded_size([_measured(m, spec, data_hash, outcome, error) for m in spec.metrics], faults)
     trained = outcome.trained if outcome else None
     seconds = outcome.seconds if outcome else {}
