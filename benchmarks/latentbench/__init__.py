@@ -6,6 +6,8 @@ functions of `latentbench.api`, which are here under their own names. None is im
 
 from importlib import import_module as _import_module
 
+from latentbench.core import loaded as _loaded  # noqa: F401 - from here on it notes what modules are made from
+
 __version__ = "0.1.0"
 
 #: Functions of `latentbench.api` that are reached from here.

@@ -19,6 +19,7 @@ from latentbench.records.corrections import note_corrections
 from latentbench.records.record import Record, Status, remove_unfinished, write_atomically, write_record
 from latentbench.running import provenance
 from latentbench.running.checkpoints import Checkpoints
+from latentbench.running.code_watch import CodeWatch
 from latentbench.running.conductor import Conductor, Notes
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.recording import keep_results, make_record
@@ -64,7 +65,7 @@ class Attempt:
         self.spec, self.notes = spec, Notes()
         self._settings, self._dataset, self._folder, self._report = settings, dataset, folder, report
         self._data_hash = dataset.content_hash
-        self._watch = DataWatch(dataset)
+        self._watch, self._code = DataWatch(dataset), CodeWatch(spec)
         remove_unfinished(folder)
         self.checkpoints = Checkpoints(
             folder / "checkpoint",
@@ -101,9 +102,9 @@ class Attempt:
         provenance.forget_peak_memory(settings.device)
         clock = monotonic()
         try:
-            if (changed := self._watch.fault()) is None:
+            if (changed := self._changed()) is None:
                 status, error, outcome = self._attempt(conductor, experiment)
-                changed = self._watch.fault()
+                changed = self._changed()
             if changed is not None:  # whatever came out of it
                 status, error, outcome = "failed", changed, None
                 checkpoints.clear()
@@ -147,6 +148,10 @@ class Attempt:
             return "nothing of it could be kept, so it is trained anew"
         whole = outcome is not None and step >= outcome.trained.steps
         return "what was trained is kept" if whole else f"what was trained up to step {step} is kept"
+
+    def _changed(self) -> str | None:
+        """What of data and code is not what the run's fingerprint names, in one line."""
+        return self._watch.fault() or self._code.fault()
 
     def _attempt(
         self, conductor: Conductor, experiment: Experiment | None

@@ -32,6 +32,7 @@ WORDS_AND_PLACES = frozenset(
         "core.finder",
         "core.imports",
         "core.interrupts",
+        "core.loaded",
         "core.paths",
         "core.plugins",
         "core.yamlfile",
@@ -98,6 +99,12 @@ def _colours(graph: Graph) -> Colours:
 @cache
 def _sources(ours: frozenset[str]) -> Sources:
     return Sources(Tree(ours.__contains__, module_file))
+
+
+def sources() -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Every source file that may count for a hash, with its state."""
+    found = _states(plugins.packages(), plugins.paper_folders().values())
+    return tuple(sorted((path, tuple(state)) for path, state in found))
 
 
 def forget() -> None:
