@@ -66,7 +66,8 @@ def test_offline_files_appear(project, monkeypatch):
         """For each file: whether it holds all of the run, and whether it holds the leaderboard's table."""
         texts = [path.read_bytes() for path in (project.results / "wandb").rglob("*.wandb")]
         return sorted(
-            [all(w in t for w in wanted), b"small-cpu-leaderboard" in t and b"table-file" in t] for t in texts
+            [all(w in t for w in wanted), b"small, cpu: leaderboard and verdicts" in t and b"table-file" in t]
+            for t in texts
         )
 
     deadline = time.monotonic() + 120  # wandb's service writes behind our back

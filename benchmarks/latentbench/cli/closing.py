@@ -15,6 +15,7 @@ from latentbench.spec.loading import LoadedSuite
 if TYPE_CHECKING:
     from latentbench.results.answers import Answers
     from latentbench.results.gather import Gathered
+    from latentbench.results.leaderboard import Row
     from latentbench.running.settings import Settings
 
 
@@ -54,7 +55,7 @@ def close(
             note(_next(found, counts))
         else:
             print_impossible(gathered)
-        _track_leaderboard(settings, one.suite.id, tier, rows)
+        _track_tables(settings, gathered, rows)
 
 
 def _show_smoke(gathered: Gathered) -> None:
@@ -94,20 +95,29 @@ def _next(found: Answers, counts: Mapping[str, int]) -> str:
     return f"next: {'; '.join(look)}"
 
 
-def _track_leaderboard(settings: Settings, suite: str, tier: str, rows: Sequence[object]) -> None:
-    """The leaderboard as a wandb table."""
+def _track_tables(settings: Settings, gathered: Gathered, rows: Sequence[Row]) -> None:
+    """The leaderboard and the verdicts as tables at wandb."""
     from dataclasses import astuple
 
     from latentbench.results.leaderboard import COLUMNS
+    from latentbench.results.verdicts import verdicts
     from latentbench.scheduling.tracking import Tracker
 
+    suite, tier = gathered.loaded.suite, gathered.tier
     tracker = Tracker(
         settings.wandb,
         settings.results / "wandb",
-        name=f"{suite}-{tier}-leaderboard",
-        group=suite,
-        job_type="leaderboard",
-        tags=[suite, tier, "leaderboard"],
+        name=f"{suite.id}, {tier}: leaderboard and verdicts",
+        group=f"{suite.id} v{suite.version}, {tier}",
+        job_type="tables",
+        tags=[suite.id, tier, "leaderboard", "verdicts"],
     )
-    tracker.table("leaderboard", COLUMNS, [list(astuple(r)) for r in rows])  # type: ignore[call-overload]
+    tracker.table("leaderboard", COLUMNS, [list(astuple(r)) for r in rows])
+    columns = ["claim", "kind", "verdict", "estimate", "low", "high", "unit", "n", "needed_n", "text"]
+    lines = [
+        [v.claim, v.kind, v.verdict, v.estimate, *(v.interval or (None, None)), v.unit, v.n, v.needed_n, v.text]
+        for v in verdicts(gathered)
+    ]
+    if lines:
+        tracker.table("verdicts", columns, lines)
     tracker.finish({})

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "leaderboard": ("leaderboard", "Methods by dataset and metric, the paper's number beside ours."),
     "verdict": ("verdict", "What came out of a paper's claims: answers first, details with --all."),
     "scoreboard": ("scoreboard", "How many claims of all papers are reproduced, open, not reproduced, not run."),
+    "track": ("track", "Tell wandb of runs that were recorded without it."),
     "compare": ("compare", "Two methods, runs, revisions or result folders: is B better than A?"),
     "pictures": ("pictures", "Samples, reconstructions, traversals and the like of trained models."),
     "report": ("report", "A site of it all: papers, claims with their evidence, leaderboards, comparisons."),

@@ -70,7 +70,9 @@ from latentbench.core.errors import UserError
 )
 @click.option("--force", is_flag=True, help="Run again what has a record.")
 @click.option(
-    "--wandb", type=click.Choice(["online", "offline", "disabled"]), help="Default: online if logged in, else offline."
+    "--wandb",
+    type=click.Choice(["online", "offline", "disabled"]),
+    help="Default: online if logged in, else offline; disabled for smoke runs.",
 )
 @click.option("--no-weights", is_flag=True, help="Do not keep each run's final weights.")
 @click.option("--no-pictures", is_flag=True, help="Make no pictures of what one seed of each method has learned.")

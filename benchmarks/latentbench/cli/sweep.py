@@ -161,7 +161,7 @@ class Sweep:
             devices=self.devices,
             device=device,
             compile=self.compile or ("auto" if device == "cuda" else "off"),
-            wandb=self.wandb or default_mode(),
+            wandb=self.wandb or ("disabled" if self.tier == "smoke" else default_mode()),
             weights=not self.no_weights,
             pictures=not self.no_pictures,
             force=self.force,

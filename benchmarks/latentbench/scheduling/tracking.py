@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from latentbench.core.console import note
 from latentbench.core.paths import stays_inside
 from latentbench.core.secrets import hide_in_arguments
+from latentbench.running.provenance import git_state
 
 if TYPE_CHECKING:
     from latentbench.planning.plan import RunSpec
@@ -111,6 +112,7 @@ def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Pa
     what = "start"
     try:
         run = _start(mode, folder, init)
+        draw_over_epochs(run)
         while (next_one := queue.get()) is not None:
             what, act = next_one
             act(run)
@@ -188,6 +190,13 @@ def _own_settings_only(settings: Any) -> None:
         settings.read_system_settings = of_user
 
 
+def draw_over_epochs(run: Any) -> None:
+    """Have curves drawn over epochs, where a run has them."""
+    if hasattr(run, "define_metric"):
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+
+
 @contextmanager
 def _command_line_without_secrets() -> Iterator[None]:
     """wandb keeps the command line of the process, whatever its settings."""
@@ -221,22 +230,59 @@ def track_run(spec: RunSpec, settings: Settings, run_id: str) -> Tracker:
         settings.results / "wandb",
         id=wandb_id(run_id, settings),
         resume="allow",
-        name=run_id,
-        group=spec.suite,
-        job_type="run",
-        tags=[spec.suite, spec.method, spec.dataset, spec.tier, f"seed-{spec.seed}"],
-        config={
-            "suite": spec.suite,
-            "suite_version": spec.suite_version,
-            "method": spec.method,
-            "dataset": spec.dataset,
-            "tier": spec.tier,
-            **spec.settled(),
-        },
+        **described(
+            suite=spec.suite,
+            version=spec.suite_version,
+            tier=spec.tier,
+            method=spec.method,
+            dataset=spec.dataset,
+            seed=spec.seed,
+            run=run_id,
+            revision=git_state()[0],
+            units={m.key: m.entry.unit for m in spec.metrics},
+            asked=spec.settled(),
+        ),
     )
+
+
+def described(
+    *,
+    suite: str,
+    version: int,
+    tier: str,
+    method: str,
+    dataset: str,
+    seed: int,
+    run: str,
+    revision: str | None,
+    units: Mapping[str, str],
+    asked: Mapping[str, Any],
+) -> dict[str, Any]:
+    """How a run is called at wandb: a name and a group that people read, tags, and its configuration.
+
+    Args:
+        suite, version, tier, method, dataset, seed, run: what it is; `run` is its identifier.
+        revision: of the code.
+        units: of its metrics.
+        asked: its specification.
+    """
+    named = {"suite": suite, "suite_version": version, "tier": tier, "method": method, "dataset": dataset, "run": run}
+    return {
+        "name": f"{method} on {dataset}, seed {seed}",
+        "group": f"{suite} v{version}, {tier}: {method} on {dataset}",
+        "job_type": "run",
+        "tags": [suite, method, dataset, tier, f"seed-{seed}"],
+        "config": {**asked, **named, "git_revision": revision, "units": dict(units)},
+    }
 
 
 def summary_of(record: Record) -> dict[str, Any]:
     """Final metrics, outcome and cost, as wandb's summary."""
     values = {f"metric/{m.name}": m.value for m in record.metrics if m.value is not None}
-    return {**values, "status": record.status, **{f"cost/{k}": v for k, v in record.cost.model_dump().items()}}
+    errors = {f"standard_error/{m.name}": m.se for m in record.metrics if m.se is not None}
+    return {
+        **values,
+        **errors,
+        "status": record.status,
+        **{f"cost/{k}": v for k, v in record.cost.model_dump().items()},
+    }
