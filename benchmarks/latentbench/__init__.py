@@ -20,6 +20,7 @@ __all__ = [
     "papers",
     "records",
     "run",
+    "scoreboard",
     "suites",
     "verdicts",
 ]

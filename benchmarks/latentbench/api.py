@@ -91,6 +91,16 @@ def verdicts(suites: Names = (), *, tier: Tier | None = None) -> pd.DataFrame:
     return pd.DataFrame([v.as_dict() for g in _gathered(suites, tier) for v in found(g)])
 
 
+def scoreboard(*, tier: Tier | None = None) -> pd.DataFrame:
+    """A row a suite that has records: its claims by verdict; sanity checks, which are no reproduction, are apart."""
+    import pandas as pd
+
+    from latentbench.cli.scoreboard import counts_by_suite
+    from latentbench.results.verdicts import verdicts as found
+
+    return pd.DataFrame(counts_by_suite([(g, found(g)) for g in _gathered((), tier)]))
+
+
 def compare(
     a: str, b: str, *, tier: Tier | None = None, dataset: str | None = None, metric: str | None = None
 ) -> pd.DataFrame:

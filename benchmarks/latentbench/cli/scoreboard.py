@@ -30,14 +30,15 @@ def command(tier: Any, form: str, output: Path | None) -> None:
     export(
         form,
         output,
-        rows=lambda: _rows(found),
+        rows=lambda: counts_by_suite(found),
         columns=None,
         sheets=lambda: _sheets(found),
         table=lambda: print_scoreboard(found),
     )
 
 
-def _rows(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[dict[str, Any]]:
+def counts_by_suite(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[dict[str, Any]]:
+    """A row of plain values for each suite: its claims by verdict, sanity checks apart."""
     from latentbench.results.answers import OF_SANITY, WORDS, counted
     from latentbench.results.exporting import dated
 

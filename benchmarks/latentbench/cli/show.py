@@ -220,7 +220,7 @@ def _steps(steps: list[Any]) -> str:
 
 def _kind(claim: Claim) -> str:
     """The kind of a claim, how it is pooled, and whether it is a sanity check."""
-    from latentbench.spec.claims import PooledClaim
+    from latentbench.spec.claims import PooledClaim, kind_of
 
     pooled = f", {claim.pool} over {len(claim.cells)}" if isinstance(claim, PooledClaim) else ""
     return kind_of(claim) + pooled + (", sanity" if claim.sanity else "")
