@@ -1,10 +1,14 @@
-"""A VAE with a class and a style, whose class is marginalised or sampled (Kingma et al. 2014; Jang et al. 2017, 3.3).
+"""A VAE with a class and a style, some of whose rows are labelled (Kingma et al. 2014; Jang et al. 2017, section 3.3).
 
-    q(y | x) q(z | x, y),   p(y) p(z) p(x | y, z);   y one of K classes, z Gaussian
+    q(y | x) q(z | x, y),   p(y) p(z) p(x | y, z);   y one of K classes, p(y) uniform, z Gaussian
 
-Without labels the bound is E_{q(y|x)} [-log p(x|y,z) + KL(q(z|x,y) || p(z))] + KL(q(y|x) || p(y)), eqs. 9 and 10. With
-``estimator: enumerate`` the expectation over y is summed over all K classes, at K times the cost of a step; any other
-estimator takes one.
+    labelled      L(x, y) = E_{q(z|x,y)} [-log p(x|y,z)] + KL(q(z|x,y) || p(z)) - log p(y)            (eq. 8)
+    unlabelled    U(x)    = E_{q(y|x)} [L(x, y)] - H(q(y|x))                                          (eqs. 9, 10)
+    loss          mean of L over labelled rows + mean of U over the others
+                  - alpha * mean of log q(y|x) over labelled rows                                     (eq. 11)
+
+With ``estimator: enumerate`` the expectation over y is summed over all K classes, at K times the cost of a step; any
+other estimator takes one.
 """
 
 from __future__ import annotations
@@ -21,14 +25,14 @@ from latentbench.models import checks, densities, likelihoods, nets
 from latentbench.models.discrete import layout as codes
 from latentbench.models.discrete.estimator import Hints
 from latentbench.models.discrete.estimators import build_estimator
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 
 @model(
     "class-vae",
-    "Trainable VariationalBound Sampler LikelihoodHead",
-    "VAE with a class and a style, the class marginalised or sampled",
+    "Trainable VariationalBound Sampler LikelihoodHead Classifier",
+    "VAE with a class and a style, the class marginalised or sampled; learns from labelled rows and others",
     whole_batch=True,
     examples=(
         Example("binary-vector", {"classes": 4, "latent_dim": 2, "hidden": (8,)}),
@@ -36,7 +40,7 @@ from torch import Generator, Tensor, nn
     ),
 )
 class ClassVAE(nn.Module):
-    """Trained without labels.
+    """Rows whose column ``y`` is a class, 0 or more, are labelled; those with -1 are not, nor any without the column.
 
     Args:
         info: vectors or images, read as vectors.
@@ -46,6 +50,7 @@ class ClassVAE(nn.Module):
         activation: tanh, relu, elu, silu or softplus.
         likelihood: the head of p(x | y, z); None takes the support's natural one.
         estimator: of the class, see `estimators`.
+        alpha: weight of the classifier's own loss.
 
     Raises:
         UserError: a parameter is out of its range, or the likelihood does not fit the data.
@@ -63,12 +68,14 @@ class ClassVAE(nn.Module):
         activation: str = "relu",
         likelihood: checks.Choice | None = None,
         estimator: checks.Choice = "gumbel_softmax",
+        alpha: NonNegativeFloat = 0.1,
     ) -> None:
         super().__init__()
         self.shape, dims = tuple(info.shape), info.dims
         classes, self.latent_dim = checks.whole("classes", classes, 3), checks.whole("latent_dim", latent_dim)
         widths = checks.wholes("hidden", hidden)
         checks.one_of("activation", activation, nets.ACTIVATIONS)
+        self.alpha = checks.number("alpha", alpha)
         self.likelihood = likelihoods.build_likelihood(likelihood, info)
         self.layout = codes.Layout(classes, 1)
         self.classifier = nn.Sequential(nets.mlp(dims, widths, activation), nn.Linear([dims, *widths][-1], classes))
@@ -82,7 +89,14 @@ class ClassVAE(nn.Module):
 
     def posterior(self, x: Tensor) -> Tensor:
         """Logits of q(y | x), (N, 1, K)."""
-        return self.layout.logits(self.classifier(x.flatten(1)))
+        return self._logits(x)
+
+    def _logits(self, x: Tensor, progress: float | None = None) -> Tensor:
+        return self.estimator.sharpened(self.layout.logits(self.classifier(x.flatten(1))), progress)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The same, (N, K)."""
+        return self.posterior(x).squeeze(-2)
 
     def _style(self, x: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and log standard deviation of q(z | x, y) and its draw, (..., N, D); y (..., N, K)."""
@@ -97,18 +111,26 @@ class ClassVAE(nn.Module):
         return torch.randn((*shape, self.latent_dim), generator=generator, device=like.device, dtype=like.dtype)
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """The negative bound on log p(x), eq. 9; one draw of the style serves all classes."""
+        """Eq. 11, negative; one draw of the style serves all classes."""
         x = batch.x
-        logits, noise = self.posterior(x), self._noise(len(x), generator=generator, like=x)
+        logits, noise = self._logits(x, batch.progress), self._noise(len(x), generator=generator, like=x)
+        y = batch.columns.get("y", x.new_full((len(x),), -1)).long()
+        known, label = y >= 0, codes.one_hot(y.clamp_min(0)[:, None], logits)
 
         def cost(code: Tensor) -> Tensor:
-            y = self.layout.flat(code)
-            mean, log_std, z = self._style(x, y, noise)
-            return densities.normal_kl(mean, log_std) - self._log_px(x, y, z)
+            given = self.layout.flat(torch.where(known[:, None, None], label, code))
+            mean, log_std, z = self._style(x, given, noise)
+            return densities.normal_kl(mean, log_std) - self._log_px(x, given, z)
 
-        rate = codes.kl(self.estimator.balanced(logits), self.prior).mean()
-        inner = self.estimator(logits, cost, generator, Hints(batch.step, batch.progress, x.flatten(1))).mean()
-        return {"loss": inner + rate, "class_rate": rate.detach()}
+        each = self.estimator(logits, cost, generator, Hints(batch.step, batch.progress, x.flatten(1)))
+        rate = torch.where(
+            known, -codes.log_prob(label, self.prior).sum(-1), codes.kl(self.estimator.balanced(logits), self.prior)
+        )
+        bound = each + rate
+        labelled, others = known.sum().clamp_min(1), (~known).sum().clamp_min(1)
+        error = -(known * codes.log_prob(label, logits).sum(-1)).sum() / labelled
+        loss = (known * bound).sum() / labelled + (~known * bound).sum() / others + self.alpha * error
+        return {"loss": loss, "class_error": error.detach()}
 
     def elbo(self, x: Tensor, generator: Generator) -> Elbo:
         """With one hard class and one style; the KL terms in closed form given the class."""

@@ -8,13 +8,14 @@ Trained on the one-sample bound E[-log p(lower | h)]; its likelihood is the log 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks, densities, nets
 from latentbench.models.discrete import layout as codes
-from latentbench.models.discrete.estimator import Hints
+from latentbench.models.discrete.estimator import Estimator, Hints
 from latentbench.models.discrete.estimators import build_estimator
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
@@ -66,13 +67,17 @@ class StructuredPredictor(nn.Module):
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x[:, : self.given], x[:, self.given :]
 
+    def _logits(self, level: int, below: Tensor, progress: float | None = None) -> Tensor:
+        estimator = cast(Estimator, self.estimators[level])
+        return estimator.sharpened(self.layout.logits(self.layers[level](below)), progress)
+
     def _cost(self, level: int, below: Tensor, lower: Tensor, generator: Generator, hints: Hints) -> Tensor:
         """-log p(lower | h) with every layer from `level` on drawn: a surrogate within a surrogate, (..., N)."""
         if level == len(self.layers):
             return -densities.bernoulli(lower, self.out(below))
         hints = replace(hints, mean_cost=lambda z: self._mean_cost(level + 1, self.layout.flat(z), lower))
         surrogate: Tensor = self.estimators[level](
-            self.layout.logits(self.layers[level](below)),
+            self._logits(level, below, hints.progress),
             lambda z: self._cost(level + 1, self.layout.flat(z), lower, generator, hints),
             generator,
             hints,
@@ -81,8 +86,8 @@ class StructuredPredictor(nn.Module):
 
     def _mean_cost(self, level: int, below: Tensor, lower: Tensor) -> Tensor:
         """The same with every layer at its mean."""
-        for layer in self.layers[level:]:
-            below = self.layout.flat(self.layout.logits(layer(below)).softmax(-1))
+        for i in range(level, len(self.layers)):
+            below = self.layout.flat(self._logits(i, below).softmax(-1))
         return -densities.bernoulli(lower, self.out(below))
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
@@ -94,6 +99,6 @@ class StructuredPredictor(nn.Module):
     def log_conditional_weights(self, x: Tensor, k: int, generator: Generator) -> Tensor:
         """log p(lower | h_i) for k hard draws h_i given the upper half, (k, N) nats."""
         below, lower = self._halves(x)
-        for i, layer in enumerate(self.layers):
-            below = self.layout.flat(codes.draw(self.layout.logits(layer(below)), generator, *([k] if i == 0 else [])))
+        for i in range(len(self.layers)):
+            below = self.layout.flat(codes.draw(self._logits(i, below), generator, *([k] if i == 0 else [])))
         return densities.bernoulli(lower, self.out(below))

@@ -10,7 +10,7 @@ from latentbench.core.errors import UserError
 from latentbench.models.discrete.estimator import Hints
 from latentbench.models.discrete.estimators import ESTIMATORS, build_estimator
 from latentbench.models.discrete.layout import Layout, draw, expectation_gradient, log_prob
-from latentbench.models.discrete.pathwise import GumbelRao, GumbelSoftmax, SlopeAnnealed
+from latentbench.models.discrete.pathwise import GappedStraightThrough, GumbelRao, GumbelSoftmax, SlopeAnnealed
 from torch import Tensor
 
 from tests.models.discrete.problems import estimates, exact, gen, logits_of, polynomial
@@ -164,20 +164,48 @@ def test_gumbel_softmax_becomes_its_hard_sample_as_it_cools():
 
 
 def test_schedules():
-    """max(0.5, exp(-r t)), held for N steps (Jang et al. 2017, section 4.2); slopes from 1 to 5."""
+    """max(0.5, exp(-r t)), held for N steps (Jang et al. 2017, section 4.2)."""
     annealed = GumbelSoftmax(1, rate=1e-4, every=500)
     assert annealed.temperature_at(0) == annealed.temperature_at(499) == 1.0
     assert annealed.temperature_at(1499) == pytest.approx(math.exp(-0.1))
     assert annealed.temperature_at(10**6) == 0.5
     assert GumbelSoftmax(1, temperature=0.1).temperature_at(10**6) == 0.1
-    slopes = SlopeAnnealed(1)
-    logits, g = logits_of(ONE), torch.randn(1, 4, generator=gen(2))
-    for progress, slope in [(0.0, 1.0), (0.5, 3.0), (1.0, 5.0)]:
-        leaf = logits.clone().requires_grad_()
-        slopes(leaf, lambda z: (z * g).sum((-1, -2)), gen(), Hints(progress=progress)).sum().backward()
-        again = logits.clone().requires_grad_()
-        ((again * slope).softmax(-1) * g).sum().backward()
-        torch.testing.assert_close(leaf.grad, again.grad)
+
+
+def test_gapped_logits_agree_with_the_sample_and_move_no_more_than_they_must():
+    logits = 3.0 * torch.randn(200, 2, 5, generator=gen(1))
+    gapped, z = GappedStraightThrough(1, temperature=0.7, gap=0.4), draw(logits, gen(2))
+    moved = gapped.moved(z, logits)
+    own = (moved * z).sum(-1, keepdim=True)
+    assert (own - moved)[z == 0].min() >= 0.4 - 1e-6
+    torch.testing.assert_close(own, logits.amax(-1, keepdim=True))
+    kept = (z == 0) & (logits <= logits.amax(-1, keepdim=True) - 0.4)
+    assert kept.any()
+    torch.testing.assert_close(moved[kept], logits[kept])
+    leaf, g = logits.clone().requires_grad_(), torch.randn(200, 2, 5, generator=gen(3))
+    (gapped.code(leaf, gen(2), Hints()) * g).sum().backward()
+    at = moved.clone().requires_grad_()
+    ((at / 0.7).softmax(-1) * g).sum().backward()
+    torch.testing.assert_close(leaf.grad, at.grad)
+
+
+@pytest.mark.parametrize(("progress", "slope"), [(0.0, 1.0), (0.5, 3.0), (1.0, 5.0)])
+def test_the_slope_is_in_the_sample_as_in_its_gradient(progress: float, slope: float):
+    """Draws follow softmax(a logits), and its Jacobian carries the gradient; a stays after training."""
+    annealed, leaf = SlopeAnnealed(1), logits_of(ONE).requires_grad_()
+    g = torch.randn(1, 4, generator=gen(2))
+    sharp = annealed.sharpened(leaf, progress)
+    annealed(sharp, lambda z: (z * g).sum((-1, -2)), gen(), Hints(progress=progress)).sum().backward()
+    again = logits_of(ONE).requires_grad_()
+    ((again * slope).softmax(-1) * g).sum().backward()
+    torch.testing.assert_close(leaf.grad, again.grad)
+    drawn = annealed.code(sharp.detach().expand(DRAWS, 1, 4), gen(), Hints(progress=progress)).mean(0)
+    torch.testing.assert_close(drawn, (logits_of(ONE)[0] * slope).softmax(-1), rtol=0.0, atol=0.012)
+    restored = SlopeAnnealed(1)
+    restored.load_state_dict(annealed.state_dict())
+    for again_annealed in (annealed.eval(), restored):
+        torch.testing.assert_close(again_annealed.sharpened(logits_of(ONE)), logits_of(ONE) * slope)
+    assert annealed.sharpened(logits_of(ONE), 0.25).equal(logits_of(ONE) * slope), "annealed outside of training"
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

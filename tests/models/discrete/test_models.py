@@ -223,27 +223,62 @@ def test_gradients_reach_every_parameter_and_training_helps(name: str, cls: type
     assert sum(losses[-20:]) < sum(losses[:20])
 
 
-def test_class_vae_marginalises():
-    """With one sample of the style, the loss is eq. 10 of Jang et al. 2017, and sampling the class keeps its mean."""
+@pytest.mark.parametrize("cls", [DiscreteVAE, ClassVAE])
+def test_an_annealed_slope_is_part_of_the_trained_model(cls: type[nn.Module]):
+    """Rate and posterior see the slope that training ended with; the same logits without it give another rate."""
     torch.manual_seed(0)
-    model = ClassVAE(BINARY, classes=3, latent_dim=2, hidden=(7,), estimator="enumerate")
+    small = {"classes": 4} if cls is ClassVAE else {"layout": "3x4", "hidden": (7,)}
+    model = cls(BINARY, estimator={"slope_annealed": {"slope": 3.0}}, **small)
+    plain = cls(BINARY, estimator="straight_through", **small)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if k != "estimator.reached"})
+    torch.testing.assert_close(model.posterior(X), plain.posterior(X))
+    model.loss(Batch(X, 40, 9, 1.0), gen())
+    torch.testing.assert_close(model.posterior(X), 3.0 * plain.posterior(X))
+    assert (model.elbo(X, gen()).rate - plain.elbo(X, gen()).rate).abs().max() > 1e-3
+
+
+def class_bounds(model: ClassVAE) -> Tensor:
+    """L(x, y) of every row and class, (8, K), with the draw of the style that generator 4 gives; Jang et al., eq. 8."""
     noise = torch.randn(8, 2, generator=gen(4))
-    q = model.posterior(X)[:, 0].softmax(-1)
-    total = (q * (q.log() + math.log(3))).sum(-1)
-    for c in range(3):
-        y = torch.eye(3)[c].expand(8, -1)
+    each = []
+    for c in range(model.layout.categories):
+        y = torch.eye(model.layout.categories)[c].expand(8, -1)
         mean, log_std = model.style(torch.cat([X, y], -1))
         z = mean + log_std.exp() * noise
         log_px = td.Bernoulli(logits=model.decoder(torch.cat([y, z], -1))).log_prob(X).sum(-1)
         divergence = td.kl_divergence(td.Normal(mean, log_std.exp()), td.Normal(0.0, 1.0)).sum(-1)
-        total = total + q[:, c] * (divergence - log_px)
-    torch.testing.assert_close(model.loss(BATCH, gen(4))["loss"], total.mean())
-    with torch.no_grad():
-        bound = torch.stack([model.elbo(X, gen(i)).value for i in range(1500)]).mean(0)
-        weights = model.log_importance_weights(X, model.posterior(X), 4000, gen(1))
-        tight = weights.logsumexp(0) - math.log(4000)
-        assert (bound < tight + 0.02).all()
-        torch.testing.assert_close(weights.mean(0), bound, rtol=0, atol=0.1)
+        each.append(divergence - log_px + math.log(model.layout.categories))
+    return torch.stack(each, -1)
+
+
+def test_class_vae_marginalises():
+    """Without labels the loss is eq. 10 of Jang et al. 2017, with one sample of the style."""
+    torch.manual_seed(0)
+    model = ClassVAE(BINARY, classes=3, latent_dim=2, hidden=(7,), estimator="enumerate")
+    q = model.classify(X).softmax(-1)
+    wanted = (q * (class_bounds(model) + q.log())).sum(-1).mean()
+    torch.testing.assert_close(model.loss(BATCH, gen(4))["loss"], wanted)
+
+
+def test_class_vae_learns_from_labelled_rows_and_others():
+    """Eq. 11 of Jang et al. 2017: means over either kind of row, and the classifier's own loss with its weight."""
+    torch.manual_seed(0)
+    model = ClassVAE(BINARY, classes=3, latent_dim=2, hidden=(7,), estimator="enumerate", alpha=0.7)
+    y = torch.tensor([2, -1, 0, -1, -1, 1, 2, -1])
+    known, log_q, bounds = y >= 0, model.classify(X).log_softmax(-1), class_bounds(model)
+    labelled = bounds[known, y[known]].mean() - 0.7 * log_q[known, y[known]].mean()
+    others = (log_q.exp() * (bounds + log_q)).sum(-1)[~known].mean()
+    found = model.loss(Batch(X, 40, columns={"y": y}), gen(4))["loss"]
+    torch.testing.assert_close(found, labelled + others)
+
+
+@pytest.mark.parametrize("estimator", ["gumbel_softmax", "st_gumbel", "muprop", "enumerate"])
+def test_labelled_rows_take_their_class_whatever_is_drawn(estimator: str):
+    torch.manual_seed(0)
+    model = ClassVAE(BINARY, classes=3, latent_dim=2, hidden=(7,), estimator=estimator, alpha=0.0)
+    y = torch.tensor([2, 1, 0, 0, 1, 1, 2, 0])
+    found = model.loss(Batch(X, 40, columns={"y": y}), gen(4))["loss"]
+    torch.testing.assert_close(found, class_bounds(model).gather(1, y[:, None]).mean())
 
 
 def test_class_vaes_weights_are_those_of_its_density():

@@ -40,6 +40,15 @@ class Estimator(nn.Module):
     def forward(self, logits: Tensor, cost: Cost, generator: Generator, hints: Hints) -> Tensor:
         raise NotImplementedError
 
+    def sharpened(self, logits: Tensor, progress: float | None = None) -> Tensor:
+        """The logits of what is sampled, from those that a network predicts; an estimator may anneal them.
+
+        Args:
+            logits: (..., L, C).
+            progress: share of training done, in training; None leaves the annealing where training left it.
+        """
+        return logits
+
     def balanced(self, logits: Tensor) -> Tensor:
         """The logits, with their gradient scaled as the next estimate will be: for exact terms of the same objective,
         which would else outweigh an estimate that is normalised."""

@@ -14,6 +14,7 @@ ESTIMATORS: Mapping[str, Callable[..., Estimator]] = {
     "gumbel_softmax": pathwise.GumbelSoftmax,
     "st_gumbel": pathwise.StraightThroughGumbel,
     "gumbel_rao": pathwise.GumbelRao,
+    "gapped": pathwise.GappedStraightThrough,
     "reinmax": pathwise.ReinMax,
     "darn": pathwise.Darn,
     "reinforce": score.Reinforce,

@@ -26,27 +26,31 @@ class StraightThrough(Pathwise):
         super().__init__()
         self.temperature = checks.number("estimator.temperature", temperature, above=True)
 
-    def _inverse_temperature(self, hints: Hints) -> float:
-        return 1.0 / self.temperature
-
     def code(self, logits: Tensor, generator: Generator, hints: Hints) -> Tensor:
-        soft = torch.softmax(logits * self._inverse_temperature(hints), -1)
-        return carry(draw(logits, generator), soft)
+        return carry(draw(logits, generator), torch.softmax(logits / self.temperature, -1))
 
 
 class SlopeAnnealed(StraightThrough):
-    """Slope-annealed straight-through (Chung et al. 2016): the backward softmax steepens during training.
+    """Slope-annealed straight-through (Chung et al. 2017, section 3.2): the units' activation steepens in training.
+
+    The slope multiplies the logits of the unit itself, so that what is sampled, its exact terms and the backward pass
+    all see it; what remains at the end of training is part of the model.
 
     Args:
         slope: reached at the end of training, linearly from one.
     """
 
+    reached: Tensor
+
     def __init__(self, features: int, *, slope: float = 5.0) -> None:
         super().__init__(features)
         self.slope = checks.number("estimator.slope", slope, least=1.0)
+        self.register_buffer("reached", torch.ones(()))
 
-    def _inverse_temperature(self, hints: Hints) -> float:
-        return 1.0 + (self.slope - 1.0) * hints.progress
+    def sharpened(self, logits: Tensor, progress: float | None = None) -> Tensor:
+        if progress is not None and self.training:
+            self.reached.fill_(1.0 + (self.slope - 1.0) * progress)
+        return logits * self.reached
 
 
 class GumbelSoftmax(Pathwise):
@@ -121,6 +125,32 @@ class GumbelRao(Pathwise):
         fixed = logits.detach()
         shift = self.perturbed(z, fixed, generator) - fixed
         return carry(z, torch.softmax((logits + shift) / self.temperature, -1).mean(0))
+
+
+class GappedStraightThrough(Pathwise):
+    """Fan et al. 2022, section 4: backwards a softmax of logits that were moved to agree with the sample.
+
+    The sampled category's logit is raised to the largest one, and the others are lowered to at least `gap` below it; as
+    little of both as is needed.
+
+    Args:
+        temperature: of the softmax.
+        gap: between the sampled category's logit and each of the others.
+    """
+
+    def __init__(self, features: int, *, temperature: float = 1.0, gap: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = checks.number("estimator.temperature", temperature, above=True)
+        self.gap = checks.number("estimator.gap", gap)
+
+    def moved(self, z: Tensor, logits: Tensor) -> Tensor:
+        """The logits (..., L, C) that agree with the one-hot z."""
+        largest = logits.amax(-1, keepdim=True)
+        return torch.where(z > 0.0, largest, torch.minimum(logits, largest - self.gap))
+
+    def code(self, logits: Tensor, generator: Generator, hints: Hints) -> Tensor:
+        z, fixed = draw(logits, generator), logits.detach()
+        return carry(z, torch.softmax((logits + self.moved(z, fixed) - fixed) / self.temperature, -1))
 
 
 class ReinMax(Pathwise):

@@ -31,7 +31,7 @@ ROWS = 4096
 @model(
     "discrete-vae",
     "Trainable VariationalBound Sampler Encoder Decoder Reconstructor EstimatedGradient LikelihoodHead",
-    "VAE with categorical or Bernoulli variables, trained by any of eleven gradient estimators",
+    "VAE with categorical or Bernoulli variables, trained by any of twelve gradient estimators",
     scalars=("estimator.straight_through.temperature", "estimator.gumbel_softmax.temperature"),
     whole_batch=True,
     examples=(
@@ -114,11 +114,14 @@ class DiscreteVAE(nn.Module):
 
     def posterior(self, x: Tensor) -> Tensor:
         """Logits of q(z | x), (N, L, C)."""
-        return self.layout.logits(self.encoder(x))
+        return self._logits(x)
+
+    def _logits(self, x: Tensor, progress: float | None = None) -> Tensor:
+        return self.estimator.sharpened(self.layout.logits(self.encoder(x)), progress)
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """The estimator's surrogate plus the exact KL term; `distortion` is the cost at the estimator's codes."""
-        logits = self.posterior(batch.x)
+        logits = self._logits(batch.x, batch.progress)
         hints = Hints(batch.step, batch.progress, batch.x.flatten(1))
         rate = codes.kl(self.estimator.balanced(logits), self.prior).mean()
         distortion = self.estimator(logits, self._cost(batch.x), generator, hints).mean()
