@@ -17,6 +17,7 @@ PAGES = [
     "leaderboards.html",
     "boards/line.html",
     "compare.html",
+    "compare/small.html",
 ]
 
 
@@ -124,6 +125,28 @@ def test_search_goes_where_it_says_by_keyboard(site, visit):
     seen.page.keyboard.press("ArrowDown")
     seen.page.keyboard.press("Enter")
     seen.page.wait_for_url("**/papers/zeta.html")
+    assert seen.complaints == []
+
+
+def test_two_methods_are_chosen_and_set_side_by_side(site, visit):
+    seen = visit(site / "compare/small.html")
+    page = seen.page
+    shown = page.locator("section.pair-result:visible")
+    assert shown.count() == 1
+    page.locator("[data-side=a]").select_option(label="narrow")
+    page.locator("[data-side=b]").select_option(label="floor")
+    assert "floor" in shown.locator("h2").inner_text()
+    assert "narrow" in shown.locator("h2").inner_text()
+    assert "B is worse" in shown.inner_text()
+    page.get_by_role("button", name="Exchange").click()
+    assert page.locator("[data-side=a]").input_value() == "2"
+    assert shown.count() == 1
+    page.locator("[data-side=a]").select_option(label="narrow")
+    page.locator("[data-side=b]").select_option(label="narrow")
+    assert shown.count() == 0
+    assert page.locator("[data-nothing]").is_visible()
+    again = visit(site / "compare/small.html", place="#a=0&b=2").page
+    assert "the wide one" in again.locator("section.pair-result:visible h2").inner_text()
     assert seen.complaints == []
 
 

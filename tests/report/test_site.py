@@ -17,7 +17,7 @@ from latentbench.records.record import read_record
 
 from tests.project import REPOSITORY, write_made_up, write_sealed
 from tests.report import hostile
-from tests.report.conftest import CHANGES, fill
+from tests.report.conftest import CHANGES, CLAIM, fill
 from tests.report.pages import Page, read, read_all
 
 
@@ -88,7 +88,7 @@ def test_every_claim_has_its_verdict_and_its_evidence(built):
         "v": "information",
         "later": "information",
     }
-    assert "2 came out again and 1 did not" in " ".join(page.text.split())
+    assert "2 reproduced, 1 not reproduced" in " ".join(page.text.split())
 
 
 def test_drawings_say_in_words_what_they_show(built):
@@ -191,6 +191,52 @@ def test_named_suites_alone(filled):
     assert filled("report", "small", "--out", str(folder)).code == 0
     assert [p.name for p in (folder / "papers").iterdir()] == ["small.html"]
     assert filled("report", "smal", "--out", str(folder)).code == 2
+
+
+def test_methods_are_compared_as_the_command_compares_them(filled):
+    assert filled("report").code == 0
+    page = read(filled.results / "site/compare/small.html")
+    flat = " ".join(page.text.split())
+    told = json.loads(filled("compare", "small/wide", "small/narrow", "--format", "json").out)
+    assert len(told) == 2
+    for row in told:
+        assert row["text"] in flat
+    pairs = {(s["data-a"], s["data-b"]) for s in page.all("section") if "data-a" in s}
+    assert pairs == {("0", "1"), ("0", "2"), ("1", "2")}
+
+
+def test_two_sets_of_results_are_compared(filled):
+    other = filled.root / "theirs"
+    for spec in filled.plan("cpu", CHANGES, methods=["wide"]):
+        write_made_up(spec, {"nll": 9.0 + spec.seed, "bits_per_dim": 1.0}, folder=other / "runs" / "small")
+    assert filled("report", "--against", str(other)).code == 0
+    flat = " ".join(read(filled.results / "site/compare.html").text.split())
+    assert "Two sets of results" in flat
+    assert "theirs" in flat
+    assert "B is better" in flat
+    assert filled("report", "--against", "nothing-such").code == 2
+
+
+def test_pooled_claims_show_their_cells_gates_and_reasons(project):
+    shut = {"metric": "nll", "at_most": 1.0}
+    pooled = CLAIM | {"id": "p", "kind": "order", "better": "wide", "worse": "{m}", "pool": "all"}
+    changes = CHANGES | {
+        "claims": [
+            pooled | {"cells": {"m": ["narrow", "floor"]}},
+            CLAIM | {"id": "g", "kind": "order", "better": "wide", "worse": "narrow", "gate": [shut]},
+            CLAIM | {"id": "s", "kind": "bound", "method": "wide", "at_most": 9.0, "sanity": True},
+        ]
+    }
+    fill(project, changes)
+    assert project("report").code == 0
+    page = read(project.results / "site/papers/small.html")
+    flat = " ".join(page.text.split())
+    assert "pooled by all over 2 cells" in flat
+    assert "The methods of each cell" in flat
+    assert "Gate shut nll of wide on line is 1.52" in flat
+    assert "sanity check" in flat
+    words = re.findall(r'<article class="claim v-([a-z-]+)"', page.path.read_text())
+    assert words == ["reproduced", "not-tested", "holds"]
 
 
 def test_it_does_without_torch(built):

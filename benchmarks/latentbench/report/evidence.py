@@ -31,6 +31,12 @@ class Evidence:
     n: int
     needed: int | None
     chart: StripChart | None
+    tags: list[str]
+    reason: str
+    gates: list[tuple[str, bool]]
+    effect: str
+    outliers: list[str]
+    cells: StripChart | None
 
 
 def evidence(found: SuiteFindings) -> list[Evidence]:
@@ -55,7 +61,48 @@ def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evi
         n=verdict.n if verdict is not None else 0,
         needed=verdict.needed_n if verdict is not None else None,
         chart=_chart(suite, tier, claim) if tier is not None else None,
+        tags=_tags(verdict),
+        reason=verdict.reason if verdict is not None else "",
+        gates=[(str(g), g.open) for g in verdict.gates] if verdict is not None else [],
+        effect=str(verdict.effect) if verdict is not None and verdict.effect is not None else "",
+        outliers=list(verdict.outliers) if verdict is not None else [],
+        cells=_cells(verdict),
     )
+
+
+def _tags(verdict: ClaimVerdict | None) -> list[str]:
+    """What a reader must know of a verdict besides its word."""
+    if verdict is None:
+        return []
+    told = {
+        "sanity check": verdict.sanity,
+        "on an analogue of another scale": verdict.analogue,
+        "sequential test": verdict.sequential,
+        "without spread": verdict.exact,
+        f"pooled by {verdict.pool} over {len(verdict.cells)} cells": bool(verdict.pool),
+    }
+    return [tag for tag, holds in told.items() if holds]
+
+
+def _cells(verdict: ClaimVerdict | None) -> StripChart | None:
+    """The estimates of a pooled claim's cells around no difference, where they share a unit."""
+    if verdict is None or verdict.pool in ("", "rank") or len({c.unit for c in verdict.cells}) > 1:
+        return None
+    strips = [
+        Strip(
+            label=c.label or f"{c.metric} on {c.dataset}",
+            values=[],
+            mean=c.estimate,
+            low=c.interval[0] if c.interval else None,
+            high=c.interval[1] if c.interval else None,
+            seeds=c.n,
+        )
+        for c in verdict.cells
+    ]
+    if all(s.mean is None for s in strips):
+        return None
+    zero = Against(0.0, "no difference") if verdict.kind in ("order", "trend") else None
+    return chart(strips, "" if verdict.unit == "1" else verdict.unit, zero)
 
 
 def _chart(suite: Suite, tier: TierFindings, claim: Claim) -> StripChart | None:

@@ -36,6 +36,7 @@ from latentbench.report.wording import (
     web_address,
 )
 from latentbench.report.words import SETTLED, Share, bar
+from latentbench.results.answers import answers
 from latentbench.results.leaderboard import Row
 from latentbench.spec.registry import metrics
 
@@ -165,6 +166,8 @@ class PaperPage:
     bibtex: str | None
     answer: str
     bar: list[Share]
+    headline: str = ""
+    distances: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     claims: list[Evidence] = field(default_factory=list)
     unrun: list[Evidence] = field(default_factory=list)
@@ -187,6 +190,7 @@ def paper_page(paper: Paper) -> PaperPage:
     found = paper.found
     suite, cited = found.loaded.suite, found.loaded.suite.paper
     shown = evidence(found)
+    words = answers(found.best.gathered, found.best.verdicts) if found.best is not None else None
     told = [e for e in shown if e.n]
     links = [("arXiv " + cited.arxiv, url)] if cited.arxiv and (url := arxiv_address(cited.arxiv)) else []
     if cited.code is not None and (url := web_address(cited.code.url)):
@@ -204,6 +208,8 @@ def paper_page(paper: Paper) -> PaperPage:
         licence=cited.code.licence if cited.code else None,
         bibtex=_bibtex(paper),
         answer=answer(found),
+        headline=_sentence(words.headline()) if words is not None and words.counts else "",
+        distances=words.distances if words is not None else [],
         bar=bar(found.counts),
         tables=paper_tables(found, found.best),
         claims=told,
@@ -215,6 +221,10 @@ def paper_page(paper: Paper) -> PaperPage:
         commands=_commands(found),
         pictures=_pictures(found),
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _of_catalogue(paper: Paper) -> PaperPage:

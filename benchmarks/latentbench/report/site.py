@@ -19,16 +19,18 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.report import changes as history
 from latentbench.report.boards import DatasetPage, dataset_pages
+from latentbench.report.comparing import Sets, all_records, compare_pages, sets
 from latentbench.report.findings import Findings
 from latentbench.report.overview import legend, overview
 from latentbench.report.papers import paper_page
 from latentbench.report.wording import clean, number
 from latentbench.report.words import word
+from latentbench.results.compare import Side
 
 #: Marks a folder as a site of ours, so that a build empties no other folder.
 FIRST = "index.html"
 #: Folders of a site, in which a build leaves nothing of an earlier one.
-PARTS = ("papers", "boards", "pictures")
+PARTS = ("papers", "boards", "compare", "pictures")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ class Built:
     size: int
 
 
-def build(findings: Findings, folder: Path, *, built: str, revision: str | None = None) -> Built:
+def build(
+    findings: Findings, folder: Path, *, built: str, revision: str | None = None, against: Side | None = None
+) -> Built:
     """Write the whole site into `folder`; what an earlier build left there and this one has no more is removed.
 
     Args:
@@ -48,6 +52,7 @@ def build(findings: Findings, folder: Path, *, built: str, revision: str | None 
         folder: where it goes; created if need be.
         built: the day of the build, as the pages show it.
         revision: of the project that the build was made from.
+        against: another set of results, which these are compared with.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
@@ -58,7 +63,8 @@ def build(findings: Findings, folder: Path, *, built: str, revision: str | None 
     render = _renderer(built, revision)
     written: set[Path] = set()
     size = 0
-    for name, content in _pages(findings, boards, changed, render):
+    compared = None if against is None else sets(against, all_records(findings))
+    for name, content in _pages(findings, boards, changed, compared, render):
         path = folder / name
         _write(path, content)
         written.add(path)
@@ -88,7 +94,11 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _pages(
-    findings: Findings, boards: Sequence[DatasetPage], changed: history.Changes, render: Any
+    findings: Findings,
+    boards: Sequence[DatasetPage],
+    changed: history.Changes,
+    compared: Sets | None,
+    render: Any,
 ) -> Iterator[tuple[str, bytes]]:
     kinds = _sorted(b.likelihood for p in boards for b in p.boards)
     yield FIRST, render("overview", "", "overview", page=overview(findings, boards, changed), legend=legend())
@@ -113,7 +123,10 @@ def _pages(
                 years=_sorted(str(e.paper.year) for e in rows if e.paper.year),
             ),
         )
-    yield "compare.html", render("compare", "", "compare")
+    pairs = compare_pages(findings)
+    yield "compare.html", render("compare", "", "compare", pages=pairs, sets=compared)
+    for pair in pairs:
+        yield f"compare/{pair.href}", render("pairs", "../", "compare", page=pair)
 
 
 def _sorted(words: Iterable[str]) -> list[str]:

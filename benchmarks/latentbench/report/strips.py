@@ -24,6 +24,7 @@ class Strip:
         mean, low, high: over the seeds; the ends are None where they cannot be told.
         reported: the paper's number.
         tone: class of its colour.
+        seeds: how many are behind it, where their values are not shown.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Strip:
     high: float | None = None
     reported: float | None = None
     tone: str = ""
+    seeds: int | None = None
 
     @property
     def extent(self) -> list[float]:
@@ -48,7 +50,8 @@ class Strip:
             said = f"{self.label}: {number(self.mean, digits)} {unit}".rstrip()
             if self.low is not None and self.high is not None:
                 said += f", 95% interval {number(self.low, digits)} to {number(self.high, digits)}"
-            said += f", {len(self.values)} seed" + ("s" if len(self.values) != 1 else "")
+            n = len(self.values) if self.seeds is None else self.seeds
+            said += f", {n} seed" + ("s" if n != 1 else "") if n else ""
         return said + (f"; the paper reports {number(self.reported)}" if self.reported is not None else "")
 
 

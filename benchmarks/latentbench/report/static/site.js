@@ -156,6 +156,32 @@
     apply();
   }
 
+  function pairs(form) {
+    const side = (name) => form.querySelector("[data-side=" + name + "]");
+    const found = [...document.querySelectorAll("section.pair-result")];
+    const asked = new URLSearchParams(location.hash.slice(1));
+    for (const name of ["a", "b"]) if (asked.has(name)) side(name).value = asked.get(name);
+    const apply = () => {
+      const [a, b] = [side("a").value, side("b").value];
+      let any = false;
+      for (const s of found) {
+        const one = [s.dataset.a, s.dataset.b];
+        s.hidden = !((one[0] === a && one[1] === b) || (one[0] === b && one[1] === a));
+        any = any || !s.hidden;
+      }
+      document.querySelector("[data-nothing]").hidden = any;
+      form.querySelector("[data-count]").textContent = found.length + " pairs";
+      history.replaceState(null, "", "#a=" + a + "&b=" + b);
+    };
+    form.querySelector("[data-swap]").addEventListener("click", () => {
+      [side("a").value, side("b").value] = [side("b").value, side("a").value];
+      apply();
+    });
+    form.addEventListener("input", apply);
+    form.addEventListener("submit", (e) => e.preventDefault());
+    apply();
+  }
+
   function copies(button) {
     button.hidden = false;
     button.addEventListener("click", async () => {
@@ -186,6 +212,7 @@
     document.querySelectorAll("form[data-filter], form[data-filter-all]").forEach(filters);
     document.querySelectorAll("input[data-search]").forEach(search);
     document.querySelectorAll("[data-copy]").forEach(copies);
+    document.querySelectorAll("form[data-pair]").forEach(pairs);
     if (location.hash) reveal();
     addEventListener("hashchange", reveal);
     document.addEventListener("keydown", (e) => {
