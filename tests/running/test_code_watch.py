@@ -11,6 +11,7 @@ from latentbench.core.reach import installed
 from latentbench.discovery import finding
 from latentbench.running import code_watch
 from latentbench.running.settings import Settings
+from latentbench.scheduling.local import run_all
 from latentbench.scheduling.task import perform
 from latentbench.spec import registry
 
@@ -132,3 +133,20 @@ def test_an_edit_of_what_a_run_does_not_reach_costs_nothing(project, lab):
     lab("parts", PARTS + "\n\ndef unused():\n    return 1\n")
     assert replace(spec).code_hash == spec.code_hash
     assert perform(spec, Settings(project.results))[0].status == "finished"
+
+
+def test_runs_carry_the_hash_of_the_code_that_they_were_planned_with(project, lab):
+    """A worker that starts late would otherwise find out its own, of what it finds by then."""
+    spec = planned(project)
+    project.results.mkdir(parents=True, exist_ok=True)
+    done = []
+
+    def report(what) -> None:
+        if not done and what.phase == "data":
+            done.append(lab("parts", PARTS.replace("0.5", "0.7")))
+
+    records = []
+    run_all([spec], Settings(project.results), 1, report, lambda _, record, __: records.append(record))
+    assert done
+    assert [r.status for r in records] == ["failed"]
+    assert "after its runs were planned" in records[0].error
