@@ -76,8 +76,8 @@ def run_all(
         UserError: data or folders that no run can do without.
         KeyboardInterrupt: interrupted; finished runs are kept, and the state of those under way.
     """
-    for spec in runs:
-        _ = spec.code_hash  # as planned: whoever does the run later holds what it executes to this
+    for run in runs:
+        _ = run.code_hash  # as planned: whoever does the run later holds what it executes to this
     if stack > 1 and settings.devices == 1:
         from latentbench.acceleration.stacks import run_stacks
 
