@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "track": ("track", "Tell wandb of runs that were recorded without it."),
     "compare": ("compare", "Two methods, runs, revisions or result folders: is B better than A?"),
     "pictures": ("pictures", "Samples, reconstructions, traversals and the like of trained models."),
+    "plot": ("plot", "Seeds, intervals and learning curves as PNG and SVG."),
     "report": ("report", "A site of it all: papers, claims with their evidence, leaderboards, comparisons."),
     "replay": ("replay", "Run a record again and compare, bit for bit, then against the spread over seeds."),
     "records": ("records", "Pack finished runs into the records that the project carries, and unpack them."),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +13,9 @@ from markupsafe import Markup
 
 from latentbench.core.paths import safe_name
 from latentbench.records.archive import is_reference
-from latentbench.records.beside import curve_of
 from latentbench.records.pictures import pictures_of
-from latentbench.records.record import Record
 from latentbench.report import plots
+from latentbench.report.curves import bundles
 from latentbench.report.evidence import Evidence, evidence
 from latentbench.report.findings import Paper, SuiteFindings, TierFindings
 from latentbench.report.strips import Strip, StripChart, chart
@@ -39,9 +35,6 @@ from latentbench.report.words import SETTLED, Share, bar
 from latentbench.results.answers import answers
 from latentbench.results.leaderboard import Row
 from latentbench.spec.registry import metrics
-
-#: Methods whose learning curves one drawing holds.
-MOST_CURVES = 16
 
 
 @dataclass(frozen=True)
@@ -380,45 +373,12 @@ def _pictures(found: SuiteFindings) -> list[Pictured]:
 
 
 def _curves(found: SuiteFindings, tier: TierFindings) -> list[Curves]:
-    suite = found.loaded.suite
-    by_dataset: dict[str, list[tuple[Record, list[tuple[float, float]]]]] = {}
-    for cell, record in tier.gathered.collected.found.items():
-        text = curve_of(record, tier.gathered.collected.path(cell))
-        if text and len(points := curve_points(text)) > 1:
-            by_dataset.setdefault(record.dataset, []).append((record, points))
     drawn = []
-    for dataset, each in by_dataset.items():
-        methods = list(dict.fromkeys(r.method for r, _ in each))[:MOST_CURVES]
-        tones = {m: i for i, m in enumerate(methods)}
-        series = [
-            plots.Series(f"{suite.methods[r.method].label or r.method}, seed {r.seed}", tones[r.method], points)
-            for r, points in each
-            if r.method in tones
-        ]
-        said = f"Training loss over epochs on {dataset}: {listing(suite.methods[m].label or m for m in methods)}."
-        drawn.append(
-            Curves(
-                dataset,
-                plots.curves(series, label=said),
-                [(suite.methods[m].label or m, i % plots.COLOURS) for m, i in tones.items()],
-                len({r.seed for r, _ in each}),
-                "loss",
-            )
-        )
+    for bundle in bundles(found.loaded.suite, tier.gathered):
+        said = f"Training loss over epochs on {bundle.dataset}: {listing(bundle.methods)}."
+        legend = [(name, i % plots.COLOURS) for i, name in enumerate(bundle.methods)]
+        drawn.append(Curves(bundle.dataset, plots.curves(bundle.series, label=said), legend, bundle.seeds, "loss"))
     return drawn
-
-
-def curve_points(text: str) -> list[tuple[float, float]]:
-    """Epochs and training losses of a learning curve; a line that is none is passed over."""
-    found = []
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        try:
-            point = float(row["epoch"]), float(row["loss"])
-        except (KeyError, TypeError, ValueError):
-            continue
-        if all(map(math.isfinite, point)):
-            found.append(point)
-    return found
 
 
 def _costs(found: SuiteFindings, tier: TierFindings) -> list[Cost]:
