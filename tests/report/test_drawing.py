@@ -98,6 +98,13 @@ def test_no_link_but_to_the_web(address):
     assert wording.arxiv_address(address) is None
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.09, "0.09"), (3.0, "3"), (-86.76, "−86.76"), (1e-7, "1.00e−07"), (None, "")]
+)
+def test_reported_numbers_have_the_digits_that_were_written(value, shown):
+    assert wording.printed(value) == shown
+
+
 def test_links_to_the_web():
     assert wording.web_address("https://github.com/a/b") == "https://github.com/a/b"
     assert wording.arxiv_address("1509.00519v4") == "https://arxiv.org/abs/1509.00519v4"

@@ -54,7 +54,7 @@ def command(
     if metric is not None and metric not in spec.metrics:
         raise UserError(f"no metric {metric!r}", where="--metric", fix=did_you_mean(metric, spec.metrics))
     folder = Path(out) if out is not None else results_dir() / "plots" / safe_name(spec.id)
-    names = set()
+    names: set[Path] = set()
     for form in forms or ("png", "svg"):
         for name, content in _figures(found, form, dataset, metric, only):
             path = folder / f"{safe_name(name)}.{form}"

@@ -23,7 +23,7 @@ from latentbench.report.comparing import Sets, all_records, compare_pages, sets
 from latentbench.report.findings import Findings
 from latentbench.report.overview import legend, overview
 from latentbench.report.papers import paper_page
-from latentbench.report.wording import clean, number
+from latentbench.report.wording import clean, printed
 from latentbench.report.words import word
 from latentbench.results.compare import Side
 
@@ -144,7 +144,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters.update(number=number, word=word)
+    made.filters.update(printed=printed, word=word)
     return made
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from latentbench.report.findings import SuiteFindings, TierFindings
 from latentbench.report.strips import Strip, track
 from latentbench.report.svg import Scale
-from latentbench.report.wording import decimals, number
+from latentbench.report.wording import decimals, digits_of, number
 from latentbench.report.words import Word, word, word_of
 from latentbench.results.verdicts import ClaimVerdict
 from latentbench.spec.claims import ValueClaim
@@ -105,7 +105,7 @@ def _table(
         columns.setdefault(heading, []).append(each)
     headings = sorted(columns, key=lambda h: _first(columns, h))
     scales = {h: _scale(tier, columns[h]) for h in headings}
-    printed = {h: max(_printed(n.value) for n in columns[h]) for h in headings}
+    printed = {h: max(digits_of(n.value) for n in columns[h]) for h in headings}
     table = [
         (label, [_cell(suite, tier, cells[h], scales[h], printed[h]) if h in cells else None for h in headings])
         for label, cells in rows.items()
@@ -203,12 +203,6 @@ def _plainly(where: str, mean: float, half: float | None, n: int, digits: int, p
 
 def _unit(reported: Reported) -> str:
     return "" if reported.unit == "1" else reported.unit
-
-
-def _printed(value: float) -> int:
-    """Decimals that the number was written with."""
-    text = repr(value)
-    return len(text.partition(".")[2]) if "." in text and "e" not in text and not text.endswith(".0") else 0
 
 
 def _value_verdict(suite: Suite, tier: TierFindings | None, reported: Reported) -> ClaimVerdict | None:

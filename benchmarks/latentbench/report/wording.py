@@ -44,6 +44,17 @@ def number(value: float | None, digits: int | None = None, *, sign: bool = False
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def printed(value: float | None) -> str:
+    """A number as a paper prints it: no more digits than it was written with."""
+    return number(value, digits_of(value)) if value is not None else ""
+
+
+def digits_of(value: float) -> int:
+    """Decimals that a number was written with."""
+    text = repr(value)
+    return len(text.partition(".")[2]) if "." in text and "e" not in text and not text.endswith(".0") else 0
+
+
 def compact(value: float | None) -> str:
     """Three significant digits and a thousands' letter: 1.25 M."""
     if value is None:
