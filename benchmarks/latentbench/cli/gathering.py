@@ -30,7 +30,8 @@ def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
                 at = next((t for t in reversed(RANKED) if t in loaded.suite.tiers), None)
             if at is None or at not in loaded.suite.tiers:
                 if suites:
-                    raise loaded.file.error(f"no tier {tier!r}", ("tiers",), "it has " + ", ".join(loaded.suite.tiers))
+                    what = "no tier whose numbers count" if tier is None else f"no tier {tier!r}"
+                    raise loaded.file.error(what, ("tiers",), "it has " + ", ".join(loaded.suite.tiers))
                 continue
             if not suites and not has_records(loaded.suite.id, at):
                 continue

@@ -90,6 +90,8 @@ class Answers:
         how = [f"tier {self.tier}", seeds, *(["sequential tests"] if self.sequential else [])]
         if self.tier != "paper":
             how.insert(1, "shortened" if self.share is None else f"{_range(self.share)} of the paper's training")
+        if not self.seeds[1]:
+            how = [f"tier {self.tier}", "no records yet"]
         total = sum(self.counts.values())
         of_what = " on an analogue of the paper" if self.analogue else ""
         checks = f" Sanity checks: {_listed(self.checks)}." if self.checks else ""

@@ -21,7 +21,7 @@ from latentbench.records.archive import listed
 from latentbench.records.beside import curve_of, folder_of
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
-from latentbench.scheduling.tracking import _start, described, draw_over_epochs, summary_of, wandb_id
+from latentbench.scheduling.tracking import described, draw_over_epochs, start, summary_of, wandb_id
 
 #: What has been told to wandb: a line of JSON for each run and place.
 LEDGER = "synced.jsonl"
@@ -128,7 +128,7 @@ def _note(path: Path, mark: str) -> None:
 def _tell(record: Record, path: Path, results: Path, folder: Path, mode: Mode, *, weights: bool) -> None:
     import wandb
 
-    run = _start(
+    run = start(
         mode,
         folder,
         {
@@ -151,7 +151,7 @@ def _tell(record: Record, path: Path, results: Path, folder: Path, mode: Mode, *
     draw_over_epochs(run)
     for step, values in _curve(curve_of(record, path) or ""):
         run.log(values, step=step)
-    pictures = sorted(folder_of(path).glob("*.png"))
+    pictures = sorted(folder_of(path).glob("pictures/*.png"))
     if pictures:
         run.log({f"pictures/{p.stem}": wandb.Image(str(p)) for p in pictures if not p.is_symlink()})
     run.summary.update(summary_of(record))

@@ -111,7 +111,7 @@ def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Pa
     """Start a wandb run and carry out what is queued for it, until there is no more or something fails."""
     what = "start"
     try:
-        run = _start(mode, folder, init)
+        run = start(mode, folder, init)
         draw_over_epochs(run)
         while (next_one := queue.get()) is not None:
             what, act = next_one
@@ -123,7 +123,8 @@ def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Pa
             note(f"wandb could not {what} ({type(e).__name__}); the run goes on, its record is kept here")
 
 
-def _start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
+def start(mode: Tracking, folder: Path, init: Mapping[str, Any]) -> Any:
+    """A wandb run, whose files lie in `folder`; `init` goes to `wandb.init`."""
     os.environ.setdefault("WANDB_SILENT", "true")
     stays_inside(folder, folder.parent).mkdir(parents=True, exist_ok=True)
     _out_of_home(folder)
