@@ -1,5 +1,5 @@
-"""Likelihood evaluators on awkward data, against loops over rows: RGB of unequal sides, a Jacobian of each row, more rows
-than a block, a training split that is another distribution."""
+"""Likelihood evaluators on awkward data, against loops over rows: RGB of unequal sides, a Jacobian of each row, more
+rows than a block, a training split that is another distribution."""
 
 from __future__ import annotations
 

@@ -52,6 +52,25 @@ def test_test_rows_never_reach_the_training(project, method):
     assert np.isnan(open_dataset("poisoned").split("test")["x"]).all()
 
 
+def test_models_train_in_training_mode_and_are_measured_in_evaluation_mode(project, monkeypatch):
+    """Dropout and batch statistics belong to training alone: not to validation, nor to any metric."""
+    spec, seen = project.plan("cpu", CAREFUL, methods=["wide"], seeds=[0])[0], []
+    from latentbench_toy_model import Toy
+
+    original = Toy.log_prob
+
+    def watched(self, x):
+        seen.append((torch.is_grad_enabled(), self.training, len(x)))
+        return original(self, x)
+
+    monkeypatch.setattr(Toy, "log_prob", watched)
+    out = outcome(spec)
+    assert out.values["nll"].value is not None
+    assert {(grad, training) for grad, training, _ in seen} == {(True, True), (False, False)}
+    assert (False, False, 60) in seen, "the test rows"
+    assert not out.model.training
+
+
 def test_the_order_of_metrics_changes_no_value(project):
     more = {"metrics.toy_metric": {}, "metrics.again": {"metric": "toy_metric"}}
     spec = project.plan("cpu", more, methods=["wide"])[0]
