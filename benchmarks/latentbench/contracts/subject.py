@@ -137,14 +137,15 @@ class Subject:
         return copy.deepcopy(self.trained())
 
     def scaled(self, factor: float = 3.0) -> Any:
-        """The trained model with weights `factor` times as large; if they are larger, none of them is zero."""
+        """The trained model with weights `factor` times as large, and but for a very small factor none of them zero."""
         key = f"{factor:g} times"
         if key not in self.kept:
             model, draws = self.copy(), generator(5)
+            noise = 0.2 if factor > 1.0 else 0.1 if factor > 0.2 else 0.0
             if isinstance(model, nn.Module):
                 with torch.no_grad():
                     for p in model.parameters():
-                        p.mul_(factor).add_(0.2 * (factor > 1.0) * torch.randn(p.shape, generator=draws))
+                        p.mul_(factor).add_(noise * torch.randn(p.shape, generator=draws))
             self.kept[key] = model
         return self.kept[key]
 
