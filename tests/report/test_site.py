@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from latentbench.records.record import read_record
+from latentbench.results.possible import entropy
 
 from tests.project import REPOSITORY, write_made_up, write_sealed
 from tests.report import hostile
@@ -96,6 +97,22 @@ def test_drawings_say_in_words_what_they_show(built):
     assert any("the wide one: 1.523 nats, 95% interval 1.461 to 1.586, 3 seeds" in label for label in labels)
     assert any(label.startswith("Training loss over epochs on line") for label in labels)
     assert all(labels)
+
+
+def test_a_number_that_cannot_be_ranks_last_and_says_why(project):
+    optimum = entropy("linear")
+    assert optimum is not None
+    data = {"line": {"source": "linear", "split": {"train": "train", "test": "test"}}}
+    for spec in project.plan("cpu", CHANGES | {"datasets": data}, methods=["wide", "narrow"]):
+        value = optimum - 2 if spec.method == "wide" else optimum + 0.1
+        write_made_up(spec, {"nll": value + spec.seed / 1000}, errors={"nll": 0.05})
+    assert project("report").code == 0
+    board = (project.results / "site/boards/linear.html").read_text()
+    assert re.findall(r'<th scope="row"><bdi>([^<]*)</bdi>', board) == ["narrow", "the wide one"]
+    assert board.count("impossible: <bdi>") == 1
+    page = read(project.results / "site/papers/small.html").text
+    assert "the entropy of the data's known density" in page
+    assert "⊘" in page
 
 
 def test_what_failed_is_counted_and_said(project):

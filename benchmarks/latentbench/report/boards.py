@@ -105,11 +105,13 @@ def dataset_pages(findings: Findings) -> list[DatasetPage]:
 def _board(source: str, metric: str, identity: str, found: Sequence[_Found]) -> Board:
     first = found[0].row
     sign = -1 if first.better == "higher" else 1
-    ranked = sorted(found, key=lambda f: (f.row.mean is None, sign * (f.row.mean or 0.0), f.row.label))
+    ranked = sorted(
+        found, key=lambda f: (bool(f.row.impossible), f.row.mean is None, sign * (f.row.mean or 0.0), f.row.label)
+    )
     values = [list(f.tier.values(f.row.method, f.row.dataset, f.row.metric, identity).values()) for f in ranked]
     extent = [v for f in ranked for v in (f.row.mean, f.row.ci_low, f.row.ci_high, f.row.reported)]
     scale = Scale.over([*extent, *(v for each in values for v in each)], start=0.03, end=0.97)
-    leading = _leading(values)
+    leading = _leading([[] if f.row.impossible else own for f, own in zip(ranked, values, strict=True)])
     entries = [
         _entry(f, own, scale, place, leads)
         for place, (f, own, leads) in enumerate(zip(ranked, values, leading, strict=True), 1)
@@ -180,7 +182,7 @@ def _pareto(entries: Sequence[Entry], row: Row, metric: str) -> Markup | None:
     known = [
         (f"{e.row.label} ({e.paper.id})" if several else e.row.label, e.seconds, e.row.mean)
         for e in entries
-        if e.seconds is not None and e.seconds > 0 and e.row.mean is not None
+        if e.seconds is not None and e.seconds > 0 and e.row.mean is not None and not e.row.impossible
     ]
     if len(known) < 3:
         return None

@@ -341,7 +341,8 @@ def _board(found: SuiteFindings, tier: TierFindings, rows: Sequence[Row]) -> Boa
 
 def _mind(row: Row) -> str:
     counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
-    return "; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, [row.outcomes])])
+    told = [f"impossible: {row.impossible}" if row.impossible else "", row.outcomes, row.outliers]
+    return "; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, told)])
 
 
 def _pictures(found: SuiteFindings) -> list[Pictured]:

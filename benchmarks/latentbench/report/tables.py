@@ -104,12 +104,18 @@ def _table(
         row[heading] = each
         columns.setdefault(heading, []).append(each)
     headings = sorted(columns, key=lambda h: _first(columns, h))
-    scales = {h: _scale(tier, columns[h]) for h in headings}
+    alike: dict[tuple[str, str], list[Reported]] = {}
+    for each in numbers:
+        alike.setdefault((each.dataset, each.metric), []).append(each)
+    scales = {key: _scale(tier, each) for key, each in alike.items()}
     printed = {h: max(digits_of(n.value) for n in columns[h]) for h in headings}
-    table = [
-        (label, [_cell(suite, tier, cells[h], scales[h], printed[h]) if h in cells else None for h in headings])
-        for label, cells in rows.items()
-    ]
+    table: list[tuple[str, list[Cell | None]]] = []
+    for label, there in rows.items():
+        cells = [
+            _cell(suite, tier, n, scales[n.dataset, n.metric], printed[h]) if (n := there.get(h)) is not None else None
+            for h in headings
+        ]
+        table.append((label, cells))
     judged = tier is not None and tier.tier == "paper"
     told = ORIGINS.get(origin) if origin not in ("paper_text", "paper_table_extract") else None
     return Table(name, source, told, headings, table, tier.tier if tier else "", judged)
@@ -158,11 +164,14 @@ def _cell(suite: Suite, tier: TierFindings | None, reported: Reported, scale: Sc
     digits = decimals(half, row.mean if row else None)
     printed = number(reported.value, decimals_)
     if reported.std is not None:
-        printed += f" ± {number(reported.std)}"
+        printed += f" ± {number(reported.std, digits_of(reported.std))}"
     verdict = _value_verdict(suite, tier, reported)
     values: list[float] = []
     if row is None or row.mean is None or tier is None:
         told, reason = word("not-run"), f"{where}: no result yet; the paper reports {printed} {_unit(reported)}"
+    elif row.impossible:
+        told, reason = word("impossible"), f"{where}: {row.impossible}"
+        values = list(tier.values(reported.method, reported.dataset, reported.metric, row.identity).values())
     else:
         values = list(tier.values(reported.method, reported.dataset, reported.metric, row.identity).values())
         if verdict is not None and verdict.n:
