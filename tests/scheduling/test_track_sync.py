@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from latentbench.running.settings import Settings
+from latentbench.scheduling.task import perform
 from latentbench.scheduling.tracking import wandb_id
 
 wandb_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2")
@@ -144,3 +146,14 @@ def test_wandb_that_fails_is_one_line(project, monkeypatch):
     assert answer.code == 2
     assert len(answer.errors) == 1
     assert "wandb login" in answer.errors[0]
+
+
+@pytest.mark.parametrize(("broken", "again"), [("", 0), ("log", 1), ("finish", 1)])
+def test_what_was_mirrored_while_it_ran_is_not_told_again(project, monkeypatch, broken, again):
+    from tests.scheduling.test_tracking import Broken
+
+    monkeypatch.setitem(sys.modules, "wandb", Broken(broken))
+    (project.results / "wandb").mkdir(parents=True)
+    perform(project.plan("cpu", methods=["wide"], seeds=[0])[0], Settings(project.results, wandb="online"))
+    monkeypatch.setitem(sys.modules, "wandb", Broken(""))
+    assert project("track", "sync").out.startswith(f"{again} run")

@@ -1,15 +1,13 @@
 """Runs that have a record, told to wandb afterwards: those of a time without network, or from before wandb was set up.
 
-What was told is noted beside wandb's own files, by the record's seal, so that a second time tells nothing twice; and a
-run has one identifier at wandb, whoever tells of it first.
+What was told is noted (`latentbench.scheduling.track_ledger`), by runs that are mirrored while they go on as well, so
+that a second time tells nothing twice; and a run has one identifier at wandb, whoever tells of it first.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +19,9 @@ from latentbench.records.archive import listed
 from latentbench.records.beside import curve_of, folder_of
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
+from latentbench.scheduling.track_ledger import FILE, mark, marks, note_told
 from latentbench.scheduling.tracking import described, draw_over_epochs, start, summary_of, wandb_id
 
-#: What has been told to wandb: a line of JSON for each run and place.
-LEDGER = "synced.jsonl"
 WEIGHTS = "weights.safetensors"
 Mode = Literal["online", "offline"]
 
@@ -61,13 +58,13 @@ def sync(
         UserError: wandb cannot be reached, or a file cannot be written.
     """
     folder = stays_inside(results / "wandb", results)
-    known = _ledger(folder / LEDGER)
+    known = marks(folder)
     told = before = left = 0
     for path, record in _records(results, suites):
-        mark = _mark(record, mode)
+        own = mark(record, mode)
         if record.tier == "smoke" and not smoke:
             left += 1
-        elif mark in known:
+        elif own in known:
             before += 1
         else:
             tell(record.run_id)
@@ -81,8 +78,12 @@ def sync(
                     where="track sync",
                     fix="`wandb login`, then the same command goes on from here",
                 ) from None
-            _note(folder / LEDGER, mark)
-            known.add(mark)
+            known.add(own)
+            try:
+                note_told(folder, own)
+            except OSError as e:
+                where = shown(folder / FILE)
+                raise UserError(f"it cannot be written: {e.strerror}", where=where, fix="make room") from None
             told += 1
     return Synced(told, before, left)
 
@@ -96,33 +97,6 @@ def _records(results: Path, suites: tuple[str, ...]) -> Iterator[tuple[Path, Rec
                     yield path, read_record(path, sealed=True)
                 except UserError:
                     continue
-
-
-def _mark(record: Record, mode: str) -> str:
-    project = os.environ.get("WANDB_PROJECT", "")
-    return "\n".join([record.run_id, record.seal or record.provenance.ended, mode, project])
-
-
-def _ledger(path: Path) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    found = set()
-    for line in lines:
-        try:
-            found.add(str(json.loads(line)))
-        except ValueError:  # cut short: that run is told of again, under the same identifier
-            continue
-    return found
-
-
-def _note(path: Path, mark: str) -> None:
-    try:
-        with open(path, "a", encoding="utf-8") as f:
-            f.write(json.dumps(mark) + "\n")
-    except OSError as e:
-        raise UserError(f"it cannot be written: {e.strerror}", where=shown(path), fix="make room") from None
 
 
 def _tell(record: Record, path: Path, results: Path, folder: Path, mode: Mode, *, weights: bool) -> None:

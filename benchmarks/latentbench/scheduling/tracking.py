@@ -9,7 +9,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -19,6 +19,7 @@ from latentbench.core.console import note
 from latentbench.core.paths import stays_inside
 from latentbench.core.secrets import hide_in_arguments
 from latentbench.running.provenance import git_state
+from latentbench.scheduling.track_ledger import mark, note_told
 
 if TYPE_CHECKING:
     from latentbench.planning.plan import RunSpec
@@ -59,11 +60,16 @@ class Tracker:
 
     def __init__(self, mode: Tracking, folder: Path, **init: Any) -> None:
         self._queue: SimpleQueue[tuple[str, Act] | None] | None = None
+        self._mode, self._folder, self._failed = mode, folder, False
         if mode == "disabled" or _given_up.is_set():
             return
         self._queue = SimpleQueue()
-        self._thread = Thread(target=_talk, args=(self._queue, mode, folder, init), name="wandb", daemon=True)
+        told = (self._queue, mode, folder, init, self._fail)
+        self._thread = Thread(target=_talk, args=told, name="wandb", daemon=True)
         self._thread.start()
+
+    def _fail(self) -> None:
+        self._failed = True
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Mirror a row of the learning curve."""
@@ -71,8 +77,12 @@ class Tracker:
         self._enqueue("log", lambda run: run.log(values, step=step))
 
     def ended(self, record: Record) -> None:
-        """Mirror the record's numbers, and end."""
+        """Mirror the record's numbers, and end; what went online is noted, so that nothing tells of it again."""
+        followed = self._queue is not None
         self.finish(summary_of(record), failed=record.status != "finished")
+        if followed and self._mode == "online" and not self._failed and not _given_up.is_set():
+            with suppress(OSError):
+                note_told(self._folder, mark(record, "online"))
 
     def interrupted(self) -> None:
         """End; the run goes on another time."""
@@ -107,7 +117,13 @@ class Tracker:
             self._queue.put((what, act))
 
 
-def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Path, init: Mapping[str, Any]) -> None:
+def _talk(
+    queue: SimpleQueue[tuple[str, Act] | None],
+    mode: Tracking,
+    folder: Path,
+    init: Mapping[str, Any],
+    failed: Callable[[], None],
+) -> None:
     """Start a wandb run and carry out what is queued for it, until there is no more or something fails."""
     what = "start"
     try:
@@ -117,6 +133,7 @@ def _talk(queue: SimpleQueue[tuple[str, Act] | None], mode: Tracking, folder: Pa
             what, act = next_one
             act(run)
     except Exception as e:  # whatever wandb raises, the run goes on
+        failed()
         if what == "start":
             _give_up(f"start ({type(e).__name__})")
         else:
