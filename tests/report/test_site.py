@@ -78,6 +78,13 @@ def test_the_papers_table_stands_beside_ours(built):
     assert headings[3:7] == ["the wide one", "floor", "nll", "bits_per_dim"], "Table 2: methods are columns"
 
 
+def test_the_best_baseline_is_the_floor(built):
+    board = read(built / "boards/line.html")
+    assert board.text.count("floor: the best baseline, floor") == 2
+    lines = [given for name, given in board.elements if name == "line" and given.get("class") == "control"]
+    assert len(lines) == 2 * (1 + 3), "in the legend and in each strip of both tables"
+
+
 def test_every_claim_has_its_verdict_and_its_evidence(built):
     page = read(built / "papers/small.html")
     text = page.path.read_text()
@@ -110,6 +117,8 @@ def test_a_number_that_cannot_be_ranks_last_and_says_why(project):
     board = (project.results / "site/boards/linear.html").read_text()
     assert re.findall(r'<th scope="row"><bdi>([^<]*)</bdi>', board) == ["narrow", "the wide one"]
     assert board.count("impossible: <bdi>") == 1
+    assert f"ceiling: the entropy of the data, {optimum:.2f} nats" in board
+    assert "floor:" not in board, "no baseline was measured"
     page = read(project.results / "site/papers/small.html").text
     assert "the entropy of the data's known density" in page
     assert "⊘" in page

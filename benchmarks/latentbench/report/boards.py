@@ -14,10 +14,11 @@ from markupsafe import Markup
 
 from latentbench.report import plots
 from latentbench.report.findings import Findings, Paper, SuiteFindings, TierFindings
-from latentbench.report.strips import Strip, axis, said, track
+from latentbench.report.strips import Against, Strip, axis, said, track
 from latentbench.report.svg import Scale
-from latentbench.report.wording import anchor, compact, duration, page_name
+from latentbench.report.wording import anchor, compact, duration, number, page_name
 from latentbench.results.leaderboard import Row
+from latentbench.results.possible import entropy
 from latentbench.spec.registry import metrics
 from latentbench.stats.samples import Sample, differences
 
@@ -54,6 +55,7 @@ class Board:
     identity: str
     differs: str
     entries: list[Entry]
+    controls: list[Against]
     axis: Markup
     pareto: Markup | None
 
@@ -110,10 +112,12 @@ def _board(source: str, metric: str, identity: str, found: Sequence[_Found]) -> 
     )
     values = [list(f.tier.values(f.row.method, f.row.dataset, f.row.metric, identity).values()) for f in ranked]
     extent = [v for f in ranked for v in (f.row.mean, f.row.ci_low, f.row.ci_high, f.row.reported)]
+    controls = _controls(ranked, source, metric)
+    extent += [c.value for c in controls]
     scale = Scale.over([*extent, *(v for each in values for v in each)], start=0.03, end=0.97)
     leading = _leading([[] if f.row.impossible else own for f, own in zip(ranked, values, strict=True)])
     entries = [
-        _entry(f, own, scale, place, leads)
+        _entry(f, own, scale, place, leads, controls)
         for place, (f, own, leads) in enumerate(zip(ranked, values, leading, strict=True), 1)
     ]
     return Board(
@@ -127,9 +131,24 @@ def _board(source: str, metric: str, identity: str, found: Sequence[_Found]) -> 
         identity=identity,
         differs=_differs(found[0]),
         entries=entries,
+        controls=controls,
         axis=axis(scale),
         pareto=_pareto(entries, first, metric),
     )
+
+
+def _controls(ranked: Sequence[_Found], source: str, metric: str) -> list[Against]:
+    """The floor, which is the best baseline, beside others; the ceiling, where the optimum is known."""
+    found = []
+    sound = [f.row for f in ranked if f.row.mean is not None and not f.row.impossible]
+    floor = next((r for r in sound if r.baseline), None)
+    if floor is not None and floor.mean is not None and not all(r.baseline for r in sound):
+        found.append(Against(floor.mean, f"floor: the best baseline, {floor.label}"))
+    if metric == "nll" and not any(f.suite.loaded.suite.datasets[f.row.dataset].preprocess for f in ranked):
+        optimum = entropy(source)
+        if optimum is not None:
+            found.append(Against(optimum, f"ceiling: the entropy of the data, {number(optimum, 2)} nats"))
+    return found
 
 
 def _leading(values: Sequence[Sequence[float]]) -> list[bool]:
@@ -147,7 +166,9 @@ def _leading(values: Sequence[Sequence[float]]) -> list[bool]:
     return leads
 
 
-def _entry(found: _Found, values: list[float], scale: Scale, place: int, leads: bool) -> Entry:
+def _entry(
+    found: _Found, values: list[float], scale: Scale, place: int, leads: bool, controls: Sequence[Against]
+) -> Entry:
     row = found.row
     runs = [r for r in found.tier.gathered.records(row.method, row.dataset) if r.status == "finished"]
     seconds = median(r.cost.wall_seconds for r in runs) if runs else None
@@ -166,7 +187,7 @@ def _entry(found: _Found, values: list[float], scale: Scale, place: int, leads: 
         row=row,
         values=values,
         text=said(strip),
-        drawing=track(strip, scale, unit="" if row.unit == "1" else row.unit, height=22),
+        drawing=track(strip, scale, unit="" if row.unit == "1" else row.unit, height=22, controls=controls),
         seconds=seconds,
         cost=duration(seconds),
         parameters=compact(runs[0].cost.parameters) if runs and runs[0].cost.parameters else "",

@@ -107,9 +107,15 @@ def said(strip: Strip) -> str:
 
 
 def track(
-    strip: Strip, scale: Scale, against: Against | None = None, unit: str = "", height: int = HEIGHT, grid: bool = True
+    strip: Strip,
+    scale: Scale,
+    against: Against | None = None,
+    unit: str = "",
+    height: int = HEIGHT,
+    grid: bool = True,
+    controls: Sequence[Against] = (),
 ) -> Markup:
-    """The drawing of one strip."""
+    """The drawing of one strip; `controls` are further lines, such as a floor and a ceiling."""
     middle = percent(0.5)
     parts: list[Markup] = []
     if against is not None and against.low is not None and against.high is not None:
@@ -119,6 +125,7 @@ def track(
         parts += [line(scale.place(t), "grid") for t in scale.ticks()]
     if against is not None:
         parts.append(line(scale.place(against.value), "against"))
+    parts += [line(scale.place(c.value), "control") for c in controls]
     if strip.low is not None and strip.high is not None:
         ends = {"x1": scale.place(strip.low), "x2": scale.place(strip.high)}
         parts.append(element("line", y1=middle, y2=middle, class_="interval", **ends))
