@@ -146,7 +146,8 @@ def run(
         tier: by default ``cpu``, or ``paper`` where that is small.
         seeds: a number of seeds, or these; by default the suite's own.
         method, dataset: only these; names or patterns.
-        jobs: runs side by side; in a script, several want ``if __name__ == "__main__":`` around the call.
+        jobs: runs side by side, 0 for all in this process; in a script, others want ``if __name__ == "__main__":``
+            around the call.
         device: where.
         force: run again what has a record.
         quiet: without progress and tables.

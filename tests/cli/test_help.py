@@ -50,7 +50,7 @@ def test_short_help_and_version(project):
         (("run",), "Missing argument"),
         (("list", "planets"), "planets"),
         (("run", "small", "--teir", "cpu"), "--teir"),
-        (("run", "small", "--jobs", "0"), "0 is not in the range"),
+        (("run", "small", "--jobs", "-1"), "-1 is not in the range"),
         (("run", "small", "--device", "tpu"), "tpu"),
     ],
 )

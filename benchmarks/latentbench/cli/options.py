@@ -97,7 +97,7 @@ def print_table(
     if dropped := left_out(columns, cells, console.width, minor):
         kept = [i for i, name in enumerate(columns) if name not in dropped]
         columns, cells = [columns[i] for i in kept], [[row[i] for i in kept] for row in cells]
-        title += f" (a wider terminal shows {', '.join(dropped)})"
+        title = f"{title} (a wider terminal shows {', '.join(dropped)})".lstrip()
     if title:  # a table's own would fold at the table's width
         console.print(Text(printable(title), style="italic"))
     table = Table(

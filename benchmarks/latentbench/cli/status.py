@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def _look(suites: tuple[str, ...], tier: Any, store: str | None) -> list[tuple[L
 
 
 def _show(found: list[tuple[LoadedSuite, SuiteStatus]], *, detailed: bool, everything: bool) -> None:
-    counted = ["runs", "done", "reference", "running", "paused", "failed", "stale", "to do", "outdated"]
+    counted = ["runs", "done", "reference", "running", "paused", "failed", "stale", "to-do", "outdated"]
     columns = ["suite", "tier", *counted]
     rows = []
     for _, s in found:
@@ -97,11 +98,11 @@ def _show(found: list[tuple[LoadedSuite, SuiteStatus]], *, detailed: bool, every
 
 def _left(loaded: LoadedSuite, status: SuiteStatus) -> str:
     """How long the runs to do will take here."""
-    from latentbench.cli.devices import device_for
     from latentbench.core.paths import results_dir
     from latentbench.results.progress import seconds_left
 
-    seconds, untold = seconds_left(loaded, status, results_dir(), device_for("auto"))
+    device = "cuda" if shutil.which("nvidia-smi") else "cpu"  # torch would know, and takes seconds to import
+    seconds, untold = seconds_left(loaded, status, results_dir(), device)
     runs = f"{len(status.to_do)} run{'s' if len(status.to_do) != 1 else ''}"
     if untold == len(status.to_do):
         return f"{runs}; no record tells how long they take"

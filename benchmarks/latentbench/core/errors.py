@@ -61,7 +61,7 @@ def did_you_mean(name: str, known: Iterable[str], shown_by: str = "`latentbench 
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     if len(known) <= 12:
-        return "known: " + ", ".join(known)
+        return "known: " + (", ".join(known) or "none")
     return f"{len(known)} are known; {shown_by} shows them"
 
 
