@@ -26,8 +26,8 @@ WORDS = {
     "insufficient": "open",
     "not-tested": "not tested",
     "impossible": "impossible",
-    "holds": "holds",
-    "fails": "fails",
+    "holds": "hold",
+    "fails": "fail",
     "not-run": "not run",
 }
 
