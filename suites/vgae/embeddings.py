@@ -55,14 +55,17 @@ class NodeEmbedding(nn.Module, ABC):
 
 @model("spectral-embedding", "Iterative LinkPredictor", examples=(Example("graph", {"dim": 4}),))
 class Spectral(NodeEmbedding):
-    """Eigenvectors of the graph's normalised Laplacian."""
+    """Eigenvectors of the graph's normalised Laplacian.
+
+    With hundreds of components an eigenvalue is that often repeated, and ARPACK may never reach machine precision.
+    """
 
     def embed(self, graph: csr_matrix, generator: Generator) -> np.ndarray:
         from sklearn.manifold import SpectralEmbedding
 
         seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator))
-        made = SpectralEmbedding(self.dim, affinity="precomputed", random_state=seed).fit_transform(graph)
-        return np.asarray(made, np.float32)
+        made = SpectralEmbedding(self.dim, affinity="precomputed", random_state=seed, eigen_tol=1e-9)
+        return np.asarray(made.fit_transform(graph), np.float32)
 
 
 @model("deepwalk", "Iterative LinkPredictor", examples=(Example("graph", {"dim": 4, "walks": 2, "length": 6}),))

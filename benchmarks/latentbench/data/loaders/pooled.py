@@ -37,4 +37,4 @@ def pool(images: np.ndarray, by: int) -> np.ndarray:
 def load_pooled(files: Mapping[str, Path], by: int) -> Iterator[Chunk]:
     """As `idx`, with images pooled: x (N, 28 / by, 28 / by) uint8, y (N,) int64."""
     for chunk in idx.load(files):
-        yield Chunk(chunk.split, {**chunk.columns, "x": pool(chunk.columns["x"], by)})
+        yield Chunk(chunk.split, {**chunk.columns, "x": pool(np.asarray(chunk.columns["x"]), by)})
