@@ -46,6 +46,13 @@ def test_settings_that_are_otherwise(project, settings, says):
     assert "small.yaml:" in fault
 
 
+def test_a_step_is_compared_whole(project):
+    steps = {"datasets.line.preprocess": [{"standardise": {"per": "all"}}]}
+    for said, faults in ({"standardise": {"per": "all"}}, 0), ({"standardise": {}}, 1):
+        item = {"value": "x", "stated": "s", "settings": {"data.preprocess": [said]}}
+        assert len(list(departures(project.load({**steps, "protocol": {"x": item}})))) == faults
+
+
 def test_an_item_about_nothing(project):
     (fault,) = told(project, {"training.epochs": 4}, methods="nobody")
     assert "about no run at tier paper" in fault

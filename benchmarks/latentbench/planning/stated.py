@@ -85,16 +85,14 @@ def _looked_up(tree: Any, path: list[str]) -> Any:
     return tree
 
 
-def _agrees(found: Any, wanted: Any) -> bool:
-    """Equal up to rounding; of a mapping, in the keys that are wanted."""
+def _agrees(found: Any, wanted: Any, whole: bool = False) -> bool:
+    """Equal up to rounding; of a mapping in the keys that are wanted, but for `whole` ones, such as steps of a list."""
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(k in found and _agrees(found[k], v) for k, v in wanted.items())
+        known = isinstance(found, Mapping) and (not whole or found.keys() == wanted.keys())
+        return known and all(k in found and _agrees(found[k], v, whole) for k, v in wanted.items())
     if isinstance(wanted, list | tuple):
-        return (
-            isinstance(found, list | tuple)
-            and len(found) == len(wanted)
-            and all(_agrees(a, b) for a, b in zip(found, wanted))
-        )
+        alike = isinstance(found, list | tuple) and len(found) == len(wanted)
+        return alike and all(_agrees(a, b, whole=True) for a, b in zip(found, wanted))
     if isinstance(wanted, int | float) and isinstance(found, int | float):
         return isinstance(found, bool) == isinstance(wanted, bool) and math.isclose(found, wanted, rel_tol=1e-9)
     return bool(found == wanted)
