@@ -229,10 +229,11 @@ def write_made_up(
     outcomes: Sequence[str] = (),
     errors: dict[str, float] | None = None,
     design: Design | None = None,
+    made: dict[str, Any] | None = None,
 ) -> Path:
     """A record as a run of `spec` would have left it, with made-up values; where it was written.
 
-    `errors` are standard errors over 100 test rows, by metric.
+    `errors` are standard errors over 100 test rows, by metric; `made` are parts of its provenance.
     `code`, `asked` and `data_hash` stand for the hashes of code, specification and data; by default they are today's.
     """
     data_hash = data_hash or content_hash_if_known(spec.data["source"]) or "0" * 64
@@ -278,7 +279,8 @@ def write_made_up(
         metrics=measured,
         cost=Cost(wall_seconds=1.0),
         provenance=Provenance(
-            python="3.11.0", platform="test", device="cpu", threads=1, started=ended, ended=ended, design=design
+            **{"python": "3.11.0", "platform": "test", "device": "cpu", "threads": 1, "design": design}
+            | {"started": ended, "ended": ended, **(made or {})}
         ),
     )
     path = (folder or results_dir() / "runs" / spec.suite) / run_id / "record.json"

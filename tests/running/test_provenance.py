@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib import metadata
 
 import pytest
 import torch
+from latentbench.core import plugins
 from latentbench.running import provenance
+from latentbench.spec import registry
 
-from tests.project import REPOSITORY
+from tests.project import REPOSITORY, SUITE
 
 
 def test_time_is_utc_to_the_second():
@@ -77,3 +80,56 @@ def test_the_command_says_what_not_where(monkeypatch):
 
 def test_peak_memory_is_in_bytes():
     assert 10e6 < provenance.peak_memory("cpu") < 1e12
+
+
+USES = """
+import torch
+from torch import nn
+from latentbench.declare import model
+from latentbench.papers.lab_uses.parts import far
+
+
+@model("lab-uses", "Trainable ExactLikelihood")
+class Lab(nn.Module):
+    def __init__(self, info):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(info.shape))
+
+    def log_prob(self, x):
+        return -far(x - self.mean)
+
+    def loss(self, batch, generator):
+        return {"loss": -self.log_prob(batch.x).mean()}
+"""
+PARTS = """
+def far(x):
+    import PIL.Image  # Pillow's module has another name
+    from torchdiffeq import odeint
+    return (x**2).flatten(1).sum(1) + 0.0 * bool(PIL and odeint)
+
+
+def unused():
+    import ot
+    return ot
+"""
+
+
+def test_a_run_names_the_packages_that_its_own_code_imports(project, monkeypatch):
+    """By definition, wherever they are imported; not what merely stands in the same module."""
+    folder = project.root / "lab-uses"
+    folder.mkdir()
+    (folder / "model.py").write_text(USES)
+    (folder / "parts.py").write_text(PARTS)
+    changes = {"methods": {"lab": {"model": "lab-uses"}, "floor": SUITE["methods"]["floor"]}}
+    suite = project.suite(changes | {"metrics": {"nll": {}}})
+    monkeypatch.setenv(plugins.VARIABLE, str(folder))
+    registry.forget()
+    said = project.run(suite, "--seeds", "1", "--quiet")
+    monkeypatch.delenv(plugins.VARIABLE)
+    registry.forget()
+    assert said.code == 0, said.err
+    made = {r.method: r.provenance for r in project.records().values()}
+    assert made["lab"].depends == ["pillow", "torchdiffeq"]
+    assert made["lab"].packages["torchdiffeq"] == metadata.version("torchdiffeq")
+    assert made["floor"].depends == []
+    assert "torchdiffeq" not in made["floor"].packages

@@ -194,7 +194,7 @@ def _notes(record: Record, device: str) -> list[str]:
             f"its loss was compiled ({made.compiled}), and is replayed {again}; another compiler or machine sums in "
             f"another order, so numbers may differ by {ROUNDING:g} of themselves for rounding"
         )
-    here = provenance.packages()
+    here = provenance.packages(*made.depends)
     changed = [f"{k} {v} -> {here.get(k, 'none')}" for k, v in made.packages.items() if here.get(k) != v]
     if changed:
         notes.append("other packages: " + ", ".join(changed))

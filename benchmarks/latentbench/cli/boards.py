@@ -83,7 +83,7 @@ def _table(board: Board) -> None:
         [
             MARKS[r.mark],
             Text(printable(r.label), style="italic" if r.baseline else ""),
-            f"{r.suite} ({r.tier})",
+            f"{r.suite} ({r.tier}{f', {r.environment}' if r.environment else ''})",
             _value(r, digits),
             interval(r.ci_low, r.ci_high, digits),
             r.n,
@@ -94,6 +94,11 @@ def _table(board: Board) -> None:
     ]
     title = f"{measure.quantity} on {measure.source}{kind}{unit}, {board.better} is better  ({board.identity})"
     print_table(title, columns, rows, right=("mean", "n", "paper", "a run"))
+    for r in board.rows:
+        if r.mixed:
+            said(
+                f"{r.label} ({r.suite}): {'refused, ' if r.refused else ''}several environments: {r.mixed}", style="dim"
+            )
     said(f"{measure.test}; preprocessing: {measure.preprocessing}", style="dim")
 
 

@@ -68,6 +68,10 @@ def command(
     ctx.exit(1 if fail_on and found.regressions else 0)
 
 
+def _environments(row: Any) -> str:
+    return f" Several environments: {row.mixed}." if row.mixed else ""
+
+
 def _show(found: Comparison, *, everything: bool) -> None:
     from latentbench.cli.render import said
 
@@ -80,7 +84,7 @@ def _show(found: Comparison, *, everything: bool) -> None:
             place = f"{r.metric} on {r.dataset}"
             place += "" if found.a.single and found.b.single else f", {r.method} of {r.suite}, tier {r.tier}"
             size = "" if r.effect_size is None else f" Effect size {r.effect_size:+.2f} (Hedges' g)."
-            said(f"{place}: {_VERDICTS[r.word]}. {r.text}.{size}")
+            said(f"{place}: {_VERDICTS[r.word]}. {r.text}.{size}{_environments(r)}")
     else:
         columns = ["suite", "method", "metric", "A", "B", "B - A", "95% CI", "B is"]
         print_table(
@@ -101,6 +105,8 @@ def _show(found: Comparison, *, everything: bool) -> None:
             ],
             right=("A", "B", "B - A"),
         )
+        for mixed in dict.fromkeys(r.mixed for r in told if r.mixed):
+            said(f"several environments: {mixed}", style="dim")
     left = [
         f"{n} {where}"
         for n, where in (

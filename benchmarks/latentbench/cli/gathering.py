@@ -6,13 +6,16 @@ import gc
 
 from latentbench.core.console import note
 from latentbench.core.errors import UserError
+from latentbench.results.environments import Policy, under_policy
 from latentbench.results.gather import RANKED, Gathered, best, gather, has_records
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import load_suite, suite_files
 
 
-def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
+def gathered(suites: tuple[str, ...], tier: Tier | None, mixed: Policy = "say") -> list[Gathered]:
     """The suites named, or all that have records, each at `tier` or at its most faithful tier with records.
+
+    `mixed` is what becomes of means over several environments: with ``split``, a suite comes once for each.
 
     It turns garbage collection off for the rest of the process: a reading command makes thousands of records that all
     stay until it ends, and searching them for garbage again and again would take a third of its time.
@@ -23,7 +26,7 @@ def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
         try:
             loaded = load_suite(name)
             if tier is None and (found := best(loaded)) is not None:
-                out.append(found)
+                out += under_policy(found, mixed)
                 continue
             at = tier
             if at is None and suites:
@@ -35,7 +38,7 @@ def gathered(suites: tuple[str, ...], tier: Tier | None) -> list[Gathered]:
                 continue
             if not suites and not has_records(loaded.suite.id, at):
                 continue
-            out.append(gather(loaded, at))
+            out += under_policy(gather(loaded, at), mixed)
         except UserError as e:
             if suites:
                 raise

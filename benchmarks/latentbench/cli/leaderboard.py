@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from latentbench.cli.export import export, export_options
-from latentbench.cli.options import examples, tier_option
+from latentbench.cli.options import examples, mixed_option, tier_option
 from latentbench.core.errors import UserError, did_you_mean
 
 
@@ -26,6 +26,7 @@ from latentbench.core.errors import UserError, did_you_mean
 @click.option("--dataset", help="Only this dataset: its name in a suite, or in the registry.")
 @click.option("--metric", help="Only this metric.")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
+@mixed_option()
 @click.option("--per-seed", is_flag=True, help="Every value by itself, instead of means.")
 @click.option("--all", "everything", is_flag=True, help="Without a suite: every table, not a line for each.")
 @click.option(
@@ -37,6 +38,7 @@ def command(
     dataset: str | None,
     metric: str | None,
     tier: Any,
+    mixed: Any,
     per_seed: bool,
     everything: bool,
     write: str | None,
@@ -50,6 +52,9 @@ def command(
 
     ★ marks a method whose difference to every other one excludes zero, ≈ those that cannot be told apart. Rows of
     different likelihood kinds or metric identities are never ranked together. Smoke runs never appear.
+
+    A mean over several environments (versions of numeric packages, devices, platforms) says so. With --mixed refuse it
+    bears no mark and nothing is compared with it; with --mixed split each environment has tables of its own.
     """
     from latentbench.cli.gathering import gathered
     from latentbench.core.console import note
@@ -61,14 +66,16 @@ def command(
     from latentbench.results.tables import damaged_curves, write_tables
 
     if write is not None:
-        written = [] if tier == "smoke" else gathered(suites, tier)
+        if mixed == "split":
+            raise UserError("a file has one mean a method", where="--mixed", fix="say or refuse goes with --write")
+        written = [] if tier == "smoke" else gathered(suites, tier, mixed)
         write_tables(Path(write), written)
         for text in damaged_curves(written):
             note(f"left out of curves.csv: {text}")
         return
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
-    shown = gathered(suites, tier)
+    shown = gathered(suites, tier, mixed)
     _known(shown, dataset, metric)
     filtered = (dataset, metric) != (None, None)
 

@@ -52,6 +52,17 @@ def judged_tier_option(text: str) -> Callable[[F], F]:
     return click.option("--tier", type=_Judged(), default=None, help=text)
 
 
+def mixed_option() -> Callable[[F], F]:
+    """``--mixed``: a policy of `latentbench.results.environments`."""
+    return click.option(
+        "--mixed",
+        type=click.Choice(["say", "refuse", "split"]),
+        default="say",
+        show_default=True,
+        help="Seeds of several environments: say so; no mark and no verdict; or each environment by itself.",
+    )
+
+
 def print_json(value: Any) -> None:
     """Indented JSON on stdout; the same text for the same value. What could steer a terminal is written as ``\\u…``,
     and so is everything but ASCII where stdout's encoding cannot hold it; numbers that are not finite are null."""

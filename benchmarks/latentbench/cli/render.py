@@ -36,7 +36,8 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
     suite = gathered.loaded.suite
     out().print(
         Text(
-            printable(f"\n{suite.paper.title}: suite {suite.id}, version {suite.version}, tier {gathered.tier}"),
+            printable(f"\n{suite.paper.title}: suite {suite.id}, version {suite.version}, tier {gathered.tier}")
+            + (f", {printable(gathered.environment)}" if gathered.environment else ""),
             style="bold",
         )
     )
@@ -48,7 +49,9 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
     for _, group in groupby(rows, key=lambda r: (r.dataset, r.metric, r.identity)):
         table = list(group)
         reported = any(r.reported is not None for r in table)
-        troubled = any(r.failed or r.outcomes or r.missing or r.stale or r.impossible or r.outliers for r in table)
+        troubled = any(
+            r.failed or r.outcomes or r.missing or r.stale or r.impossible or r.outliers or r.mixed for r in table
+        )
         digits = digits_for(table)
         columns = ["", "method", "mean", "95% CI", "n"]
         columns += ["paper", "ours - paper"] if reported else []
@@ -78,7 +81,8 @@ def _cells(row: Row, digits: int, reported: bool, troubled: bool, *, shortened: 
         counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
         said = [f"{n} {word}" for word, n in counts.items() if n]
         said = ["impossible", *said] if row.impossible else said
-        cells.append(printable("; ".join([*said, *filter(None, [row.outcomes, row.outliers])])))
+        told = f"{'refused' if row.refused else 'mixed'}: {row.mixed}" if row.mixed else ""
+        cells.append(printable("; ".join([*said, *filter(None, [told, row.outcomes, row.outliers])])))
     return cells
 
 

@@ -84,7 +84,8 @@ def _counts(
 
 
 def _name(g: Gathered) -> str:
-    return f"{g.loaded.suite.id}{' (analogue)' if g.loaded.suite.analogue else ''}"
+    name = f"{g.loaded.suite.id}{' (analogue)' if g.loaded.suite.analogue else ''}"
+    return f"{name}, {g.environment}" if g.environment else name
 
 
 def print_scoreboard(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from latentbench.cli.export import export, export_options
-from latentbench.cli.options import examples, judged_tier_option
+from latentbench.cli.options import examples, judged_tier_option, mixed_option
 
 
 @click.command(
@@ -27,6 +27,7 @@ from latentbench.cli.options import examples, judged_tier_option
 @click.option("--noise", is_flag=True, help="Split the spread over seeds by axis instead; this runs a crossed design.")
 @click.option("--method", "methods", multiple=True, help="Only claims about these methods; name or pattern.")
 @click.option("--dataset", "datasets", multiple=True, help="Only claims on these datasets; name or pattern.")
+@mixed_option()
 @click.option("--levels", type=click.IntRange(2, 20), help="With --noise: of each axis. Default: 3.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="With --noise: trainings side by side.")
 @export_options
@@ -37,6 +38,7 @@ def command(
     noise: bool,
     methods: tuple[str, ...],
     datasets: tuple[str, ...],
+    mixed: Any,
     levels: int | None,
     jobs: int | None,
     form: str,
@@ -53,6 +55,9 @@ def command(
     suite's claims, also where --method or --dataset show some of them. `insufficient` names the number of seeds that
     would settle it. Where seeds are added by `run --until-settled`, the tests are sequential: they allow for having
     looked before. Without a suite: a line for each, as `latentbench scoreboard`.
+
+    A claim whose runs are of several environments (versions of numeric packages, devices, platforms) says so. With
+    --mixed refuse it is `insufficient` for that reason; with --mixed split all claims are judged once in each.
 
     With --noise: each level of initialisation meets each level of data order, each such training is evaluated with
     several evaluation seeds, and the spread of every metric is split among them. 9 trainings a method by default; their
@@ -75,7 +80,7 @@ def command(
     from latentbench.results.sheets import verdict_sheets
     from latentbench.results.verdicts import verdicts
 
-    found = [(g, _asked_for(g, verdicts(g), methods, datasets)) for g in gathered(suites, tier)]
+    found = [(g, _asked_for(g, verdicts(g), methods, datasets)) for g in gathered(suites, tier, mixed)]
     if methods or datasets:
         from latentbench.core.errors import UserError
 
@@ -84,6 +89,7 @@ def command(
 
     def table() -> None:
         from latentbench.cli.answering import print_answers, print_details
+        from latentbench.cli.render import said
         from latentbench.cli.scoreboard import print_scoreboard
         from latentbench.results.answers import answers
 
@@ -94,6 +100,8 @@ def command(
             if part or suites:
                 if k:
                     click.echo()
+                if g.environment:
+                    said(f"in {g.environment}:", style="bold")
                 print_answers(answers(g, part), everything=everything)
                 if everything:
                     print_details(part, g)

@@ -72,6 +72,11 @@ def code_definitions(roots: Mapping[str, str]) -> set[Key]:
     return installed.closure(roots, of_runs())
 
 
+def imported_by(roots: Mapping[str, str]) -> set[str]:
+    """Top-level modules of other packages that a run's own code refers to."""
+    return installed.modules_elsewhere(roots, of_runs())
+
+
 @cache
 def engine_hash() -> str:
     """Hash of what every run executes: training, preprocessing, evaluation, and the values that they pass on."""

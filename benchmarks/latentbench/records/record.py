@@ -102,6 +102,9 @@ class Provenance(_Strict):
     git_revision: str | None = None
     git_dirty: bool | None = None
     packages: dict[str, str] = {}
+    depends: list[str] = Field(
+        [], description="further packages of `packages` that its model, metrics, steps or oracle import"
+    )
     python: str
     platform: str
     device: str
@@ -136,6 +139,7 @@ class Provenance(_Strict):
             "step_seconds": {},
             "stages": [],
             "design": None,
+            "depends": [],
             "sealed_later": None,
         }
         return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}

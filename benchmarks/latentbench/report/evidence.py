@@ -35,6 +35,7 @@ class Evidence:
     reason: str
     gates: list[tuple[str, bool]]
     effect: str
+    mixed: str
     outliers: list[str]
     cells: StripChart | None
 
@@ -65,6 +66,7 @@ def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evi
         reason=verdict.reason if verdict is not None else "",
         gates=[(str(g), g.open) for g in verdict.gates] if verdict is not None else [],
         effect=str(verdict.effect) if verdict is not None and verdict.effect is not None else "",
+        mixed=verdict.mixed if verdict is not None else "",
         outliers=list(verdict.outliers) if verdict is not None else [],
         cells=_cells(verdict),
     )

@@ -341,7 +341,8 @@ def _board(found: SuiteFindings, tier: TierFindings, rows: Sequence[Row]) -> Boa
 
 def _mind(row: Row) -> str:
     counts = {"failed": row.failed, "missing": row.missing, "stale": row.stale}
-    told = [f"impossible: {row.impossible}" if row.impossible else "", row.outcomes, row.outliers]
+    told = [f"impossible: {row.impossible}" if row.impossible else ""]
+    told += [f"mixed: {row.mixed}" if row.mixed else "", row.outcomes, row.outliers]
     return "; ".join([*(f"{n} {word}" for word, n in counts.items() if n), *filter(None, told)])
 
 

@@ -117,10 +117,10 @@ def _ranked(rows: Sequence[Row], samples: Mapping[int, Sample]) -> list[Row]:
     """Best first, marked over all suites; seeds are paired within a suite alone."""
     sign = -1 if rows[0].better == "higher" else 1
     ordered = sorted(
-        rows, key=lambda r: (bool(r.impossible), r.mean is None, sign * (r.mean or 0.0), r.suite, r.method)
+        rows, key=lambda r: (bool(r.impossible) or r.refused, r.mean is None, sign * (r.mean or 0.0), r.suite, r.method)
     )
     marks = dict.fromkeys(map(id, ordered), "")
-    able = [r for r in ordered if r.mean is not None and not r.impossible]
+    able = [r for r in ordered if r.mean is not None and not (r.impossible or r.refused)]
     if len(able) > 1 and not any(samples[id(r)].blind for r in able):
         top, *others = able
         tied = []

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from latentbench.core.errors import UserError
 from latentbench.records.record import Measured, Record
+from latentbench.results.environments import UNKNOWN, environment, mixture
 from latentbench.spec.registry import find_metric
 from latentbench.stats.claims import judge_order, settle
 from latentbench.stats.judgement import Judgement
@@ -52,7 +53,8 @@ class Compared:
     spread is unknown), `effect_size` its size in standard deviations of a seed (Hedges' g), `needed_n` the seeds of
     each side that would tell, were the difference as seen (None: not likely to). `word` says how B stands to A:
     ``better``, ``worse``, ``failed`` (a seed that A finished), ``same`` (value for value), ``open`` (the seeds cannot
-    tell), ``spread unknown`` (a seed each).
+    tell), ``spread unknown`` (a seed each). `mixed` says in which environments the runs of both sides were made, where
+    there are several (`latentbench.results.environments`).
     """
 
     suite: str
@@ -77,6 +79,7 @@ class Compared:
     needed_n: int | None
     word: Word
     text: str
+    mixed: str = ""
 
     @property
     def regression(self) -> bool:
@@ -135,6 +138,7 @@ class _Values:
     record: Record
     values: dict[int, float] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
+    records: list[Record] = field(default_factory=list)
 
     @cached_property
     def sample(self) -> Sample:
@@ -188,6 +192,7 @@ def _values(records: Iterable[Record], single: bool, dataset: str | None, metric
             values = found.setdefault((*place, one.identity), _Values(one, record))
             if record.status == "finished" and one.value is not None:
                 values.values[record.seed] = one.value
+                values.records.append(record)
             else:
                 values.failed.add(record.seed)
     return found
@@ -235,6 +240,21 @@ def _row(left: _Values, right: _Values, found: Judgement, a: Side, b: Side, sing
         needed_n=found.needed_n if word == "open" else None,
         word=word,
         text=text,
+        mixed=_mixed(left, right),
+    )
+
+
+def _mixed(left: _Values, right: _Values) -> str:
+    """What differs between the environments of all runs; of each side, where it is of one by itself."""
+    if not (whole := mixture([*left.records, *right.records])):
+        return ""
+    if mixture(left.records) or mixture(right.records):
+        return whole
+    a, b = environment(left.records[0]), environment(right.records[0])
+    return "; ".join(
+        f"{name} {a.get(name, UNKNOWN)} in A, {b.get(name, UNKNOWN)} in B"
+        for name in dict.fromkeys((*a, *b))
+        if a.get(name) != b.get(name)
     )
 
 

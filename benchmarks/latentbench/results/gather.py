@@ -24,13 +24,21 @@ RANKED: tuple[Tier, ...] = ("paper", "cpu")
 
 @dataclass(frozen=True)
 class Gathered:
-    """One suite at one tier; `declared` where its seeds are added until its claims are settled."""
+    """One suite at one tier.
+
+    Attributes:
+        declared: where its seeds are added until its claims are settled.
+        refuses_mixed: means over several environments (`latentbench.results.environments`) bear no mark and no verdict.
+        environment: the one that all records are of, in words, where there are others; else empty.
+    """
 
     loaded: LoadedSuite
     tier: Tier
     runs: list[RunSpec]
     collected: Collected
     declared: Declared | None = None
+    refuses_mixed: bool = False
+    environment: str = ""
 
     def records(self, method: str, dataset: str) -> list[Record]:
         """Records of a method on a dataset, in the order of their seeds, failed ones included."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from latentbench.core import escape
 from latentbench.records.record import Measured, Record
+from latentbench.results.environments import mixture
 from latentbench.results.gather import Gathered
 from latentbench.spec.registry import find_metric
 from latentbench.stats.intervals import group_summary, t_interval
@@ -32,9 +33,12 @@ class Row:
     it does not exclude it for some, empty otherwise and where seeds are too few to tell. `missing` counts planned seeds
     without a record, `stale` records that other code than today's made. `impossible` says why the number cannot be
     (`latentbench.results.possible`); such a row stands last, without a mark, and no other is compared with it.
-    `outliers` names the seeds that lie far from the others, and those that failed. `source` is the registry's name of
-    the dataset, `quantity` that of the metric; `seconds` is the median wall time of a run; `revision` has the revisions
-    of the code that made the records (ten digits each), and `date` the day of the newest.
+    `mixed` says in which environments the seeds ran, where the mean is over several
+    (`latentbench.results.environments`); where that is `refused`, the row is treated like an impossible one.
+    `environment` is the one of all rows, where environments are apart. `outliers` names the seeds that lie far from the
+    others, and those that failed. `source` is the registry's name of the dataset, `quantity` that of the metric;
+    `seconds` is the median wall time of a run; `revision` has the revisions of the code that made the records (ten
+    digits each), and `date` the day of the newest.
     """
 
     suite: str
@@ -69,6 +73,9 @@ class Row:
     date: str
     impossible: str = ""
     outliers: str = ""
+    mixed: str = ""
+    refused: bool = False
+    environment: str = ""
 
 
 COLUMNS = [f.name for f in fields(Row)]
@@ -85,6 +92,8 @@ class _Cell:
     counts: bool = False
     lost: dict[int, str] = field(default_factory=dict)
     impossible: str = ""
+    mixed: str = ""
+    refused: bool = False
     records: list[Record] = field(default_factory=list)
 
     def says(self, word: str) -> None:
@@ -94,6 +103,10 @@ class _Cell:
         self.failed += 1
         self.lost[seed] = word
         self.says(word)
+
+    @property
+    def comparable(self) -> bool:
+        return not (self.impossible or self.refused)
 
     @cached_property
     def sample(self) -> Sample:
@@ -160,6 +173,8 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
     for cell in cells:
         fault = gathered.impossible.get((cell.method, dataset, key))
         cell.impossible = "" if fault is None else str(fault)
+        cell.mixed = mixture(r for r in cell.records if r.seed in cell.values)
+        cell.refused = bool(cell.mixed) and gathered.refuses_mixed
     values = np.concatenate([c.sample.array() for c in cells])
     counts, found, spread = group_summary(
         values, np.repeat(np.arange(len(cells)), [c.sample.n for c in cells]), len(cells)
@@ -170,7 +185,7 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
     sign = -1 if cells[0].measured.better == "higher" else 1
     order = sorted(
         range(len(cells)),
-        key=lambda i: (bool(cells[i].impossible), math.isnan(means[i]), sign * means[i], cells[i].method),
+        key=lambda i: (not cells[i].comparable, math.isnan(means[i]), sign * means[i], cells[i].method),
     )
     rows = []
     for i in order:
@@ -211,6 +226,9 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
                 date=max((r.provenance.ended[:10] for r in cell.records), default=""),
                 impossible=cell.impossible,
                 outliers=_outliers(cell),
+                mixed=cell.mixed,
+                refused=cell.refused,
+                environment=gathered.environment,
             )
         )
     return rows
@@ -219,7 +237,7 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
 def _marks(cells: list[_Cell], means: list[float]) -> list[str]:
     """``best`` or ``tied`` for each cell, by the intervals of differences from the leading one."""
     marks = [""] * len(cells)
-    possible = [i for i, c in enumerate(cells) if c.values and not c.impossible]
+    possible = [i for i, c in enumerate(cells) if c.values and c.comparable]
     able = [i for i in possible if not cells[i].sample.blind]
     if len(able) < 2 or len(able) < len(possible):
         return marks

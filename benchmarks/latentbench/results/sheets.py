@@ -81,12 +81,13 @@ def _leaderboard(rows: Sequence[Row], notes: Sequence[str]) -> Sheet:
     legend = [LEGEND] if any(r.mark for r in rows) else []
     legend += [f"{r.label}, impossible: {r.impossible}" for r in rows if r.impossible]
     legend += [f"{r.label}, seeds: {r.outliers}" for r in rows if r.outliers]
+    legend += [f"{r.label}, {'refused, ' if r.refused else ''}several environments: {r.mixed}" for r in rows if r.mixed]
     made = "; ".join(dict.fromkeys(filter(None, (r.revision for r in rows))))
     dates = sorted({r.date for r in rows if r.date})
     identity = f"metric identity {first.identity}; n seeds"
     records = f"records of {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}" if dates else "no records"
     return Sheet(
-        title=f"{first.suite} v{first.version} ({first.tier}): {heading(first)}",
+        title=f"{_named(first.suite, first.version, first.tier, first.environment)}: {heading(first)}",
         columns=columns,
         rows=cells,
         right=("mean", "n", "paper", "ours - paper", "failed"),
@@ -109,11 +110,11 @@ def seed_sheets(found: Sequence[tuple[Gathered, Sequence[SeedRow]]]) -> list[She
             values |= {(r.method, r.seed): r.status for r in part if r.status != "finished"}
             unit = f", {part[0].unit}" if part[0].unit not in (None, "1") else ""
             kind = f" [{part[0].likelihood}]" if part[0].likelihood else ""
+            named = _named(part[0].suite, part[0].version, part[0].tier, gathered.environment)
             labels = {r.method: _label(gathered.loaded.suite, r.method) for r in part}
             sheets.append(
                 Sheet(
-                    title=f"{part[0].suite} v{part[0].version} ({part[0].tier}): {metric} on {dataset}{kind}{unit}, "
-                    "by seed",
+                    title=f"{named}: {metric} on {dataset}{kind}{unit}, by seed",
                     columns=["method", *(f"seed {s}" for s in seeds)],
                     rows=[[label, *(values.get((m, s), "") for s in seeds)] for m, label in labels.items()],
                     right=[f"seed {s}" for s in seeds],
@@ -121,6 +122,10 @@ def seed_sheets(found: Sequence[tuple[Gathered, Sequence[SeedRow]]]) -> list[She
                 )
             )
     return sheets
+
+
+def _named(suite: str, version: int, tier: str, environment: str) -> str:
+    return f"{suite} v{version} ({tier}{f', {environment}' if environment else ''})"
 
 
 def _label(suite: Suite, method: str) -> str:
@@ -132,7 +137,7 @@ def verdict_sheets(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> 
     """A sheet for each suite, a row a claim."""
     return [
         Sheet(
-            title=f"{verdicts[0].suite} v{verdicts[0].version} ({verdicts[0].tier}): verdicts",
+            title=f"{_named(verdicts[0].suite, verdicts[0].version, verdicts[0].tier, gathered.environment)}: verdicts",
             columns=["claim", "where", "verdict", "n", "what the seeds say"],
             rows=[[v.claim, v.where, v.verdict, str(v.n or ""), v.text] for v in verdicts],
             right=("n",),
@@ -179,6 +184,7 @@ def comparison_sheet(found: Comparison) -> Sheet:
         notes=[
             f"A: {found.a.what}",
             f"B: {found.b.what}",
+            *(f"several environments: {mixed}" for mixed in dict.fromkeys(r.mixed for r in found.rows if r.mixed)),
             "two-sided tests, paired by seed where seeds are shared, Holm-corrected over all rows at 5 % in all; g: "
             "difference in standard deviations of a seed (Hedges)",
         ],

@@ -9,6 +9,7 @@ from typing import Any
 
 from latentbench.results.designs import added, analyses_of, peeked
 from latentbench.results.effects import Effect, effect_of
+from latentbench.results.environments import mixture
 from latentbench.results.gates import GateOutcome, gates_of
 from latentbench.results.gather import Gathered
 from latentbench.results.interim import judge_so_far, planner_for
@@ -57,7 +58,7 @@ class ClaimVerdict:
         verdict: ``reproduced``, ``consistent``, ``better``, ``not-reproduced`` or ``insufficient``; ``holds``,
             ``fails`` or ``insufficient`` of a sanity check; ``not-tested`` where a gate is shut, ``impossible`` where
             it rests on a number that cannot be, ``not-run`` without records or where it is not asked at this tier.
-        reason: why it is ``not-tested`` or ``impossible``; empty otherwise.
+        reason: why it is ``not-tested`` or ``impossible`` whatever its seeds say, or not judged; empty otherwise.
         interval: the 95 % confidence interval of `estimate`; both are None where nothing was measured.
         needed_n: seeds of each method that would settle it; None where more are not likely to.
         dataset, metric: of all its cells, apart by commas, each once.
@@ -75,6 +76,10 @@ class ClaimVerdict:
         effect: its effect beside the paper's, where the paper's numbers tell it.
         failed: runs of its methods without a value.
         outliers: seeds that lie far from the others of their method, and those that failed, in words.
+        mixed: in which environments its runs were made, where there are several
+            (`latentbench.results.environments`); empty where there is one. Where that is refused, it is
+            ``insufficient`` for this `reason`.
+        environment: the one that it is judged in, where environments are apart.
     """
 
     suite: str
@@ -108,6 +113,8 @@ class ClaimVerdict:
     effect: Effect | None = None
     failed: int = 0
     outliers: tuple[str, ...] = field(default=())
+    mixed: str = ""
+    environment: str = ""
 
     @property
     def counted(self) -> bool:
@@ -173,7 +180,14 @@ def _against(claim: Claim, gathered: Gathered) -> tuple[str, str]:
         for gate in gates_of(said, gathered):
             if not gate.open:
                 return "not-tested", f"its gate is shut: {gate}"
+    if gathered.refuses_mixed and (mixed := _mixed(claim, gathered)):
+        return "insufficient", f"its runs are of several environments: {mixed}"
     return "", ""
+
+
+def _mixed(claim: Claim, gathered: Gathered) -> str:
+    """What differs between the environments of all runs that a claim rests on."""
+    return mixture(r for pair in pairs_of(claim) for r in gathered.records(*pair) if r.status == "finished")
 
 
 def _verdict(
@@ -201,7 +215,10 @@ def _verdict(
     units = list(dict.fromkeys(find_metric(suite.metric_name(m)).unit for m in metrics))
     effect = effect_of(said, gathered, "" if units == ["1"] else units[0]) if len(units) == 1 else None
     outliers = tuple(_outliers(claim, gathered))
-    for addition in (_remarks(claim, judgement, pairs, gathered), *outliers, *([str(effect)] if effect else [])):
+    mixed = _mixed(claim, gathered)
+    told = [f"several environments: {mixed}"] if mixed and not reason else []
+    told += [*outliers, *([str(effect)] if effect else [])]
+    for addition in (_remarks(claim, judgement, pairs, gathered), *told):
         text += f"; {addition}" if addition else ""
     return ClaimVerdict(
         suite=suite.id,
@@ -214,7 +231,7 @@ def _verdict(
         interval=_interval(judgement),
         effect_size=judgement.effect_size,
         n=judgement.n,
-        needed_n=judgement.needed_n if judged else None,
+        needed_n=judgement.needed_n if judged and not (mixed and gathered.refuses_mixed) else None,
         text=text,
         where=claim.where,
         metric=", ".join(metrics),
@@ -235,6 +252,8 @@ def _verdict(
         effect=effect,
         failed=judgement.failed,
         outliers=outliers,
+        mixed=mixed,
+        environment=gathered.environment,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -16,6 +16,11 @@ from latentbench.core.secrets import hide_in_arguments, without_secrets
 
 PACKAGES = ("latentbench", "torch", "lightning", "numpy", "scipy", "scikit-learn", "zuko", "datasets", "pandas")
 
+#: Those of them that every run may compute with; a record's `depends` names what its own model and metrics import.
+NUMERIC = ("torch", "numpy", "scipy", "scikit-learn")
+#: Packages that move bytes and words, whose versions change no number.
+_NO_NUMBERS = frozenset({"filelock", "safetensors", "tqdm", "typing_extensions"})
+
 
 def now() -> str:
     """The time in UTC, ISO 8601 to the second."""
@@ -23,14 +28,40 @@ def now() -> str:
 
 
 @cache
-def packages() -> dict[str, str]:
+def packages(*further: str) -> dict[str, str]:
+    """Versions by distribution, of those that every record names and of `further`, where installed."""
     found = {}
-    for name in PACKAGES:
+    for name in dict.fromkeys((*PACKAGES, *further)):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+#: Of the packages that every run computes with, the modules that are called otherwise.
+_CALLED = {"sklearn": "scikit-learn"}
+
+
+def further_packages(modules: Iterable[str]) -> list[str]:
+    """The installed distributions beside `NUMERIC` that top-level modules belong to, sorted; modules of none, and of
+    what cannot change a number, are left out."""
+    found = {name for module in modules for name in _distributions(module)}
+    return sorted(found - _NO_NUMBERS - set(NUMERIC))
+
+
+@cache
+def _distributions(module: str) -> tuple[str, ...]:
+    name = _CALLED.get(module, module)
+    try:
+        return (metadata.metadata(name)["Name"],)
+    except metadata.PackageNotFoundError:  # another name than the module's: all that are installed are looked through
+        return tuple(_by_module().get(module, ()))
+
+
+@cache
+def _by_module() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
-from latentbench.planning.fingerprint import digest, engine_hash
+from latentbench.planning.fingerprint import digest, engine_hash, imported_by
 from latentbench.planning.plan import MetricSpec, RunSpec
 from latentbench.records.record import (
     Cost,
@@ -66,6 +66,7 @@ def make_record(
         checkpoints: those that it kept, which know what it went on from.
     """
     revision, dirty = provenance.git_state()
+    depends = provenance.further_packages(_imported(spec))
     faults = list(checkpoints.faults) if checkpoints else []
     if (unknown := provenance.git_fault()) is not None:
         faults.append(unknown)
@@ -104,7 +105,8 @@ def make_record(
         provenance=Provenance(
             git_revision=revision,
             git_dirty=dirty,
-            packages=provenance.packages(),
+            packages=provenance.packages(*depends),
+            depends=depends,
             python=".".join(provenance.platform.python_version_tuple()),
             platform=provenance.machine(),
             device=settings.device,
@@ -124,6 +126,13 @@ def make_record(
         files=files or {},
     )
     return record.model_copy(update={"seal": seal(record)})
+
+
+def _imported(spec: RunSpec) -> set[str]:
+    try:
+        return imported_by(spec.roots())
+    except (LookupError, SyntaxError, UserError):  # of a run that failed for that reason
+        return set()
 
 
 def metric_identity(metric: MetricSpec, spec: RunSpec, data_hash: str) -> str:

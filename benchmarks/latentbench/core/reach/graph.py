@@ -56,10 +56,12 @@ class Node:
     Attributes:
         items: text, and keys of other definitions in the order in which they stand.
         beside: what runs as well whenever this is imported.
+        elsewhere: modules that are not ours and that it refers to.
     """
 
     items: list[str | Key] = field(default_factory=list)
     beside: frozenset[Key] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
 
     @cached_property
     def edges(self) -> list[Key]:
@@ -119,6 +121,7 @@ class Graph:
         self.sources, self._boundary = sources, boundary
         self._nodes: dict[Key, Node] = {}
         self._beside: dict[str, frozenset[Key]] = {}
+        self._met: set[str] = set()
 
     def root(self, target: str) -> Key:
         """The definition that ``module:name`` names, wherever it is re-exported from.
@@ -137,7 +140,9 @@ class Graph:
     def node(self, key: Key) -> Node:
         """The definition with its references resolved."""
         if key not in self._nodes:
-            self._nodes[key] = self._resolved(key)
+            self._met = set()
+            node = self._nodes[key] = self._resolved(key)
+            node.elsewhere = frozenset(self._met)
         return self._nodes[key]
 
     def closure(self, roots: Iterable[Key]) -> set[Key]:
@@ -176,6 +181,7 @@ class Graph:
             else:
                 for binding in token.bindings:
                     items += self._binding(binding, token.attributes, module)
+        self._met.update(name for name in text.imported if not self.sources.ours(name))
         late = [self._runs_with(m) for name in text.imported if (m := self.sources.module(name)) is not None]
         return Node(items, beside.union(*late) - {key})
 
@@ -197,6 +203,7 @@ class Graph:
     def _at_module(self, name: str, path: tuple[str, ...], seen: frozenset[Key]) -> list[str | Key]:
         """What `path` below a module is: text where it is not ours, else keys of definitions."""
         if not self.sources.ours(name):
+            self._met.add(name)
             return [".".join(["", name, *path])]
         module = self.sources.module(name)
         if module is None:  # a folder without __init__.py, or nothing

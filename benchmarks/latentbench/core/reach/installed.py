@@ -81,6 +81,16 @@ def closure(targets: Mapping[str, str], boundary: Boundary) -> set[Key]:
     return found
 
 
+def modules_elsewhere(targets: Mapping[str, str], boundary: Boundary) -> set[str]:
+    """Top-level modules of other packages, the standard library's left out, that what the targets reach refers to."""
+    found: set[str] = set()
+    for target in targets.values():
+        graph = graph_of(boundary, _top(target))
+        for key in graph.closure([graph.root(target)]):
+            found |= {name.partition(".")[0] for name in graph.node(key).elsewhere}
+    return found - sys.stdlib_module_names - {""}
+
+
 def graph_of(boundary: Boundary, top: str = PACKAGE) -> Graph:
     """The definitions of this installation; from a plug-in named `top`, its own are followed as well."""
     return _graph(boundary, plugins.packages() | {PACKAGE, top})
