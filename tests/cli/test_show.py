@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from latentbench.spec.papers import catalogue
@@ -131,3 +134,75 @@ def test_notes_beside_the_suite_say_what_came_out(project):
     (folder / "notes.md").write_text("Wide is \x1b[31mahead.\n")
     assert project("show", "small").out.endswith("what came out\nWide is \N{REPLACEMENT CHARACTER}[31mahead.\n")
     assert json.loads(project("show", "small", "--format", "json").out)["notes"] == "Wide is \x1b[31mahead."
+
+
+@pytest.fixture
+def card_again(project, monkeypatch):
+    """A suite with a record, and what `show` says of it, which is kept at once."""
+    monkeypatch.setattr("latentbench.results.basis.STILL", 0)
+    project.write("small", TEXT)
+    write_made_up(project.plan("cpu")[0], {"nll": 4.0})
+    shown = project("show", "small").out
+    assert "what came out so far" in shown
+    assert len(list((project.results / "cache/cards").iterdir())) == 1
+    return shown
+
+
+def test_a_card_that_was_made_before_is_shown_without_the_suite_being_read(project, card_again, monkeypatch):
+    monkeypatch.setattr("latentbench.spec.loading.load_suite", lambda _: pytest.fail("it was read"))
+    assert project("show", "small").out == card_again
+
+
+@pytest.mark.parametrize("what", ["record", "suite", "notes", "cache", "data"])
+def test_a_card_is_made_anew_when_a_byte_that_it_rests_on_changes_under_old_times(project, card_again, what):
+    files = {
+        "record": next(project.results.glob("runs/small/*/record.json")),
+        "suite": project.root / "suites/small.yaml",
+        "cache": next((project.results / "cache/cards").iterdir()),
+    }
+    if what in files:
+        file = files[what]
+        before, text = file.stat(), file.read_bytes()
+        old, new = {"record": (b"4.0", b"4.5"), "suite": (b"A small", b"A large"), "cache": (b"A small", b"A large")}[
+            what
+        ]
+        assert old in text
+        file.write_bytes(text.replace(old, new))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif what == "notes":
+        folder = project.root / "suites/small"
+        folder.mkdir()
+        (project.root / "suites/small.yaml").rename(folder / "suite.yaml")
+        (folder / "notes.md").write_text("Wide is ahead.\n")
+    else:
+        (project.root / "data/prepared/line").mkdir(parents=True, exist_ok=True)
+        (project.root / "data/prepared/line/more").write_text("x")
+    shown = project("show", "small").out
+    if what == "record":  # its seal is broken, so it counts for nothing
+        assert "what came out so far" not in shown
+    elif what == "suite":
+        assert "A large suite" in shown
+    elif what == "notes":
+        assert "Wide is ahead." in shown
+    else:
+        assert shown == card_again
+
+
+def test_nothing_is_kept_while_a_file_has_changed_too_lately_to_tell(project):
+    project.write("small", TEXT)
+    (project.root / "data/registry").mkdir(parents=True, exist_ok=True)
+    (project.root / "data/registry/new.yaml").write_text("name: new\n")
+    project("show", "small")
+    assert not (project.results / "cache/cards").exists()
+
+
+def test_a_card_that_is_kept_needs_neither_pydantic_nor_numpy(project, card_again):
+    code = (
+        "import sys, latentbench.results.basis as basis\n"
+        "basis.STILL = 0\n"
+        "from latentbench.cli.main import main\n"
+        "try: main(['show', 'small'])\n"
+        "finally: print([m for m in ('pydantic', 'numpy', 'scipy', 'torch') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project.root, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr.splitlines()[-1]) == (card_again, "[]")

@@ -276,6 +276,24 @@ class TestDownload:
         download(f"{served.url}/g", tmp_path / "f")
         assert (tmp_path / "f").read_bytes() == other
 
+    @pytest.mark.parametrize("says_length", [True, False])
+    @pytest.mark.parametrize(("size", "most"), [(None, 1_500_000), (1_500_000, 9_000_000)])
+    def test_more_than_there_may_be_is_given_up(self, served, tmp_path, monkeypatch, says_length, size, most):
+        """As many as the entry says; where it says nothing, as many as any download may have."""
+        monkeypatch.setattr(dl, "DOWNLOAD_BYTES", most)
+        served.files["f"], served.says_length = self.raw, says_length
+        seen = []
+        with pytest.raises(SourceError, match="more than 1500000 bytes"):
+            download(f"{served.url}/f", tmp_path / "f", lambda what, done, total: seen.append(done), size=size)
+        assert max(seen, default=0) < 3_000_000
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("size", [None, 3_000_000])
+    def test_of_a_length_that_the_server_does_not_say(self, served, tmp_path, size):
+        served.files["f"], served.says_length = self.raw, False
+        download(f"{served.url}/f", tmp_path / "f", size=size)
+        assert (tmp_path / "f").read_bytes() == self.raw
+
     def test_nobody_there(self, tmp_path):
         with pytest.raises(SourceError, match=r"127\.0\.0\.1:9"):
             download(f"{DEAD}/f", tmp_path / "f")

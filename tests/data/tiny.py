@@ -100,6 +100,7 @@ class Server:
 
     def __init__(self, files):
         self.files, self.cut, self.ranges, self.broken, self.requests = dict(files), None, True, 0, []
+        self.says_length = True
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -131,7 +132,8 @@ class Server:
             request.send_header("Content-Range", f"bytes {start}-{len(raw) - 1}/{len(raw)}")
         else:
             request.send_response(200)
-        request.send_header("Content-Length", str(len(raw) - start))
+        if self.says_length:
+            request.send_header("Content-Length", str(len(raw) - start))
         request.send_header("ETag", tag)
         request.end_headers()
         body = raw[start:]

@@ -13,7 +13,7 @@ from latentbench.cli.render import STYLES, said
 from latentbench.core.console import out, printable
 
 if TYPE_CHECKING:
-    from latentbench.results.answers import Answers
+    from latentbench.results.answered import Answers
     from latentbench.results.gather import Gathered
     from latentbench.results.verdicts import ClaimVerdict
 
@@ -23,7 +23,7 @@ DISTANCES, ANSWERS = 3, 15
 
 def print_answers(found: Answers, *, everything: bool = False, title: bool = True) -> None:
     """A suite in some lines: what was rerun, how far from the paper's numbers, each question, what is to be run."""
-    from latentbench.results.answers import WORDS
+    from latentbench.results.answered import WORDS
 
     console = out()
     if title:

@@ -13,9 +13,10 @@ from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
 
 if TYPE_CHECKING:
-    from latentbench.results.answers import Answers
+    from latentbench.results.answered import Answers
     from latentbench.results.gather import Gathered
     from latentbench.results.leaderboard import Row
+    from latentbench.results.verdicts import ClaimVerdict
     from latentbench.running.settings import Settings
 
 
@@ -37,6 +38,7 @@ def close(
     from latentbench.results.answers import answers
     from latentbench.results.gather import gather
     from latentbench.results.leaderboard import leaderboard
+    from latentbench.results.verdicts import verdicts
 
     for one in loaded:
         tier = tier_of(one)
@@ -46,16 +48,16 @@ def close(
                 _show_smoke(gathered)
             print_impossible(gathered)
             continue
-        rows = leaderboard(gathered)
+        rows, judged = leaderboard(gathered), verdicts(gathered)
         if not quiet:
             print_leaderboard(gathered, rows)
-            found = answers(gathered)
+            found = answers(gathered, judged, rows)
             click.echo()
             print_answers(found)
             note(_next(found, counts))
         else:
             print_impossible(gathered)
-        _track_tables(settings, gathered, rows)
+        _track_tables(settings, gathered, rows, judged)
 
 
 def _show_smoke(gathered: Gathered) -> None:
@@ -95,12 +97,11 @@ def _next(found: Answers, counts: Mapping[str, int]) -> str:
     return f"next: {'; '.join(look)}"
 
 
-def _track_tables(settings: Settings, gathered: Gathered, rows: Sequence[Row]) -> None:
+def _track_tables(settings: Settings, gathered: Gathered, rows: Sequence[Row], judged: Sequence[ClaimVerdict]) -> None:
     """The leaderboard and the verdicts as tables at wandb."""
     from dataclasses import astuple
 
     from latentbench.results.leaderboard import COLUMNS
-    from latentbench.results.verdicts import verdicts
     from latentbench.scheduling.tracking import Tracker
 
     suite, tier = gathered.loaded.suite, gathered.tier
@@ -116,7 +117,7 @@ def _track_tables(settings: Settings, gathered: Gathered, rows: Sequence[Row]) -
     columns = ["claim", "kind", "verdict", "estimate", "low", "high", "unit", "n", "needed_n", "text"]
     lines = [
         [v.claim, v.kind, v.verdict, v.estimate, *(v.interval or (None, None)), v.unit, v.n, v.needed_n, v.text]
-        for v in verdicts(gathered)
+        for v in judged
     ]
     if lines:
         tracker.table("verdicts", columns, lines)

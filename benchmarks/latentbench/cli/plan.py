@@ -60,6 +60,7 @@ def command(
     from latentbench.cli.planned import print_needs, print_picked, print_totals
     from latentbench.cli.planned_json import as_json
     from latentbench.core.errors import UserError
+    from latentbench.core.garbage import no_collection
     from latentbench.core.paths import results_dir
     from latentbench.results.budget import pick
     from latentbench.scheduling.local import cores
@@ -70,18 +71,19 @@ def command(
         raise UserError("it goes with --budget", where="--cap", fix="give both, or neither")
     loaded = [load_suite(name) for name in suites]
     at: Literal["cpu", "cuda"] = device_for(device) if device == "auto" or measure else device
-    needs = estimated(
-        [(one, tier or one.suite.default_tier) for one in loaded],
-        results_dir(),
-        at,
-        methods=methods,
-        datasets=datasets,
-        measure=measure,
-        threads=threads,
-        declaring=limit is not None,
-        cap=cap,
-        quiet=False,
-    )
+    with no_collection():
+        needs = estimated(
+            [(one, tier or one.suite.default_tier) for one in loaded],
+            results_dir(),
+            at,
+            methods=methods,
+            datasets=datasets,
+            measure=measure,
+            threads=threads,
+            declaring=limit is not None,
+            cap=cap,
+            quiet=False,
+        )
     choice = None if limit is None else pick(needs, limit)
     if form == "json":
         print_json(as_json(needs, at, choice))

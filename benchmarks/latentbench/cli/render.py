@@ -10,7 +10,6 @@ from rich.text import Text
 
 from latentbench.cli.options import print_table
 from latentbench.core.console import note, out, printable
-from latentbench.results.sheets import MARKS, digits_for, heading, interval, number, signed
 
 if TYPE_CHECKING:
     from latentbench.results.exporting import Sheet
@@ -33,6 +32,8 @@ STYLES = {
 
 def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
     """One table for each dataset, metric and identity, best first."""
+    from latentbench.results.sheets import digits_for, heading
+
     suite = gathered.loaded.suite
     out().print(
         Text(
@@ -70,6 +71,8 @@ def print_leaderboard(gathered: Gathered, rows: Sequence[Row]) -> None:
 
 
 def _cells(row: Row, digits: int, reported: bool, troubled: bool, *, shortened: bool) -> list[Any]:
+    from latentbench.results.sheets import MARKS, interval, number, signed
+
     name = Text(printable(row.label), style="italic" if row.baseline else "")
     name.append(" (baseline)" if row.baseline else "", style="dim")
     between = interval(row.ci_low, row.ci_high, digits)

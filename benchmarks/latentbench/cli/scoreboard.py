@@ -39,7 +39,7 @@ def command(tier: Any, form: str, output: Path | None) -> None:
 
 def counts_by_suite(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[dict[str, Any]]:
     """A row of plain values for each suite: its claims by verdict, sanity checks apart."""
-    from latentbench.results.answers import OF_SANITY, WORDS, counted
+    from latentbench.results.answered import OF_SANITY, WORDS, counted
     from latentbench.results.exporting import dated
 
     rows = []
@@ -66,7 +66,7 @@ def _counts(
     found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]],
 ) -> tuple[list[str], list[list[Any]], str]:
     """Columns, rows, and all of it in a sentence."""
-    from latentbench.results.answers import WORDS, counted
+    from latentbench.results.answered import WORDS, counted
 
     each = [(g, counted([v for v in verdicts if not v.sanity])) for g, verdicts in found]
     total = sum((Counter(counts) for _, counts in each), Counter[str]())

@@ -11,10 +11,7 @@ from latentbench.cli.render import said
 from latentbench.core.console import printable
 
 if TYPE_CHECKING:
-    from latentbench.spec.claims import Claim, Tier
-    from latentbench.spec.loading import LoadedSuite
     from latentbench.spec.papers import PaperEntry
-    from latentbench.spec.suite import Reported, Suite
 
 
 @click.command(epilog=examples("show iwae", "show iwae --format json", "show 1312.6114", "show vq-vae"))
@@ -27,12 +24,12 @@ def command(paper: str, form: str) -> None:
     the catalogue says of it.
     """
     from latentbench.core.errors import UserError, did_you_mean
-    from latentbench.spec.files import notes, suite_files
-    from latentbench.spec.loading import load_suite
-    from latentbench.spec.papers import find_paper
+    from latentbench.spec.files import suite_files
 
     name = paper
     if not paper.endswith((".yaml", ".yml")) and paper not in (known := suite_files()):
+        from latentbench.spec.papers import find_paper
+
         try:
             entry = find_paper(paper)
         except UserError as e:
@@ -44,12 +41,44 @@ def command(paper: str, form: str) -> None:
             print_json(entry.model_dump(mode="json")) if form == "json" else _entry(entry)
             return
         name = entry.id
+    found = _made(name, form)
+    print_json(found) if form == "json" else _print(found)
+
+
+def _made(name: str, form: str) -> Any:
+    """The card or the JSON of a suite, as it was made before where nothing that it depends on has changed."""
+    from latentbench.results.basis import Kept
+    from latentbench.spec.files import suite_files
+
+    file = suite_files().get(name)
+    kept = None if file is None else Kept(name, file)
+    if kept is not None and (found := kept.recall(form)) is not None:
+        return found
+    from latentbench.cli.card import as_json, card
+    from latentbench.spec.loading import load_suite
+
     loaded = load_suite(name)
-    if form == "json":
-        costs = [cost(loaded, t) for t in loaded.suite.tiers]
-        print_json({**loaded.suite.model_dump(mode="json"), "cost": costs, "notes": notes(loaded.path)})
-        return
-    _card(loaded)
+    found = as_json(loaded) if form == "json" else card(loaded)
+    if kept is not None:
+        kept.keep(form, found)
+    return found
+
+
+def _print(card: dict[str, Any]) -> None:
+    from latentbench.cli.answering import print_answers
+    from latentbench.results.answered import Answer, Answers
+
+    click.secho(printable(card["title"]), bold=True)
+    for line in card["lines"]:
+        said(line)
+    if (found := card["answers"]) is not None:
+        click.secho("\nwhat came out so far", bold=True)
+        print_answers(Answers(**found | {"answers": [Answer(**a) for a in found["answers"]]}), title=False)
+    for title, columns, rows, right in card["tables"]:
+        print_table(title, columns, rows, right=right)
+    if card["notes"]:
+        click.secho("\nwhat came out", bold=True)
+        click.echo(printable(card["notes"]))
 
 
 def _entry(entry: PaperEntry) -> None:
@@ -70,157 +99,3 @@ def _entry(entry: PaperEntry) -> None:
     if entry.reported:
         print_table("stated in the abstract", ["what", "value"], [[r.what, r.value] for r in entry.reported])
     said(f"\nno suite yet; `latentbench new suite {entry.id}` begins one with all of this filled in", style="dim")
-
-
-def _card(loaded: LoadedSuite) -> None:
-    from latentbench.spec.files import notes
-
-    suite, paper = loaded.suite, loaded.suite.paper
-    authors = ", ".join(paper.authors[:4]) + (" et al." if len(paper.authors) > 4 else "")
-    click.secho(printable(paper.title), bold=True)
-    lines = [f"{authors}, {paper.year}" + (f", {paper.venue}" if paper.venue else "")]
-    lines.append(f"suite {suite.id}, version {suite.version}" + (f", arXiv {paper.arxiv}" if paper.arxiv else ""))
-    if paper.code:
-        lines.append(f"authors' code: {paper.code.url} (licence: {paper.code.licence})")
-    for line in lines:
-        said(line)
-    if suite.summary:
-        said(" ".join(["", *suite.summary.split()]).lstrip())
-    _answers(loaded)
-    _reported(suite)
-    print_table(
-        "methods",
-        ["method", "label", "model", "parameters"],
-        [
-            [k, (m.label or "") + (" (baseline)" if m.baseline else ""), m.model, _pairs(m.params)]
-            for k, m in suite.methods.items()
-        ],
-    )
-    print_table(
-        "datasets",
-        ["dataset", "source", "splits", "preprocessing"],
-        [
-            [k, d.source or k, d.protocol or (_pairs(d.split) if d.split else "as declared"), _steps(d.preprocess)]
-            for k, d in suite.datasets.items()
-        ],
-    )
-    from latentbench.spec.registry import metrics
-
-    table = metrics()
-    print_table(
-        "metrics",
-        ["metric", "what", "unit", "settings"],
-        [
-            [
-                k,
-                e.summary if (e := table.get(suite.metric_name(k))) else "unknown",
-                e.unit if e else "",
-                _pairs(m.settings),
-            ]
-            for k, m in suite.metrics.items()
-        ],
-    )
-    if suite.protocol:
-        print_table(
-            "protocol",
-            ["item", "value", "status", "source"],
-            [[p.item, p.value, p.status, p.source] for p in suite.protocol],
-        )
-    print_table(
-        "claims",
-        ["claim", "kind", "where", "text"],
-        _claims(suite),
-    )
-    costs = [cost(loaded, t) for t in suite.tiers]
-    print_table(
-        "tiers",
-        ["tier", "runs", "seeds", "wall time of one job", "deviations"],
-        [[c["tier"], c["runs"], c["seeds"], c["text"], "; ".join(c["deviations"])] for c in costs],
-        right=("runs", "seeds"),
-    )
-    if text := notes(loaded.path):
-        click.secho("\nwhat came out", bold=True)
-        click.echo(printable(text))
-
-
-def _answers(loaded: LoadedSuite) -> None:
-    """What came out so far."""
-    from latentbench.cli.answering import print_answers
-    from latentbench.results.answers import answers
-    from latentbench.results.gather import best
-
-    if (found := best(loaded)) is not None:
-        click.secho("\nwhat came out so far", bold=True)
-        print_answers(answers(found), title=False)
-
-
-def _reported(suite: Suite) -> None:
-    """The numbers that the paper, or somebody else, prints: a table for each of theirs and each dataset."""
-    tables: dict[tuple[str, str, str], list[Reported]] = {}
-    for r in suite.reported:
-        tables.setdefault((r.table, r.dataset, r.source if r.own else f"{r.source}, {r.origin}"), []).append(r)
-    for (table, dataset, source), part in tables.items():
-        metrics = list(dict.fromkeys(r.metric for r in part))
-        values = {(r.method, r.metric): f"{r.value:g}" + (f" ± {r.std:g}" if r.std is not None else "") for r in part}
-        print_table(
-            f"reported: {table}, {dataset} ({source})",
-            ["method", *metrics],
-            [[m, *(values.get((m, k), "") for k in metrics)] for m in dict.fromkeys(r.method for r in part)],
-            right=metrics,
-        )
-
-
-def _claims(suite: Suite) -> list[list[str]]:
-    """A row for each claim; those that say the same of many cells share one."""
-    alike: dict[tuple[str, str, str], list[str]] = {}
-    for c in suite.claims:
-        alike.setdefault((_kind(c), c.where, c.text), []).append(c.id)
-    return [
-        [ids[0] if len(ids) == 1 else f"{ids[0]} … ({len(ids)} claims)", kind, where, text]
-        for (kind, where, text), ids in alike.items()
-    ]
-
-
-def cost(loaded: LoadedSuite, tier: Tier) -> dict[str, Any]:
-    """Runs of a tier and their wall time: measured where records are, else as the suite says."""
-    from latentbench.planning.plan import plan
-    from latentbench.records.archive import collect
-
-    spec, runs = loaded.suite.tiers[tier], plan(loaded, tier)
-    found = collect(runs).found
-    seconds = [r.cost.wall_seconds for r in found.values() if r.status == "finished"]
-    text = spec.cost or "not measured yet"
-    if seconds:
-        total = sum(seconds) / len(seconds) * len(runs)
-        kind = "measured" if len(seconds) == len(runs) else f"from {len(seconds)} measured runs"
-        text = f"{_duration(total)} ({kind})"
-    return {
-        "tier": tier,
-        "runs": len(runs),
-        "seeds": len(spec.seeds),
-        "text": text,
-        "seconds": sum(seconds) if seconds else None,
-        "deviations": spec.deviations,
-    }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _pairs(values: Any) -> str:
-    return ", ".join(f"{k}={v}" for k, v in values.items())
-
-
-def _steps(steps: list[Any]) -> str:
-    return ", ".join(s if isinstance(s, str) else _pairs(s) for s in steps) or "none"
-
-
-def _kind(claim: Claim) -> str:
-    """The kind of a claim, how it is pooled, and whether it is a sanity check."""
-    from latentbench.spec.claims import PooledClaim, kind_of
-
-    pooled = f", {claim.pool} over {len(claim.cells)}" if isinstance(claim, PooledClaim) else ""
-    return kind_of(claim) + pooled + (", sanity" if claim.sanity else "")

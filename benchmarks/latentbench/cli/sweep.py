@@ -17,6 +17,7 @@ from latentbench.cli.runbars import RunBars
 from latentbench.cli.settling import declare_analyses, first_runs, further_runs
 from latentbench.core.console import Display, display, note
 from latentbench.core.errors import UserError
+from latentbench.core.garbage import no_collection
 from latentbench.core.paths import results_dir, shown
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.declared import read_declared
@@ -70,14 +71,15 @@ class Sweep:
         loaded = [load_suite(s) for s in self.suites]
         faults = [fault for one in loaded for fault in problems(one)]
         _refuse(faults)
-        plans = self._plans(loaded)
+        with no_collection():
+            plans = self._plans(loaded)
         if not any(plans):
             raise UserError(
                 "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
             )
         if self.dry_run:
             executor = self._elsewhere()
-            left = [self._to_do(runs) for runs in plans]
+            left = list(map(self._to_do, plans))
             for runs, to_do in zip(plans, left, strict=True):
                 cells = {spec.cell for spec in to_do}
                 for spec in runs:
@@ -86,13 +88,11 @@ class Sweep:
                 click.echo(executor.preview([r for runs in left for r in runs], self.device) or "", nl=False)
             return 0
         settings = self._settings()
-        from latentbench.running.preflight import check_device, check_models
-
-        _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
-        _refuse([f for one, runs in zip(loaded, plans, strict=True) for f in check_device(one, runs, settings.device)])
-        if self.devices > 1:
-            _say_what_stays_whole(plans)
-        self._prepare(plans)
+        # another store than the results has its own word on what is there
+        left = list(map(self._to_do, plans)) if self.store is None else plans
+        if any(left):
+            self._check(loaded, left, settings)
+            self._prepare(left)
         started = time.monotonic()
         if self.until_settled:
             declare_analyses(loaded, self._tier, self.cap, settings.results)
@@ -102,11 +102,13 @@ class Sweep:
             declare_first(loaded, plans, self._tier, self.cap, settings.results)
         settings = replace(settings, designs=self._designs(loaded, plans, settings.results))
         with display(quiet=self.quiet) as screen:
-            self._run(plans, settings, screen)
+            self._run(plans, left, settings, screen)
             if self.until_settled:
                 for more in further_runs(loaded, self._tier, self.cap, settings.results, self.methods, self.datasets):
-                    self._run([more], settings, screen)
-        close(loaded, self._tier, settings, self.counts, time.monotonic() - started, quiet=self.quiet)
+                    to_do = self._to_do(more) if self.store is None else more
+                    self._run([more], [to_do], settings, screen)
+        with no_collection():
+            close(loaded, self._tier, settings, self.counts, time.monotonic() - started, quiet=self.quiet)
         return 1 if any(self.counts.get(s) for s in ("failed", "diverged", "out-of-memory")) else 0
 
     def _plans(self, loaded: list[LoadedSuite]) -> list[list[RunSpec]]:
@@ -168,7 +170,16 @@ class Sweep:
             checkpoint_seconds=CHECKPOINT_SECONDS if self.checkpoint_every is None else self.checkpoint_every,
         )
 
-    def _prepare(self, plans: list[list[RunSpec]]) -> None:
+    def _check(self, loaded: Sequence[LoadedSuite], plans: Sequence[Sequence[RunSpec]], settings: Settings) -> None:
+        """Build every model once, and see that the device will do."""
+        from latentbench.running.preflight import check_device, check_models
+
+        _refuse([fault for one, runs in zip(loaded, plans, strict=True) for fault in check_models(one, runs)])
+        _refuse([f for one, runs in zip(loaded, plans, strict=True) for f in check_device(one, runs, settings.device)])
+        if self.devices > 1:
+            _say_what_stays_whole(plans)
+
+    def _prepare(self, plans: Sequence[Sequence[RunSpec]]) -> None:
         """Every dataset, once, before anything trains: what is missing shows now."""
         from latentbench.data.dataset import open_dataset
         from latentbench.data.progress import silent, to_stderr
@@ -180,15 +191,22 @@ class Sweep:
         """Those of one suite's runs that have no finished record in the results."""
         from latentbench.records.archive import finished
 
-        there = set() if self.force else finished(runs)
+        with no_collection():
+            there = set() if self.force else finished(runs)
         return [spec for spec in runs if spec.cell not in there]
 
-    def _run(self, plans: Sequence[Sequence[RunSpec]], settings: Settings, screen: Display) -> None:
-        """Carry out each suite's runs; whoever does so looks again for a record that has come meanwhile."""
+    def _run(
+        self,
+        plans: Sequence[Sequence[RunSpec]],
+        left: Sequence[Sequence[RunSpec]],
+        settings: Settings,
+        screen: Display,
+    ) -> None:
+        """Carry out what is left of each suite's runs; whoever does so looks again for a record that has come
+        meanwhile."""
         from latentbench.scheduling.local import default_jobs, run_all
 
-        # another store than the results has its own word on what is there
-        runs = [spec for one in plans for spec in (self._to_do(one) if self.store is None else one)]
+        runs = [spec for one in left for spec in one]
         if there := sum(map(len, plans)) - len(runs):
             self._count("there already", there)
         if not runs:
@@ -273,7 +291,7 @@ def _say_what_goes_on(runs: Sequence[RunSpec], results: Path) -> None:
                 note(f"{suite} {spec.cell}: goes on from step {halted[spec.cell]:,}")
 
 
-def _say_what_stays_whole(plans: list[list[RunSpec]]) -> None:
+def _say_what_stays_whole(plans: Sequence[Sequence[RunSpec]]) -> None:
     """Which methods run on one device though several were asked for, and why."""
     from latentbench.acceleration.distributed import why_on_one
 

@@ -86,6 +86,8 @@ def note(text: str) -> None:
 
 def printable(text: str) -> str:
     """`text` without control characters, which could steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

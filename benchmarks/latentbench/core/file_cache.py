@@ -72,14 +72,19 @@ class Memory:
         if not self._new:
             return
         text = json.dumps({"version": self._version, "known": self._known}, separators=(",", ":"))
-        with suppress(OSError):  # a folder that cannot be written costs time and no more
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".part")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as f:
-                    f.write(text)
-                os.replace(temporary, self._path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+        write_quietly(self._path, text.encode())
         self._new = False
+
+
+def write_quietly(path: Path, content: bytes) -> None:
+    """Write a file of a cache, all of it or nothing; a folder that cannot be written costs time and no more."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as f:
+                f.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from latentbench.core.bounds import DOWNLOAD_BYTES
 from latentbench.core.errors import LatentbenchError, UserError
 from latentbench.data.progress import Progress, silent
 
@@ -34,11 +35,12 @@ def download(
     there if the server still has the same file (HTTP Range with If-Range). `target` appears only when whole.
 
     Args:
-        size: expected number of bytes, if known: checked against the free disk before anything is fetched.
+        size: expected number of bytes, if known: checked against the free disk before anything is fetched. A server may
+            send that many, and `latentbench.core.bounds.DOWNLOAD_BYTES` where nobody says.
         pause: seconds before the first retry; doubles.
 
     Raises:
-        SourceError: no network, an HTTP error, or a connection that keeps breaking.
+        SourceError: no network, an HTTP error, a connection that keeps breaking, or more bytes than there may be.
         UserError: the disk is full.
     """
     if not url.startswith(("http://", "https://")):
@@ -91,6 +93,9 @@ def _fetch(url: str, part: Path, progress: Progress, size: int | None) -> None:
         have = have if resumed else 0
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length is not None else size
+        most = DOWNLOAD_BYTES if size is None else size
+        if total is not None and total > most:
+            raise _too_large(url, part, most)
         if total is not None:
             _check_space(part, total - have)
         tag = reply.headers.get("ETag") or reply.headers.get("Last-Modified")
@@ -98,16 +103,18 @@ def _fetch(url: str, part: Path, progress: Progress, size: int | None) -> None:
             _validator(part).write_text(json.dumps({"url": url, "tag": tag}))
         else:
             _validator(part).unlink(missing_ok=True)
-        _copy(reply, part, have, total, f"{part.name.removesuffix('.part')} from {url}", progress)
+        if _copy(reply, part, have, total, most, f"{part.name.removesuffix('.part')} from {url}", progress) > most:
+            raise _too_large(url, part, most)
 
 
 def _copy(
-    reply: http.client.HTTPResponse, part: Path, have: int, total: int | None, what: str, progress: Progress
-) -> None:
+    reply: http.client.HTTPResponse, part: Path, have: int, total: int | None, most: int, what: str, progress: Progress
+) -> int:
+    """Append what comes, until it ends or is more than `most` bytes; how many are there."""
     try:
         with part.open("ab" if have else "wb") as file:
             progress(what, have, total)
-            while block := reply.read(_BLOCK):
+            while have <= most and (block := reply.read(_BLOCK)):
                 file.write(block)
                 have += len(block)
                 progress(what, have, total)
@@ -119,6 +126,13 @@ def _copy(
         raise _full(part, None if total is None else total - have) from e
     if total is not None and have < total:
         raise _BrokenError(f"the connection ended after {have} of {total} bytes")
+    return have
+
+
+def _too_large(url: str, part: Path, most: int) -> SourceError:
+    part.unlink(missing_ok=True)
+    _validator(part).unlink(missing_ok=True)
+    return SourceError(f"{url}: it sends more than {most} bytes")
 
 
 def _read_validator(part: Path, url: str) -> str | None:

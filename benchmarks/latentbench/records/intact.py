@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from latentbench import __version__
 from latentbench.core.errors import UserError
 from latentbench.core.file_cache import Memory, state_of
-from latentbench.core.paths import cache_dir, safe_name, shown
+from latentbench.core.paths import cache_dir, safe_name, shown, without_mark
 from latentbench.records import pack as packs
 from latentbench.records import packform, sealing
 from latentbench.records import record as form
-from latentbench.records.known import Known
+from latentbench.records.known import Known, as_known
 from latentbench.records.pack import SUFFIX, Pack, open_pack
 from latentbench.records.record import REMOVE, Record, Status, place_fault, record_of, record_text
 
@@ -36,6 +40,7 @@ class Intact:
         self._memory = Memory(cache_dir(results) / "records" / f"{self._suite}.json", _version())
         self._packs: dict[str, tuple[Pack, Known | None]] = {}
         self._sound: dict[str, set[str]] = {}
+        self._shared: dict[bytes, Any] = {}
 
     def read(self, file: str) -> Record:
         """The record in a file, or at its place in a pack.
@@ -54,10 +59,11 @@ class Intact:
         return self._in_file(file, text, hashlib.sha256(text).hexdigest())
 
     def _in_file(self, file: str, text: bytes, digest: str) -> Record:
-        known = self._memory.recall(file, digest) is not None
-        record = record_of(text, file, sealed=True, known=known)
-        if not known:
-            self._memory.learn(file, digest, self._placed(record, file).status)
+        if self._memory.recall(file, digest) is not None:
+            with suppress(LookupError, TypeError, ValueError, AttributeError):  # the memory does not tell the truth
+                return as_known(from_json(without_mark(text), allow_inf_nan=False), self._shared)
+        record = record_of(text, file, sealed=True)
+        self._memory.learn(file, digest, self._placed(record, file).status)
         return record
 
     def _placed(self, record: Record, file: str) -> Record:

@@ -5,13 +5,15 @@ To validate 50,000 records, each as if it came from anybody, takes as long as al
 
 from __future__ import annotations
 
+import marshal
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from latentbench.records.pack import Pack
 from latentbench.records.packform import IN_RUN, Json
-from latentbench.records.record import Record, record_of
+from latentbench.records.record import Cost, Measured, Provenance, Record, record_of
 
 M = TypeVar("M", bound=BaseModel)
 _set = object.__setattr__
@@ -46,6 +48,52 @@ class Known:
 
     def _validated(self, name: str) -> Record:
         return record_of(self._pack.record(name), self._pack.path / name, known=True)
+
+
+def as_known(content: Json, shared: dict[bytes, Any]) -> Record:
+    """The record of a JSON of which the same bytes were validated before: nothing in it needs another check.
+
+    Args:
+        content: the record; it is taken over.
+        shared: parts of specifications and environments that earlier records have; what says the very same becomes the
+            same object, as in the records of a pack.
+    """
+    provenance = content["provenance"]
+    for part, value in content["spec"].items():
+        content["spec"][part] = _shared(value, shared)
+    for part in ("packages", "command"):
+        if part in provenance:
+            provenance[part] = _shared(provenance[part], shared)
+    content["metrics"] = [_made(Measured, one) for one in content.get("metrics", ())]
+    content["cost"] = _made(Cost, content["cost"])
+    nested = provenance.get("design") or provenance.get("stages")
+    content["provenance"] = Provenance.model_validate(provenance) if nested else _made(Provenance, provenance)
+    return _made(Record, content)
+
+
+def _shared(value: Any, shared: dict[bytes, Any]) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    return shared.setdefault(marshal.dumps(value, 2), value)  # which tells 1, 1.0 and True apart
+
+
+def _made(form: type[M], given: Json) -> M:
+    made = form.__new__(form)
+    _set(made, "__dict__", _defaults(form) | given)
+    _set(made, "__pydantic_fields_set__", _names(tuple(given)))
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
+    return made
+
+
+@cache
+def _defaults(form: type[BaseModel]) -> Json:
+    return {k: None if f.is_required() else f.get_default() for k, f in form.model_fields.items()}
+
+
+@lru_cache(maxsize=1024)
+def _names(given: tuple[str, ...]) -> set[str]:
+    return set(given)
 
 
 def _like(first: Record, run: Json, cell: Json) -> Record:

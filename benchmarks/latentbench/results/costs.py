@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from latentbench.core.errors import UserError
+from latentbench.planning.fingerprint import canonical
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import is_reference, record_files
 from latentbench.records.former import asked
-from latentbench.records.record import Record, read_record
+from latentbench.records.intact import Intact
+from latentbench.records.record import Record
 from latentbench.results.work import Work, evaluation_factors
 from latentbench.running.pilot import FEW, FIT_FEW, Pilot
 from latentbench.spec.protocol import Training
@@ -89,13 +91,15 @@ class Known:
     def of(cls, suite: str, results: Path) -> Known:
         """Every record of a suite, of any tier and age; broken ones are passed over."""
         found = []
+        intact = Intact(suite, results)
         for _, file in record_files(suite, results):
             try:
-                record = read_record(Path(file), sealed=True)
+                record = intact.read(file)
             except UserError:
                 continue
             if record.status == "finished" and record.provenance.resumed_from is None:
-                found.append((record, not is_reference(file)))
+                found.append((record.model_copy(update={"metrics": []}), not is_reference(file)))
+        intact.save()
         return cls(found)
 
     @cached_property
@@ -126,8 +130,14 @@ class Known:
 
 def _but_seed(settled: Mapping[str, Any]) -> dict[str, Any]:
     """What a specification asks, without its seed and with training's defaults filled in."""
-    training = Training.model_validate(settled.get("training", {})).model_dump(mode="json", exclude_defaults=True)
+    training = _not_by_default(canonical(settled.get("training", {})))
     return {**{k: v for k, v in settled.items() if k not in ("seed", "axes")}, "training": training}
+
+
+@lru_cache(maxsize=4096)
+def _not_by_default(training: str) -> dict[str, Any]:
+    """The settings of a training, given as JSON, that are not at their defaults; the same for all seeds."""
+    return Training.model_validate_json(training).model_dump(mode="json", exclude_defaults=True)
 
 
 def _unlike(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

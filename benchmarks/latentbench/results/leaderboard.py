@@ -7,7 +7,7 @@ never stands against a bound, nor a bound with 5000 samples against one with 50.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from statistics import median
@@ -20,6 +20,7 @@ from latentbench.records.record import Measured, Record
 from latentbench.results.environments import mixture
 from latentbench.results.gather import Gathered
 from latentbench.spec.registry import find_metric
+from latentbench.spec.suite import Reported
 from latentbench.stats.intervals import group_summary, t_interval
 from latentbench.stats.outliers import far_out
 from latentbench.stats.samples import Sample, differences
@@ -121,6 +122,7 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
     for record in gathered.collected.found.values():
         by_cell.setdefault((record.dataset, record.method), []).append(record)
     measured = {(d, m): _cells(m, records) for (d, m), records in by_cell.items()}
+    reported = suite.reported_by_cell()
     rows: list[Row] = []
     for d in suite.datasets:
         if dataset is not None and d != dataset:
@@ -133,7 +135,7 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
                 for cell in measured.get((d, m), {}).get(key, ()):
                     tables.setdefault(cell.measured.identity, []).append(cell)
             for cells in tables.values():
-                rows += _table(gathered, d, key, cells)
+                rows += _table(gathered, d, key, cells, reported)
     return rows
 
 
@@ -168,7 +170,9 @@ def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
     return found
 
 
-def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> list[Row]:
+def _table(
+    gathered: Gathered, dataset: str, key: str, cells: list[_Cell], known: Mapping[tuple[str, str, str], Reported]
+) -> list[Row]:
     suite = gathered.loaded.suite
     for cell in cells:
         fault = gathered.impossible.get((cell.method, dataset, key))
@@ -190,7 +194,7 @@ def _table(gathered: Gathered, dataset: str, key: str, cells: list[_Cell]) -> li
     rows = []
     for i in order:
         cell = cells[i]
-        reported = suite.reported_for(cell.method, dataset, key)
+        reported = known.get((cell.method, dataset, key))
         mean = _or_none(means[i])
         rows.append(
             Row(
@@ -259,6 +263,9 @@ def _outliers(cell: _Cell) -> str:
 
 def revisions(records: Sequence[Record]) -> list[str]:
     """Revisions of the code that made the records, ten digits each, the oldest record's first."""
+    found = list(dict.fromkeys(r.provenance.git_revision[:10] for r in records if r.provenance.git_revision))
+    if len(found) < 2:
+        return found
     ordered = sorted(records, key=lambda r: r.provenance.ended)
     return list(dict.fromkeys(r.provenance.git_revision[:10] for r in ordered if r.provenance.git_revision))
 

@@ -58,9 +58,3 @@ def _samples_of(run: RunSpec) -> float | None:
     except (KeyError, TypeError, ValueError, UserError):
         return None
     return work.samples or None
-
-
-def percent(share: float) -> str:
-    """``0.12 %``, ``25 %``: two digits."""
-    value = 100 * share
-    return f"{value:.0f} %" if value >= 9.95 else f"{value:.2g} %"

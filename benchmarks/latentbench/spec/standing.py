@@ -147,11 +147,11 @@ def _memory(name: str) -> Memory:
 
 def _version() -> str:
     """Of all but the suite's own file that reading and checking a suite depends on."""
-    text = json.dumps([__version__, sys.version, list(_surroundings())])
+    text = json.dumps([__version__, sys.version, list(surroundings())])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _surroundings() -> Iterator[tuple[str, State]]:
+def surroundings() -> Iterator[tuple[str, State]]:
     """Our code, that of papers and plug-ins, the dataset registry: every file with its state."""
     yield from states_of([Path(__file__).parents[1]], ".py")
     yield from states_of([*registry_dirs(), *plugins.data_folders()], ".yaml")

@@ -245,3 +245,12 @@ class Suite(Strict):
         """The paper's own number for a cell if there is one, else somebody else's."""
         found = [r for r in self.reported if (r.method, r.dataset, r.metric) == (method, dataset, metric)]
         return next((r for r in found if r.own), found[0] if found else None)
+
+    def reported_by_cell(self) -> dict[tuple[str, str, str], Reported]:
+        """`reported_for` of every method, dataset and metric that it has a number for."""
+        found: dict[tuple[str, str, str], Reported] = {}
+        for r in self.reported:
+            cell = (r.method, r.dataset, r.metric)
+            if cell not in found or (r.own and not found[cell].own):
+                found[cell] = r
+        return found

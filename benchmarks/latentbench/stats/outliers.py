@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from statistics import median
 from typing import TypeVar
-
-import numpy as np
 
 Seed = TypeVar("Seed", bound=Hashable)
 
@@ -30,11 +29,10 @@ def far_out(values: Mapping[Seed, float]) -> dict[Seed, float]:
     """
     if len(values) < FEWEST:
         return {}
-    x = np.fromiter(values.values(), dtype=np.float64, count=len(values))
-    middle = float(np.median(x))
-    scale = max(1.4826 * float(np.median(np.abs(x - middle))), _ALIKE * abs(middle))
+    middle = median(values.values())
+    scale = max(1.4826 * median(abs(value - middle) for value in values.values()), _ALIKE * abs(middle))
     if scale == 0:
         return {}
     z = {seed: (value - middle) / scale for seed, value in values.items()}
-    limit = CRITICAL[max(n for n in CRITICAL if n <= len(x))]
+    limit = CRITICAL[max(n for n in CRITICAL if n <= len(values))]
     return dict(sorted(((s, d) for s, d in z.items() if abs(d) > limit), key=lambda one: -abs(one[1])))
