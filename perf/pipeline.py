@@ -1,7 +1,7 @@
 """How long `dvc repro` takes where nothing has changed: with all suites, and with hundreds.
 
-In a clone, the stages' outputs are laid down as a finished `dvc repro` would have left them, with stubs for data and
-runs, and committed to DVC's lock; what is timed is DVC's own look at them.
+In a clone, the stages' outputs are laid down as a finished `dvc repro` would have left them, with stubs for runs, and
+committed to DVC's lock; what is timed is DVC's own look at them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from latentbench.data.registry import entry_file
 from latentbench.spec.files import suite_files
 
 from perf.figures import Figure
@@ -47,30 +46,14 @@ def _finished(tree: Path, count: int | None) -> int:
     for i in range(max(0, (count or 0) - len(suites))):
         suites.append(f"copy-{i}")
         (tree / f"suites/copy-{i}.yaml").write_text(yaml.safe_dump(small | {"id": f"copy-{i}"}, sort_keys=False))
-    datasets = sorted(
-        {
-            d
-            for p in (*(tree / "suites").glob("*/suite.yaml"), *(tree / "suites").glob("copy-*.yaml"))
-            for d in _datasets(p)
-        }
-    )
-    entries = {d: str(path.relative_to(REPOSITORY)) for d in datasets if (path := entry_file(d)) is not None}
-    (tree / "params.yaml").write_text(
-        yaml.safe_dump({"tier": "cpu", "jobs": 2, "suites": suites, "datasets": entries}, sort_keys=False)
-    )
-    for stub in [f"data/prepared/{d}" for d in datasets] + [f"results/runs/{s}" for s in suites]:
+    (tree / "params.yaml").write_text(yaml.safe_dump({"tier": "cpu", "jobs": 2, "suites": suites}, sort_keys=False))
+    for stub in [f"results/runs/{s}" for s in suites]:
         (tree / stub).mkdir(parents=True)
         (tree / stub / "stub").write_text("what a run leaves\n")
     _run(tree, sys.executable, "-m", "latentbench", "fingerprints", "--tier", "cpu", "--write", "results/fingerprints")
     _run(tree, sys.executable, "-m", "latentbench", "leaderboard", "--tier", "cpu", "--write", "results")
     _run(tree, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
     return len(suites)
-
-
-def _datasets(path: Path) -> set[str]:
-    declared = yaml.safe_load(path.read_text())
-    found = declared.get("datasets", {})
-    return {(v or {}).get("source") or name for name, v in found.items()}
 
 
 def _repro(tree: Path) -> None:

@@ -74,3 +74,35 @@ def test_unknown_datasets(project, command):
     assert len(answer.errors) == len(answer.err.splitlines()) == 1
     assert "'lime'" in answer.errors[0]
     assert "did you mean 'line'" in answer.errors[0]
+
+
+def test_what_a_suite_uses_is_fetched_by_its_name(own_data):
+    """By the option, and by the file of parameters that names suites and tier; of the runs of that tier alone."""
+    own_data.suite({"datasets": {"plain": {"source": "line", "protocol": "all"}}, "metrics": {"nll": {}}})
+    answer = own_data("data", "fetch", "--suite", "small", "--quiet")
+    assert (answer.code, [line.split(":")[0] for line in answer.out.splitlines()]) == (0, ["line"])
+    params = own_data.root / "params.yaml"
+    params.write_text("tier: smoke\nsuites: [small, absent]\n")
+    answer = own_data("data", "fetch", "--params", str(params), "--quiet")
+    assert (answer.code, [line.split(":")[0] for line in answer.out.splitlines()]) == (0, ["line"])
+    assert "absent: its data are not prepared" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("suites: small", "`suites`"), ("- small", "`suites`"), ("suites: [1]", "`suites`"), ("", "`suites`")]
+    + [("suites: []\ntier: huge", "'huge'"), ("suites: []\ntier: [cpu]", "no tier")],
+)
+def test_a_file_of_parameters_of_another_form_is_refused(own_data, text, said):
+    params = own_data.root / "params.yaml"
+    params.write_text(text)
+    answer = own_data("data", "fetch", "--params", str(params))
+    assert answer.code == 2
+    assert said in answer.err
+    assert "params.yaml" in answer.err
+
+
+def test_nothing_to_fetch_is_said(own_data):
+    answer = own_data("data", "fetch")
+    assert answer.code == 2
+    assert "--suite" in answer.err

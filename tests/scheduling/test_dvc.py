@@ -40,7 +40,7 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
     (root / "benchmarks/latentbench").mkdir(parents=True)
     (root / "benchmarks/latentbench/code.txt").write_text("a dependency; the code itself is on the path")
     parameters = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    parameters |= {"datasets": {"line": "data/registry/line.yaml"}, "suites": ["small"], "jobs": 1}
+    parameters |= {"suites": ["small"], "jobs": 1}
     (root / "params.yaml").write_text(yaml.safe_dump(parameters))
     subprocess.run(["git", "init", "--quiet", root], check=True)
     for name, value in {
@@ -59,7 +59,7 @@ def pipeline(project: Project, shared_data, monkeypatch) -> Project:
 
 
 def repro(project: Project, *stages: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "dvc", "repro", *(stages or ("prepare@line", "bench@small"))]
+    command = [sys.executable, "-m", "dvc", "repro", *(stages or ("bench@small",))]
     return subprocess.Popen(
         command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -109,12 +109,12 @@ def test_killed_inside_dvc_and_a_lock_cut_in_half(pipeline):
     records = pipeline.records()
     assert set(records) == {"floor--line--cpu--s0", "slow--line--cpu--s0"}
     assert {cell: records[cell].provenance.started for cell in kept} == kept, "what was done is not done again"
-    assert set(yaml.safe_load(lock.read_text())["stages"]) == {"prepare@line", "fingerprints", "bench@small"}
+    assert set(yaml.safe_load(lock.read_text())["stages"]) == {"fingerprints", "bench@small"}
 
 
 def redone(project: Project) -> set[str]:
     """The stages that `dvc repro` starts."""
-    process = repro(project, "prepare@line", "bench@small", "bench@other")
+    process = repro(project, "bench@small", "bench@other")
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     return set(re.findall(r"^Running stage '(.*)':", said, re.MULTILINE))
@@ -126,7 +126,7 @@ def test_a_stage_starts_where_something_that_its_runs_depend_on_has_changed(pipe
     pipeline.suite(quick, name="other")
     parameters = yaml.safe_load((pipeline.root / "params.yaml").read_text())
     (pipeline.root / "params.yaml").write_text(yaml.safe_dump(parameters | {"suites": ["small", "other"]}))
-    assert redone(pipeline) == {"prepare@line", "fingerprints", "bench@small", "bench@other"}
+    assert redone(pipeline) == {"fingerprints", "bench@small", "bench@other"}
     assert redone(pipeline) == set(), "nothing has changed"
 
     (pipeline.root / "benchmarks/latentbench/code.txt").write_text("code that no run imports")
@@ -138,8 +138,73 @@ def test_a_stage_starts_where_something_that_its_runs_depend_on_has_changed(pipe
 
     entry = pipeline.root / "data/registry/line.yaml"
     entry.write_text(entry.read_text().replace("rows: 120", "rows: 110"))
-    assert redone(pipeline) == {"prepare@line", "fingerprints", "bench@small", "bench@other"}
+    assert redone(pipeline) == {"fingerprints", "bench@small", "bench@other"}
 
     shutil.rmtree(pipeline.root / "results/runs/other")
     assert redone(pipeline) == {"bench@other"}
     assert len(pipeline.records("other")) == 1
+
+
+def test_the_name_of_a_suite_brings_its_datasets(pipeline):
+    """A faulty suite keeps no other from its data."""
+    pipeline.suite(CHANGES | {"methods": {"floor": {"model": "factorised"}}})
+    parameters = {"tier": "cpu", "jobs": 1, "suites": ["small", "absent"]}
+    (pipeline.root / "params.yaml").write_text(yaml.safe_dump(parameters))
+    process = repro(pipeline, "fingerprints")
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said
+    assert "absent: its data are not prepared" in said
+    assert (pipeline.root / "data/prepared/line").is_dir()
+    written = json.loads((pipeline.root / "results/fingerprints/small.json").read_text())
+    assert all(run["data"] for run in written["runs"].values()), "what was prepared is part of the fingerprint"
+
+
+def plotted(project: Project) -> dict[str, list[dict]]:
+    """What `dvc plots diff HEAD` draws: by plot, the rows with their revisions."""
+    said = subprocess.run(
+        [sys.executable, "-m", "dvc", "plots", "diff", "HEAD", "--json", "--split"],
+        cwd=project.root,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    drawn = json.loads(said)
+    assert not drawn.get("errors"), drawn["errors"]
+    found = {}
+    for name, parts in drawn["data"].items():
+        (part,) = parts
+        data = part["anchor_definitions"]["<DVC_METRIC_DATA>"]
+        found[name] = json.loads(data) if isinstance(data, str) else data
+    return found
+
+
+def test_plots_of_two_revisions_lie_over_each_other(pipeline):
+    def git(*args: str) -> None:
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *author, *args], cwd=pipeline.root, check=True, capture_output=True)
+
+    def tabulate() -> None:
+        process = repro(pipeline, "bench@small", "leaderboard")
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+
+    (pipeline.results / "reference").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / ".dvc/plots", pipeline.root / ".dvc/plots")
+    few = CHANGES | {"methods": {"wide": {"model": "toy"}}}
+    pipeline.suite(few)
+    tabulate()
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    pipeline.suite(few | {"training.batch_size": 20, "tiers.cpu.training.epochs": 10})
+    tabulate()
+    found = plotted(pipeline)
+    assert set(found) == {"leaderboard", "learning curves"}
+    for name, rows in found.items():
+        assert {r["rev"] for r in rows} == {"HEAD", "workspace"}, name
+    means = {r["rev"]: float(r["mean"]) for r in found["leaderboard"] if r["metric"] == "nll"}
+    assert means["HEAD"] != means["workspace"]
+    last = {
+        r["rev"]: max(float(x["epoch"]) for x in found["learning curves"] if x["rev"] == r["rev"])
+        for r in found["learning curves"]
+    }
+    assert last == {"HEAD": 20.0, "workspace": 10.0}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentbench.cli.options import examples, format_option, print_json, print_table
+from latentbench.cli.options import TIERS, examples, format_option, print_json, print_table, tier_option
 from latentbench.core.console import Bar, display, note, printable
+from latentbench.core.errors import UserError
+from latentbench.core.yamlfile import read_yaml
 
 if TYPE_CHECKING:
     from latentbench.data.progress import Progress
@@ -70,18 +72,79 @@ def _rows(rows: dict[str, int]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in rows.items())
 
 
-@command.command(epilog=examples("data fetch mnist", "data fetch mnist cifar10 --force"))
-@click.argument("names", nargs=-1, required=True)
+@command.command(
+    epilog=examples(
+        "data fetch mnist",
+        "data fetch mnist cifar10 --force",
+        "data fetch --suite iwae --suite nvae      what these suites' runs need, before a journey without network",
+    )
+)
+@click.argument("names", nargs=-1)
+@click.option("--suite", "suites", multiple=True, help="The datasets of a suite's runs; may be given several times.")
+@tier_option("The runs of this tier of the suites. Default: the one that `latentbench run` takes.")
+@click.option(
+    "--params",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="The datasets of the `suites` at the `tier` that a YAML file names, as DVC's params.yaml does.",
+)
 @click.option("--force", is_flag=True, help="Prepare anew what is prepared.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress.")
-def fetch(names: tuple[str, ...], force: bool, quiet: bool) -> None:
+def fetch(
+    names: tuple[str, ...],
+    suites: tuple[str, ...],
+    tier: Any,
+    params: Path | None,
+    force: bool,
+    quiet: bool,
+) -> None:
     """Get datasets, verify them and prepare them; a broken download is resumed."""
     from latentbench.data.api import fetch as get
 
-    for name in names:
+    if not (names or suites or params):
+        raise UserError("no dataset is named", where="data fetch", fix="name some, or a suite that uses them: --suite")
+    wanted = dict.fromkeys([*names, *(d for suite in suites for d in _datasets_of(suite, tier))])
+    if params is not None:
+        wanted |= dict.fromkeys(_datasets_of_params(params, tier))
+    for name in wanted:
         with _progress(quiet) as progress:
             status = get(name, progress, force=force)
         click.echo(f"{name}: {status.have}, {status.bytes / 2**20:.1f} MiB, content {(status.content_hash or '')[:12]}")
+
+
+def _datasets_of(suite: str, tier: Any) -> list[str]:
+    """The datasets that a suite's runs of a tier read, in their order.
+
+    Raises:
+        UserError: the suite cannot be planned.
+    """
+    from latentbench.planning.plan import plan
+    from latentbench.spec.loading import load_suite
+
+    loaded = load_suite(suite)
+    return list(dict.fromkeys(run.data["source"] for run in plan(loaded, tier or loaded.suite.default_tier)))
+
+
+def _datasets_of_params(path: Path, tier: Any) -> list[str]:
+    """The datasets of the suites that a file of parameters names; a suite that cannot be planned is named and left to
+    `run`, so that it keeps no other from its data.
+
+    Raises:
+        UserError: the file is not of that form.
+    """
+    file = read_yaml(path)
+    found = file.data if isinstance(file.data, Mapping) else {}
+    suites, named = found.get("suites"), found.get("tier")
+    if not isinstance(suites, list) or not all(isinstance(s, str) for s in suites):
+        raise file.error("`suites` is no list of suites' names", ("suites",), "write `suites: [iwae]`")
+    if named is not None and named not in TIERS.choices:
+        raise file.error(f"there is no tier {named!r}", ("tier",), f"one of {', '.join(TIERS.choices)}")
+    wanted: list[str] = []
+    for suite in suites:
+        try:
+            wanted += _datasets_of(suite, tier or named)
+        except UserError as e:
+            note(f"{suite}: its data are not prepared: {e}")
+    return wanted
 
 
 @command.command(epilog=examples("data verify", "data verify mnist"))
