@@ -1,7 +1,7 @@
 """How long `dvc repro` takes where nothing has changed: with all suites, and with hundreds.
 
-In a clone, the stages' outputs are laid down as a finished `dvc repro` would have left them, with stubs for runs, and
-committed to DVC's lock; what is timed is DVC's own look at them.
+In a clone, the stages' outputs are laid down as a finished `dvc repro` would have left them, with stubs for runs,
+site and library, and committed to DVC's lock; what is timed is DVC's own look at them.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def _finished(tree: Path, count: int | None) -> int:
         suites.append(f"copy-{i}")
         (tree / f"suites/copy-{i}.yaml").write_text(yaml.safe_dump(small | {"id": f"copy-{i}"}, sort_keys=False))
     (tree / "params.yaml").write_text(yaml.safe_dump({"tier": "cpu", "jobs": 2, "suites": suites}, sort_keys=False))
-    for stub in [f"results/runs/{s}" for s in suites]:
-        (tree / stub).mkdir(parents=True)
-        (tree / stub / "stub").write_text("what a run leaves\n")
+    for stub in ["results/vega.js", "results/site/stub", *(f"results/runs/{s}/stub" for s in suites)]:
+        (tree / stub).parent.mkdir(parents=True, exist_ok=True)
+        (tree / stub).write_text("what a stage leaves\n")
     _run(tree, sys.executable, "-m", "latentbench", "fingerprints", "--tier", "cpu", "--write", "results/fingerprints")
     _run(tree, sys.executable, "-m", "latentbench", "leaderboard", "--tier", "cpu", "--write", "results")
     _run(tree, sys.executable, "-m", "dvc", "commit", "--force", "--quiet")
