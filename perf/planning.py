@@ -26,6 +26,15 @@ from perf.timing import interleaved, ratio, seconds
 #: telling which of them a change redoes.
 PLAN_TARGET, LEADERBOARD_TARGET, DECISION_TARGET = 2.0, 3.0, 2.0
 SEEDS, PACKED_SEEDS = 10, 50
+#: Processor seconds of commands over packed records, and GiB that each may hold.
+PACKED_TARGETS, PACKED_MEMORY = {"leaderboard": 3.0, "plan": 10.0}, 0.466
+#: Runs its arguments; says processor seconds and GiB at most. By itself, as a child's peak begins with its parent's.
+_USED = """\
+import json, resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20]))
+"""
 #: A plug-in's module with a model, which half of the runs import.
 _PLUGIN = {
     "bench_mine.py": """\
@@ -163,7 +172,9 @@ def packed(quick: bool) -> list[Figure]:
         first = _child("leaderboard", expect=rows)
         laps = _child("leaderboard", expect=rows)
         times = interleaved({"leaderboard": lambda: _child("leaderboard", expect=rows)})["leaderboard"]
+        commands = [_command(quick, runs, name) for name in PACKED_TARGETS]
     return [
+        *(figure for figures in commands for figure in figures),
         seconds(
             f"leaderboard/{runs}-packed-records",
             f"{rows:,} rows from {runs:,} records in one file of {size / 1e6:.0f} MB, fresh process",
@@ -171,7 +182,29 @@ def packed(quick: bool) -> list[Figure]:
             target=None if quick else LEADERBOARD_TARGET,
             laps=laps,
             first=first,
-        )
+        ),
+    ]
+
+
+def _command(quick: bool, runs: int, name: str) -> list[Figure]:
+    """Processor time of a command over a pack that was read before, and the most memory that it held."""
+    argv = [sys.executable, "-m", "latentbench", name, SUITE]
+    done = subprocess.run([sys.executable, "-c", _USED, *argv], check=True, capture_output=True, text=True)
+    took, most = json.loads(done.stdout)
+    of = f"latentbench {name} over {runs:,} packed records"
+    target = None if quick else PACKED_TARGETS[name]
+    return [
+        Figure(f"packed/{name}-processor", f"{of}: processor time", took, took, took, "s", target=target, repeats=1),
+        Figure(
+            f"packed/{name}-memory",
+            f"{of}: memory at most",
+            most,
+            most,
+            most,
+            "GiB",
+            target=None if quick else PACKED_MEMORY,
+            repeats=1,
+        ),
     ]
 
 

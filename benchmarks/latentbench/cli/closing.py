@@ -57,7 +57,8 @@ def close(
             note(_next(found, counts))
         else:
             print_impossible(gathered)
-        _track_tables(settings, gathered, rows, judged)
+        if settings.wandb != "disabled":
+            _track_tables(settings, gathered, rows, judged)
 
 
 def _show_smoke(gathered: Gathered) -> None:

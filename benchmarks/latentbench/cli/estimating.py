@@ -37,7 +37,7 @@ def estimated(
     found = []
     for one, tier in loaded:
         needs = suite_needs(one, tier, results, methods, datasets, declaring=declaring, cap=cap)
-        known = Known.of(one.suite.id, results)
+        known = Known.of(one.suite.id, results, needs.found.collected)
         needs.estimates = {pair: known.estimate(run, device) for pair, run in needs.all_runs.items()}
         found.append(needs)
     if measure:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from latentbench.core.errors import UserError
 from latentbench.planning.fingerprint import canonical
 from latentbench.planning.plan import RunSpec
-from latentbench.records.archive import is_reference, record_files
+from latentbench.records.archive import Collected, is_reference, record_files
 from latentbench.records.former import asked
 from latentbench.records.intact import Intact
 from latentbench.records.record import Record
@@ -88,17 +88,24 @@ class Known:
     records: Sequence[tuple[Record, bool]]
 
     @classmethod
-    def of(cls, suite: str, results: Path) -> Known:
-        """Every record of a suite, of any tier and age; broken ones are passed over."""
+    def of(cls, suite: str, results: Path, there: Collected | None = None) -> Known:
+        """Every record of a suite, of any tier and age; broken ones are passed over.
+
+        Args:
+            suite: its id.
+            results: folder of the results.
+            there: records that were read already, which are not read again.
+        """
+        read = {} if there is None else {file: there.found[cell] for cell, file in there.files.items()}
         found = []
         intact = Intact(suite, results)
         for _, file in record_files(suite, results):
             try:
-                record = intact.read(file)
+                record = read.get(file) or intact.read(file).model_copy(update={"metrics": []})
             except UserError:
                 continue
             if record.status == "finished" and record.provenance.resumed_from is None:
-                found.append((record.model_copy(update={"metrics": []}), not is_reference(file)))
+                found.append((record, not is_reference(file)))
         intact.save()
         return cls(found)
 
