@@ -31,6 +31,8 @@ REVIEWED = {
     # imports by name: constants of ours, the registry's own lines, or what `core.trust` let pass
     ("core/imports.py", "import_module"): "`load`: targets of the registry; datasets' functions after `check_import`",
     ("core/imports.py", "find_spec"): "finds a source file, imports parent packages only",
+    ("core/loaded.py", "find_spec"): "a source that is about to be imported anyway",
+    ("core/loose.py", "find_spec"): "looks for a top-level module, imports nothing",
     ("cli/main.py", "import_module"): "a command's module out of COMMANDS",
     # installed plug-ins: whoever installs one has run its code already
     ("core/plugins.py", "entry_points"): "names the packages of installed plug-ins",

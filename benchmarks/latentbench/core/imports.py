@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.errors import UserError
+from latentbench.core.loose import loose_file, loose_root
 from latentbench.core.plugins import PAPERS, paper_folders
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -47,6 +48,8 @@ def module_file(module: str) -> Path | None:
         base = base.joinpath(*parts)
         file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
         return file if file.is_file() else None
+    if loose_root(module) is not None:
+        return loose_file(module)
     from importlib.util import find_spec
 
     try:

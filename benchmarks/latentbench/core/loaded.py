@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
 from types import CodeType, ModuleType
 
-PACKAGE = "latentbench."
+from latentbench.core.loose import loose_root
+from latentbench.core.opened import reads
+
+PACKAGE, PAPERS = "latentbench.", "latentbench.papers."
 #: sha256 of the source that a module was made from, by module; empty where it changed while it was read.
 _made_from: dict[str, tuple[str, str]] = {}
+#: Other files that a module read when it was imported, with their sha256, by module.
+_read: dict[str, dict[str, str]] = {}
 
 
 class _Loader(SourceFileLoader):
@@ -21,12 +27,23 @@ class _Loader(SourceFileLoader):
         _made_from[fullname] = self.path, before if digest_of(self.path) == before else ""
         return code
 
+    def exec_module(self, module: ModuleType) -> None:
+        if self.name.startswith(PACKAGE) and not self.name.startswith(PAPERS):
+            super().exec_module(module)
+            return
+        with reads([_folder(self.name, self.path)]) as found:
+            super().exec_module(module)
+        _read[self.name] = found
+
 
 class _Finder(MetaPathFinder):
+    def __init__(self, watches: Callable[[str], bool]) -> None:
+        self._watches = watches
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not fullname.startswith(PACKAGE):
+        if not self._watches(fullname):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and type(spec.loader) is SourceFileLoader:
@@ -39,6 +56,18 @@ def made_from() -> dict[str, tuple[str, str]]:
     return dict(_made_from)
 
 
+def read_by(modules: Iterable[str]) -> dict[str, str]:
+    """Path and sha256 of the files beside their code that modules read when they were imported."""
+    return {path: digest for m in modules for path, digest in _read.get(m, {}).items()}
+
+
+def _folder(module: str, file: str) -> Path:
+    """The folder of a paper, of a plug-in or of a loose package that a module is in."""
+    path = Path(file)
+    depth = module.count(".") + (path.name == "__init__.py") - (2 if module.startswith(PAPERS) else 0)
+    return path.parents[max(depth - 1, 0)]
+
+
 def digest_of(path: str) -> str:
     """sha256 of a file's bytes; empty where it cannot be read."""
     try:
@@ -48,4 +77,8 @@ def digest_of(path: str) -> str:
         return ""
 
 
-sys.meta_path.insert(0, _Finder())  # from here on: our modules, those of papers and of plug-in folders
+#: From here on: our modules, those of papers and of plug-in folders; after whoever else imports in a way of his own,
+#: those of loose packages.
+sys.meta_path.insert(0, _Finder(lambda name: name.startswith(PACKAGE)))
+_usual = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
+sys.meta_path.insert(_usual, _Finder(lambda name: loose_root(name) is not None))

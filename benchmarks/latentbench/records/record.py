@@ -105,6 +105,9 @@ class Provenance(_Strict):
     depends: list[str] = Field(
         [], description="further packages of `packages` that its model, metrics, steps or oracle import"
     )
+    files: dict[str, str] = Field(
+        {}, description="sha256 of other files that its own code read from beside itself, as far as Python opened them"
+    )
     python: str
     platform: str
     device: str
@@ -140,6 +143,7 @@ class Provenance(_Strict):
             "stages": [],
             "design": None,
             "depends": [],
+            "files": {},
             "sealed_later": None,
         }
         return {k: v for k, v in handler(self).items() if k not in late or v != late[k]}

@@ -21,6 +21,7 @@ from latentbench.running import provenance
 from latentbench.running.checkpoints import Checkpoints
 from latentbench.running.code_watch import CodeWatch
 from latentbench.running.conductor import Conductor, Notes
+from latentbench.running.files_read import FilesRead
 from latentbench.running.observer import Observe, ProgressReport, Report, Unobserved
 from latentbench.running.recording import keep_results, make_record
 from latentbench.running.settings import Settings
@@ -66,6 +67,7 @@ class Attempt:
         self._settings, self._dataset, self._folder, self._report = settings, dataset, folder, report
         self._data_hash = dataset.content_hash
         self._watch, self._code = DataWatch(dataset), CodeWatch(spec)
+        self._beside = FilesRead(spec)
         remove_unfinished(folder)
         self.checkpoints = Checkpoints(
             folder / "checkpoint",
@@ -102,9 +104,10 @@ class Attempt:
         provenance.forget_peak_memory(settings.device)
         clock = monotonic()
         try:
-            if (changed := self._changed()) is None:
-                status, error, outcome = self._attempt(conductor, experiment)
-                changed = self._changed()
+            with self._beside.watching():
+                if (changed := self._changed()) is None:
+                    status, error, outcome = self._attempt(conductor, experiment)
+                    changed = self._changed()
             if changed is not None:  # whatever came out of it
                 status, error, outcome = "failed", changed, None
                 checkpoints.clear()
@@ -131,6 +134,7 @@ class Attempt:
             notes,
             files=files,
             checkpoints=checkpoints,
+            beside=self._beside,
         )
         write_record(self._folder / "record.json", record, kept=self._kept(outcome))
         with suppress(OSError):  # the record is what counts

@@ -24,11 +24,12 @@ class CodeWatch:
 
     def __init__(self, spec: RunSpec) -> None:
         self._spec = spec
-        self._sources = _as_they_are()
-        try:
-            self._early = None if replace(spec).code_hash == spec.code_hash else ""
-        except (UserError, SyntaxError) as e:
-            self._early = f", and has an error: {e}"
+        for _ in range(2):  # files that are not ours are known once a hash has been made of them
+            self._sources = _as_they_are()
+            try:
+                self._early = None if replace(spec).code_hash == spec.code_hash else ""
+            except (UserError, SyntaxError) as e:
+                self._early = f", and has an error: {e}"
 
     def fault(self) -> str | None:
         """What is wrong with the code that is loaded by now, in one line; None if it is what was planned."""

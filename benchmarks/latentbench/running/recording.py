@@ -29,6 +29,7 @@ from latentbench.running import provenance
 if TYPE_CHECKING:
     from latentbench.running.checkpoints import Checkpoints
     from latentbench.running.conductor import Notes
+    from latentbench.running.files_read import FilesRead
     from latentbench.running.outcome import Outcome
     from latentbench.running.settings import Settings
 
@@ -55,6 +56,7 @@ def make_record(
     *,
     files: dict[str, str] | None = None,
     checkpoints: Checkpoints | None = None,
+    beside: FilesRead | None = None,
 ) -> Record:
     """The record of a run, sealed.
 
@@ -64,12 +66,14 @@ def make_record(
         notes: how its training was computed.
         files: sha256 of the files beside the record, by name.
         checkpoints: those that it kept, which know what it went on from.
+        beside: what its code read from beside itself.
     """
     revision, dirty = provenance.git_state()
     depends = provenance.further_packages(_imported(spec))
     faults = list(checkpoints.faults) if checkpoints else []
     if (unknown := provenance.git_fault()) is not None:
         faults.append(unknown)
+    faults += beside.faults() if beside else []
     metrics = _of_bounded_size([_measured(m, spec, data_hash, outcome, error) for m in spec.metrics], faults)
     trained = outcome.trained if outcome else None
     seconds = outcome.seconds if outcome else {}
@@ -107,6 +111,7 @@ def make_record(
             git_dirty=dirty,
             packages=provenance.packages(*depends),
             depends=depends,
+            files=beside.named() if beside else {},
             python=".".join(provenance.platform.python_version_tuple()),
             platform=provenance.machine(),
             device=settings.device,

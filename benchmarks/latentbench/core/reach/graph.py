@@ -57,11 +57,13 @@ class Node:
         items: text, and keys of other definitions in the order in which they stand.
         beside: what runs as well whenever this is imported.
         elsewhere: modules that are not ours and that it refers to.
+        files: that it names, beside its module.
     """
 
     items: list[str | Key] = field(default_factory=list)
     beside: frozenset[Key] = frozenset()
     elsewhere: frozenset[str] = frozenset()
+    files: tuple[Path, ...] = ()
 
     @cached_property
     def edges(self) -> list[Key]:
@@ -183,7 +185,7 @@ class Graph:
                     items += self._binding(binding, token.attributes, module)
         self._met.update(name for name in text.imported if not self.sources.ours(name))
         late = [self._runs_with(m) for name in text.imported if (m := self.sources.module(name)) is not None]
-        return Node(items, beside.union(*late) - {key})
+        return Node(items, beside.union(*late) - {key}, files=tuple(text.files))
 
     def _whole(self, token: Whole) -> list[str | Key]:
         """Whole modules: one, or all whose names start alike."""

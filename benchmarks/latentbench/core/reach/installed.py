@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import astuple
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from latentbench.core import plugins
 from latentbench.core.file_cache import Memory, State, state_of, states_of
 from latentbench.core.imports import module_file
+from latentbench.core.loose import is_found, loose_root
 from latentbench.core.paths import user_cache_dir
 from latentbench.core.reach.colours import Colours
 from latentbench.core.reach.graph import Boundary, Graph, Key, Sources, Tree
@@ -33,6 +36,8 @@ WORDS_AND_PLACES = frozenset(
         "core.imports",
         "core.interrupts",
         "core.loaded",
+        "core.loose",
+        "core.opened",
         "core.paths",
         "core.plugins",
         "core.yamlfile",
@@ -66,10 +71,29 @@ def code_hash(target: str, boundary: Boundary) -> str:
     if known is None:
         graph = graph_of(boundary, _top(target))
         known = _colours(graph).of(graph.root(target))
-        if _top(target) in (PACKAGE, *plugins.packages()):  # no other's files are looked after
+        if not _elsewhere(graph, target) and _top(target) in (PACKAGE, *plugins.packages()):
             kept.learn(name, at, known)
             kept.save()
     return known
+
+
+def _elsewhere(graph: Graph, target: str) -> bool:
+    """Whether files count for a target that no later process would look at before it takes what is kept: of loose
+    packages, those that definitions name, and of packages that are not found now and may be later."""
+    found = False
+    for module, name in graph.closure([graph.root(target)]):
+        node = graph.node((module, name))
+        others = {str(file) for file in node.files}
+        if loose_root(module) is not None and (file := module_file(module)) is not None:
+            others.add(str(file))
+        _others.update(others)
+        missing = any(not is_found(m) for m in node.elsewhere)
+        found = found or bool(others) or missing
+    return found
+
+
+#: Files beside the sources of ours and of plug-ins that count for the hashes found by this process.
+_others: set[str] = set()
 
 
 def closure(targets: Mapping[str, str], boundary: Boundary) -> set[Key]:
@@ -108,13 +132,16 @@ def _colours(graph: Graph) -> Colours:
 
 @cache
 def _sources(ours: frozenset[str]) -> Sources:
-    return Sources(Tree(ours.__contains__, module_file))
+    return Sources(Tree(lambda top: top in ours or loose_root(top) is not None, module_file))
 
 
 def sources() -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Every source file that may count for a hash, with its state."""
-    found = _states(plugins.packages(), plugins.paper_folders().values())
-    return tuple(sorted((path, tuple(state)) for path, state in found))
+    found = [(path, tuple(state)) for path, state in _states(plugins.packages(), plugins.paper_folders().values())]
+    for path in _others:
+        with suppress(OSError):
+            found.append((path, tuple(state_of(os.stat(path)))))
+    return tuple(sorted(found))
 
 
 def forget() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 #: Modules whose decorators say what a thing is and return it as it was.
 DECLARES = ("latentbench.declare",)
+OURS, PAPERS = "latentbench.", "latentbench.papers."
+#: A relative path of a file, with an ending.
+_FILE = re.compile(r"[\w][\w ./-]{0,200}\.\w{1,12}")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Module:
     @property
     def is_package(self) -> bool:
         return self.file.name == "__init__.py"
+
+    def beside(self, text: str) -> Path | None:
+        """The file that a text names, relative to the folder of this module; None where it names none.
+
+        Of our own package none counts: what its modules read is data, registries and what was found out before.
+        """
+        if (self.name.startswith(OURS) and not self.name.startswith(PAPERS)) or not _FILE.fullmatch(text):
+            return None
+        file = self.file.parent / text
+        return file if ".." not in file.parts and file.suffix != ".py" and file.is_file() else None
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """The module that ``from … import`` names, dots at its front resolved."""

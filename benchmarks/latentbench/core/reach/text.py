@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from latentbench.core.opened import sha256_of
 from latentbench.core.reach.modules import Binding, Module, bindings, declares, is_type_checking
 from latentbench.core.reach.scopes import Comprehension, Scope, collect, comprehension_scope, function_scope
 
@@ -41,10 +43,11 @@ Token = str | Ref | Whole
 
 @dataclass
 class Text:
-    """A definition: its tokens, and the modules that it imports when it runs."""
+    """A definition: its tokens, the modules that it imports when it runs, and the files beside it that it names."""
 
     tokens: list[Token]
     imported: list[str]
+    files: list[Path] = field(default_factory=list)
 
 
 def write(module: Module, statements: Sequence[ast.stmt]) -> Text:
@@ -52,7 +55,7 @@ def write(module: Module, statements: Sequence[ast.stmt]) -> Text:
     writer = _Writer(module)
     for statement in statements:
         writer.node(statement)
-    return Text(writer.out, writer.imported)
+    return Text(writer.out, writer.imported, writer.files)
 
 
 class _Writer:
@@ -61,6 +64,7 @@ class _Writer:
         self._scopes: list[Scope] = []
         self.out: list[Token] = []
         self.imported: list[str] = []
+        self.files: list[Path] = []
 
     def node(self, node: ast.AST) -> None:
         """Write `node`; the same for every Python version that reads it the same way."""
@@ -72,6 +76,10 @@ class _Writer:
             case ast.Constant(value=str(text)) if TARGET.fullmatch(text):
                 target, _, name = text.partition(":")
                 self.out.append(Ref((Binding(target, name),)))
+            case ast.Constant(value=str(text)) if (file := self._module.beside(text)) is not None:
+                self.files.append(file)
+                self._generic(node)
+                self.out.append(f"file {sha256_of(file)}")
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self._function(node)
             case ast.Lambda():
