@@ -90,8 +90,14 @@ def test_what_a_suite_uses_is_fetched_by_its_name(own_data):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("suites: small", "`suites`"), ("- small", "`suites`"), ("suites: [1]", "`suites`"), ("", "`suites`")]
-    + [("suites: []\ntier: huge", "'huge'"), ("suites: []\ntier: [cpu]", "no tier")],
+    [
+        ("suites: small", "`suites`"),
+        ("- small", "`suites`"),
+        ("suites: [1]", "`suites`"),
+        ("", "`suites`"),
+        ("suites: []\ntier: huge", "'huge'"),
+        ("suites: []\ntier: [cpu]", "no tier"),
+    ],
 )
 def test_a_file_of_parameters_of_another_form_is_refused(own_data, text, said):
     params = own_data.root / "params.yaml"

@@ -32,6 +32,9 @@ REVIEWED = {
     ("core/imports.py", "import_module"): "`load`: targets of the registry; datasets' functions after `check_import`",
     ("core/imports.py", "find_spec"): "finds a source file, imports parent packages only",
     ("core/loaded.py", "find_spec"): "a source that is about to be imported anyway",
+    ("records/known.py", "marshal.dumps"): "writes a key that tells 1, 1.0 and True apart; nothing is read back",
+    ("results/basis.py", "find_spec"): "finds where numpy, scipy and pydantic lie, for their state",
+    ("cli/sweep.py", "find_spec"): "whether an extra is installed, imports nothing",
     ("core/loose.py", "find_spec"): "looks for a top-level module, imports nothing",
     ("cli/main.py", "import_module"): "a command's module out of COMMANDS",
     # installed plug-ins: whoever installs one has run its code already

@@ -74,6 +74,7 @@ from latentbench.core.errors import UserError
     type=click.Choice(["online", "offline", "disabled"]),
     help="Default: online if logged in, else offline; disabled for smoke runs.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard too, into results/tensorboard.")
 @click.option("--no-weights", is_flag=True, help="Do not keep each run's final weights.")
 @click.option("--no-pictures", is_flag=True, help="Make no pictures of what one seed of each method has learned.")
 @click.option("--executor", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True)

@@ -51,6 +51,7 @@ class Sweep:
     devices: int = 1
     force: bool = False
     wandb: Tracking | None = None
+    tensorboard: bool = False
     no_pictures: bool = False
     no_weights: bool = False
     quiet: bool = False
@@ -158,17 +159,29 @@ class Sweep:
         device = device_for(self.device, self.devices) if away is None else away.device(self.device)
         if self.compile == "graphs" and device != "cuda":
             raise UserError("CUDA graphs need a GPU", where="--compile graphs", fix="use --compile on")
+        if self.tensorboard:
+            self._can_write_events(away is None)
         return Settings(
             results=results,
             devices=self.devices,
             device=device,
             compile=self.compile or ("auto" if device == "cuda" else "off"),
             wandb=self.wandb or ("disabled" if self.tier == "smoke" else default_mode()),
+            tensorboard=self.tensorboard,
             weights=not self.no_weights,
             pictures=not self.no_pictures,
             force=self.force,
             checkpoint_seconds=CHECKPOINT_SECONDS if self.checkpoint_every is None else self.checkpoint_every,
         )
+
+    def _can_write_events(self, here: bool) -> None:
+        from importlib.util import find_spec
+
+        if not here:
+            raise UserError("event files are written of runs on this machine", where="--tensorboard", fix="use --wandb")
+        if find_spec("tensorboardX") is None:
+            fix = "pip install 'latentbench[tensorboard]'"
+            raise UserError("the package tensorboardX is not installed", where="--tensorboard", fix=fix)
 
     def _check(self, loaded: Sequence[LoadedSuite], plans: Sequence[Sequence[RunSpec]], settings: Settings) -> None:
         """Build every model once, and see that the device will do."""

@@ -18,7 +18,7 @@ def write_library(path: Path) -> None:
 
     from latentbench.records.record import write_atomically
 
-    write_atomically(path, vl_convert.javascript_bundle(vl_version=VEGA_LITE))
+    write_atomically(path, vl_convert.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]
 
 
 if __name__ == "__main__":

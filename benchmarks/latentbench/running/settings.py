@@ -1,7 +1,7 @@
 """How runs are carried out; nothing here changes what they measure, but for the device.
 
-An attempt itself looks at none of `devices`, `compile`, `wandb` and `pictures`: those are for its conductor and its
-observer.
+An attempt itself looks at none of `devices`, `compile`, `wandb`, `tensorboard` and `pictures`: those are for its
+conductor and its observer.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Settings:
         threads: torch threads of a process.
         devices: that one run is spread over: GPUs, or processes on the CPU.
         wandb: tracking mode.
+        tensorboard: write event files for TensorBoard.
         weights: keep each run's final weights beside its record.
         force: run again what has a record.
         checkpoint_seconds: time between two checkpoints of a training.
@@ -50,3 +51,4 @@ class Settings:
     compile: Compile = "off"
     designs: Mapping[str, Design] = field(default_factory=dict)
     pictures: bool = False
+    tensorboard: bool = False

@@ -1,4 +1,4 @@
-"""Who follows a run: wandb, and who makes its pictures."""
+"""Who follows a run: wandb, TensorBoard, and who makes its pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentbench.pictures.writing import Photographer
 from latentbench.running.observer import Observer
+from latentbench.scheduling.event_files import EventFiles
 from latentbench.scheduling.tracking import track_run
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Followers:
 
 
 def follow_run(spec: RunSpec, settings: Settings, run_id: str) -> Observer:
-    """Everybody who follows a run; pictures come first, so that wandb can have them."""
+    """Everybody who follows a run; pictures come first, so that the others can have them."""
     pictures = [Photographer(spec, settings, run_id)] if settings.pictures and settings.weights else []
-    return Followers([*pictures, track_run(spec, settings, run_id)])
+    events = [EventFiles(spec, settings, run_id)] if settings.tensorboard else []
+    return Followers([*pictures, *events, track_run(spec, settings, run_id)])
