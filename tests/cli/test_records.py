@@ -126,6 +126,16 @@ def test_from_another_folder(done):
     assert "2 records added" in done("records", "pack", "--from", str(theirs)).out
 
 
+def test_packs_of_another_folder_are_added_and_left_there(done):
+    done("records", "pack", "small")
+    theirs = done.root / "theirs"
+    done.results.rename(theirs)
+    kept = (theirs / "reference/small/cpu.jsonl").read_bytes()
+    answer = done("records", "pack", "--from", str(theirs))
+    assert (answer.code, "2 records added" in answer.out) == (0, True), answer.err
+    assert (theirs / "reference/small/cpu.jsonl").read_bytes() == kept
+
+
 def test_references_that_lie_by_themselves_are_taken_in(project):
     """As they were kept until November 2026; none of them is lost that the pack does not have."""
     folder = project.results / "reference/small"

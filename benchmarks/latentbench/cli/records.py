@@ -85,7 +85,7 @@ def pack(
         extra += [f"{done.artefacts} files under {shown(here / 'artefacts')}"] if done.artefacts else []
         text = f"{len(done.added)} records added, {len(done.there)} were there"
         click.echo(f"{shown(done.pack)}: {', '.join([text, *extra])}")
-    for path in taken:
+    for path in taken if root == here else ():  # another folder's files are left as they are
         if path.name != "record.json" and is_packed(path, here):
             path.unlink()
     for reason, times in why.items():
