@@ -43,7 +43,7 @@ CHOSEN: dict[str, list[str]] = {
     "beta-tcvae": ["tcvae-4"],
     "gon": ["gon on mnist", "autoencoder on mnist", "variational-gon"],
     "gumbel-softmax": ["vae-cat-muprop", "sbn-bern-stgs", "class-gs-10"],
-    "infovae": ["mmd on mnist-1k", "mmd-points"],
+    "infovae": ["mmd on mnist-14x14-1k", "mmd-points"],
     "iwae": ["factorised", "iwae-k5-2l"],
     "light-schrodinger-bridge": ["light-sb on bridge-2d", "sinkhorn on bridge-2d", "dsbm on bridge-2d"],
     "lvd-pc": ["teacher", "lvd-k32"],

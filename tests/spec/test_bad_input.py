@@ -63,7 +63,7 @@ MEANING = {
     "unknown dataset": ("line:", "lime:", "unknown dataset 'lime'", "'line'"),
     "unknown protocol": ("protocol: all", "protocol: al", "no protocol 'al'", "'all'"),
     "unknown metric": ("nll: {methods: [wide, floor]}", "nil: {methods: [wide]}", "unknown metric 'nil'", "'nll'"),
-    "unknown setting": ("settings: {k: 10}", "settings: {K: 10}", "no setting 'K'", "known: k"),
+    "unknown setting": ("settings: {k: 10}", "settings: {K: 10}", "no setting 'K'", "did you mean 'k'?"),
     "a metric's k of nothing": ("settings: {k: 10}", "settings: {k: 0}", "k of metric 'nll_iw' is 0", "1 or more"),
     "a metric's k as text": ("settings: {k: 10}", "settings: {k: ten}", "is 'ten'", "give a number"),
     "a tier's k of nothing": ("nll_iw: {k: 2}", "nll_iw: {k: 0}", "k of metric 'nll_iw' is 0", "1 or more"),

@@ -106,7 +106,11 @@ def _like(first: Record, run: Json, cell: Json) -> Record:
         for m, (value, se, n, failure, details) in zip(first.metrics, run["measured"], strict=True)
     ]
     own["cost"] = _with(first.cost, dict(zip(cell["cost"], run["cost"], strict=True)))
-    own["provenance"] = _with(first.provenance, run["provenance"])
+    said = run["provenance"]
+    if said.get("design") or said.get("stages"):  # which have forms of their own
+        own["provenance"] = Provenance.model_validate(first.provenance.model_dump() | said)
+    else:
+        own["provenance"] = _with(first.provenance, said)
     return _with(first, own)
 
 

@@ -60,7 +60,7 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
             found.setdefault(str(fault), fault)
         for fault in _trainable(loaded, run, model, info):
             found.setdefault(str(fault), fault)
-    for fault in _one_quantity(loaded, planned):
+    for fault in () if found else _one_quantity(loaded, planned):  # which needs preprocessing that there is
         found.setdefault(str(fault), fault)
     return list(found.values())
 
