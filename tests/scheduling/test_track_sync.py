@@ -122,7 +122,9 @@ def test_a_ledger_cut_short_tells_again_under_the_same_name(project):
 
 def test_smoke_runs_are_left_out_unless_asked(project, monkeypatch):
     seen = []
-    monkeypatch.setattr("latentbench.cli.sweep.Sweep._run", lambda self, plans, left, settings, screen: seen.append(settings))
+    monkeypatch.setattr(
+        "latentbench.cli.sweep.Sweep._run", lambda self, plans, left, settings, screen: seen.append(settings)
+    )
     project.suite()
     options = ("small", "--jobs", "1", "--device", "cpu", "--quiet")
     monkeypatch.setenv("WANDB_MODE", "offline")
