@@ -4,6 +4,7 @@ trains."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +61,7 @@ def check_models(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> list[UserError
             found.setdefault(str(fault), fault)
         for fault in _trainable(loaded, run, model, info):
             found.setdefault(str(fault), fault)
-    for fault in () if found else _one_quantity(loaded, planned):  # which needs preprocessing that there is
+    for fault in _one_quantity(loaded, planned):
         found.setdefault(str(fault), fault)
     return list(found.values())
 
@@ -83,7 +84,8 @@ def _one_quantity(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> Iterator[User
     """Claims that set one quantity against another, which no number of seeds settles."""
     of: dict[tuple[str, str, str], str] = {}
     for run in runs:
-        of |= {(run.method, run.dataset, m.key): metric_identity(m, run, "") for m in run.metrics}
+        with suppress(UserError):  # of steps that there are not, which is said with their line
+            of |= {(run.method, run.dataset, m.key): metric_identity(m, run, "") for m in run.metrics}
     for i, claim in enumerate(loaded.suite.claims):
         for said in getattr(claim, "cells", None) or [claim]:
             named = [getattr(said, k) for k in ("better", "worse", "method") if hasattr(said, k)]
