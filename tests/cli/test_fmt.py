@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from latentbench.core import yamlformat
+from latentbench.data.registry import load_entry
 from latentbench.spec.loading import load_suite
 
+from tests.project import REPOSITORY
 from tests.spec.suites import TEXT
 
 LONG = TEXT.replace("params: {spread: 2.0}", f"params: {{spread: 2.0}}  # as printed\n    label: {'wide ' * 30}")
@@ -29,6 +31,19 @@ def test_a_suite_says_the_same_afterwards(project):
     assert max(map(len, path.read_text().splitlines())) <= 120
     assert project("fmt", "--check").code == 0
     assert project("fmt").out == ""
+
+
+def test_entries_of_datasets_are_laid_out_too(project):
+    entry = (REPOSITORY / "data/registry/mnist.yaml").read_text()
+    path = project.root / "data/registry/mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(entry.replace("name: mnist\n", f"name: mine\n# {'why ' * 5}\n").replace("\n  Proc", " Proc"))
+    before = load_entry("mine")
+    assert (project("fmt", "--check").code, max(map(len, path.read_text().splitlines())) > 120) == (1, True)
+    answer = project("fmt")
+    assert (answer.code, answer.out) == (0, "changed: data/registry/mine.yaml\n")
+    assert load_entry("mine") == before
+    assert max(map(len, path.read_text().splitlines())) <= 120
 
 
 def test_what_is_no_yaml_is_left_alone(project):

@@ -12,7 +12,7 @@ from latentbench.core.console import note, printable
 
 @click.command(
     epilog=examples(
-        "fmt                       lay out every suite",
+        "fmt                       lay out every suite and every dataset's entry",
         "fmt iwae my/suite.yaml    some, by id or path",
         "fmt --check               change nothing; exit with 1 if a file would change",
     ),
@@ -21,14 +21,16 @@ from latentbench.core.console import note, printable
 @click.option("--check", is_flag=True, help="Only name the files that would change; exit with 1 if there are any.")
 @click.pass_context
 def command(ctx: click.Context, paths: tuple[str, ...], check: bool) -> None:
-    """Lay out suite files one way: no line over 120 columns, long mappings in blocks, two spaces a level.
+    """Lay out suites and datasets' entries one way: no line over 120 columns, long mappings in blocks, two spaces a level.
 
-    Comments, the order of keys, quotes and every value stay: a file whose data would differ afterwards is not touched.
+    Comments, the order of keys, quotes and values stay: a file whose data would differ afterwards is not touched.
     """
     from latentbench.core.paths import shown
+    from latentbench.data.registry import entry_files
     from latentbench.spec.files import find_suite, suite_files
 
-    changed = [path for path in (map(find_suite, paths) if paths else suite_files().values()) if _differs(path, check)]
+    files = map(find_suite, paths) if paths else [*suite_files().values(), *entry_files().values()]
+    changed = [path for path in files if _differs(path, check)]
     for path in changed:
         click.echo(printable(f"{'would change' if check else 'changed'}: {shown(path)}"))
     if not changed:

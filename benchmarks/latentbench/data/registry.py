@@ -283,9 +283,15 @@ class Entry(_Strict):
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
+def entry_files() -> dict[str, Path]:
+    """Name -> file of every dataset's entry, sorted; the first where several folders have the name."""
+    found = [p for folder in reversed(_folders()) for p in folder.glob("*.yaml") if not is_companion(p.name)]
+    return dict(sorted((p.stem, p) for p in found))
+
+
 def names() -> list[str]:
     """Names of all datasets, sorted."""
-    return sorted({p.stem for folder in _folders() for p in folder.glob("*.yaml") if not is_companion(p.name)})
+    return list(entry_files())
 
 
 def entry_file(name: str) -> Path | None:
