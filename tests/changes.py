@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from latentbench.data.archive import unpack
 
 #: What planning reads, and so what of an earlier revision is needed.
 PLANNED = ("benchmarks", "suites", "data/registry")
@@ -50,13 +50,11 @@ def _commit(folder: Path, name: str) -> str | None:
 
 def changed_suites(folder: Path, base: str) -> dict[str, str] | None:
     """Suites that differ from `base` in the working tree, with what says so; None where that cannot be told."""
-    packed = git(folder, "archive", "--format=tar", base, "--", *PLANNED)
-    if packed is None:
-        return None
     with tempfile.TemporaryDirectory(prefix="latentbench-base-") as scratch:
-        tree = Path(scratch, "tree")
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(tree, filter="data")
+        tree, packed = Path(scratch, "tree"), Path(scratch, "packed.tar")
+        if git(folder, "archive", "--format=tar", f"--output={packed}", base, "--", *PLANNED) is None:
+            return None
+        unpack(packed, tree)
         before, now = fingerprints(tree, Path(scratch, "before")), fingerprints(folder, Path(scratch, "now"))
     if not before or not now:
         return None

@@ -120,3 +120,18 @@ def test_wrong_checksum(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(UserError, match="truncated or damaged"):
         list(archive.members(path))
+
+
+def test_unpacked_files_are_the_members(tmp_path):
+    for path in (make_zip(tmp_path / "a.zip", CONTENT), make_tar(tmp_path / "a.tar.gz", CONTENT)):
+        folder = tmp_path / f"from {path.name}"
+        archive.unpack(path, folder)
+        files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        assert files == CONTENT
+
+
+def test_nothing_is_unpacked_outside_the_folder(tmp_path):
+    path = make_tar(tmp_path / "a.tar", {"../out.txt": b"out"})
+    with pytest.raises(UserError, match="climbs out"):
+        archive.unpack(path, tmp_path / "folder")
+    assert not (tmp_path / "out.txt").exists()

@@ -66,6 +66,14 @@ def members(path: Path, limit: int = 4 * GIB, wanted: Callable[[str], bool] = _e
         raise _damaged(path, e) from e
 
 
+def unpack(path: Path, folder: Path, limit: int = 4 * GIB) -> None:
+    """Write the plain files of a zip or tar below a folder; raises as `members` does."""
+    for name, content in members(path, limit):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
 def _zip(path: Path, limit: int, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         if len(archive.infolist()) > MEMBERS:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from glob import escape
@@ -14,6 +12,7 @@ from pathlib import Path
 from latentbench.audit.rebuild import find_record
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import project_root, results_dir, shown
+from latentbench.data.archive import unpack
 from latentbench.records.archive import record_files, suites_with_records
 from latentbench.records.below import records_below
 from latentbench.records.record import Record, read_record
@@ -129,8 +128,7 @@ def _of_revision(name: str, revision: str, tier: Tier | None) -> Side:
     if any(r.tier != "smoke" if tier is None else r.tier == tier for r in made):
         return _set(name, f"what the code of revision {revision[:10]} made", iter(made), tier)
     with tempfile.TemporaryDirectory(prefix="latentbench-records-") as folder:
-        _take_out(revision, Path(folder))
-        records = iter(list(_below(Path(folder))))
+        records = iter(list(_below(_taken_out(revision, Path(folder)))))
     return _set(name, f"the reference records of revision {revision[:10]}", records, tier)
 
 
@@ -141,10 +139,10 @@ def _sound(file: str) -> Record | None:
         return None
 
 
-def _take_out(revision: str, folder: Path) -> None:
-    """Put the reference records of a revision into a folder."""
-    done = _git("archive", "--format=tar", revision, "--", "results/reference")
-    if done is None or done.returncode != 0 or len(done.stdout) > MOST_BYTES:
-        return
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+def _taken_out(revision: str, scratch: Path) -> Path:
+    """A folder below `scratch` with the reference records of a revision."""
+    packed, tree = scratch / "packed.tar", scratch / "tree"
+    done = _git("archive", "--format=tar", f"--output={packed}", revision, "--", "results/reference")
+    if done is not None and done.returncode == 0:
+        unpack(packed, tree, MOST_BYTES)
+    return tree
