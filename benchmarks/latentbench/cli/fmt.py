@@ -21,9 +21,10 @@ from latentbench.core.console import note, printable
 @click.option("--check", is_flag=True, help="Only name the files that would change; exit with 1 if there are any.")
 @click.pass_context
 def command(ctx: click.Context, paths: tuple[str, ...], check: bool) -> None:
-    """Lay out suites and datasets' entries one way: no line over 120 columns, long mappings in blocks, two spaces a level.
+    """Lay out suites and datasets' entries one way: no line over 120 columns, long mappings in
+    blocks, two spaces a level.
 
-    Comments, the order of keys, quotes and values stay: a file whose data would differ afterwards is not touched.
+    Comments, the order of keys, quotes and every value stay: a file whose data would differ afterwards is not touched.
     """
     from latentbench.core.paths import shown
     from latentbench.data.registry import entry_files
