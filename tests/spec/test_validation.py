@@ -58,3 +58,14 @@ def test_what_a_metric_assumes_of_a_model_is_asked_for(metric, method, lacks, mo
     path = project.suite({"methods.wide": method, "metrics": {metric: {"methods": "wide"}}})
     told = [str(p) for p in problems(load_suite(path)) if "needs" in str(p)]
     assert any(lacks in p for p in told) if lacks else not told
+
+
+def test_a_fault_of_a_gate_over_cells_is_said_once(project):
+    claim = {"id": "p", "kind": "order", "text": "x", "where": "y", "metric": "nll", "dataset": "line", "pool": "all"}
+    claim |= {"better": "wide", "worse": "{m}", "cells": {"m": ["narrow", "floor"]}}
+    changes = {
+        "metrics": {"nll": {}, "rate": {"metric": "nll", "methods": []}},
+        "claims": [claim | {"gate": {"metric": "rate", "at_least": 0.1}}],
+    }
+    told = [p.what for p in problems(load_suite(project.suite(changes)))]
+    assert told == ["gate of claim 'p' is about 'rate', which none of its methods has"]

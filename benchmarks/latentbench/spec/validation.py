@@ -20,8 +20,11 @@ from latentbench.spec.training_checks import stage_models, training_problems
 
 
 def problems(loaded: LoadedSuite) -> list[UserError]:
-    """Everything that is wrong with a suite whose form is right, each with file, line and the way to mend it."""
-    return [
+    """Everything that is wrong with a suite whose form is right, each with file, line and the way to mend it.
+
+    What is wrong alike in several cells of a claim is said once.
+    """
+    found = [
         *_names(loaded),
         *_models(loaded),
         *training_problems(loaded),
@@ -31,6 +34,7 @@ def problems(loaded: LoadedSuite) -> list[UserError]:
         *reported(loaded),
         *claims(loaded),
     ]
+    return list({str(f): f for f in found}.values())
 
 
 def _names(loaded: LoadedSuite) -> Iterator[UserError]:
