@@ -99,6 +99,19 @@ def test_every_claim_has_its_verdict_and_its_evidence(built):
     assert "2 reproduced, 1 not reproduced" in " ".join(page.text.split())
 
 
+def test_claims_are_counted_as_the_scoreboard_counts_them(project):
+    order = CLAIM | {"kind": "order", "better": "wide", "worse": "narrow"}
+    changes = CHANGES | {"claims": [order | {"id": "here", "tiers": ["cpu"]}, order | {"id": "o"}]}
+    for tier in ("cpu", "paper"):
+        fill(project, changes, tier)
+    (counted,) = json.loads(project("scoreboard", "--format", "json").out)
+    assert (counted["tier"], counted["reproduced"], counted["not_run"]) == ("paper", 1, 1)
+    assert project("report").code == 0
+    for name in ("index", "papers/small"):
+        bars = [s for s in read(project.results / f"site/{name}.html").all("svg") if "vbar" in (s.get("class") or "")]
+        assert {s["aria-label"] for s in bars} == {"1 reproduced, 1 not run"}, name
+
+
 def test_drawings_say_in_words_what_they_show(built):
     labels = [d.get("aria-label") or "" for d in read(built / "papers/small.html").all("svg") if d.get("role") == "img"]
     assert any("the wide one: 1.523 nats, 95% interval 1.461 to 1.586, 3 seeds" in label for label in labels)

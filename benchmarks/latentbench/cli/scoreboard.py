@@ -39,14 +39,15 @@ def command(tier: Any, form: str, output: Path | None) -> None:
 
 def counts_by_suite(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[dict[str, Any]]:
     """A row of plain values for each suite: its claims by verdict, sanity checks apart."""
-    from latentbench.results.answered import OF_SANITY, WORDS, counted
+    from latentbench.results.answered import OF_SANITY, WORDS, tallied
     from latentbench.results.exporting import dated
 
     rows = []
     for g, verdicts in found:
-        suite, claims = g.loaded.suite, [v for v in verdicts if not v.sanity]
-        counts, checks = counted(claims), counted([v for v in verdicts if v.sanity])
-        row: dict[str, Any] = {"suite": suite.id, "title": suite.paper.title, "tier": g.tier, "claims": len(claims)}
+        suite = g.loaded.suite
+        counts, checks = tallied(verdicts)
+        row: dict[str, Any] = {"suite": suite.id, "title": suite.paper.title, "tier": g.tier}
+        row["claims"] = sum(counts.values())
         row |= {"analogue": suite.analogue, "sanity_holds": checks.get("holds", 0), "sanity": sum(checks.values())}
         rows.append(
             row | {word.replace("-", "_"): counts.get(word, 0) for word in WORDS if word not in OF_SANITY} | dated(g)
@@ -66,19 +67,18 @@ def _counts(
     found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]],
 ) -> tuple[list[str], list[list[Any]], str]:
     """Columns, rows, and all of it in a sentence."""
-    from latentbench.results.answered import WORDS, counted
+    from latentbench.results.answered import WORDS, tallied
 
-    each = [(g, counted([v for v in verdicts if not v.sanity])) for g, verdicts in found]
-    total = sum((Counter(counts) for _, counts in each), Counter[str]())
+    each = [(g, *tallied(verdicts)) for g, verdicts in found]
+    total = sum((Counter(counts) for _, counts, _ in each), Counter[str]())
+    checks = sum((Counter(checks) for _, _, checks in each), Counter[str]())
     words = [w for w in WORDS if total[w]]
-    rows = [[_name(g), g.tier, *(c.get(w) or "" for w in words)] for g, c in each]
+    rows = [[_name(g), g.tier, *(c.get(w) or "" for w in words)] for g, c, _ in each]
     claims = sum(total.values())
     parts = ", ".join(f"{total[w]} {WORDS[w]}" for w in words)
     papers = f"{len(each)} suite{'s' if len(each) != 1 else ''}"
-    checks = [v.verdict for _, verdicts in found for v in verdicts if v.sanity and v.verdict != "not-run"]
-    held = (
-        f". Sanity checks, which are no reproduction: {checks.count('holds')} of {len(checks)} hold" if checks else ""
-    )
+    ran = sum(checks.values()) - checks["not-run"]
+    held = f". Sanity checks, which are no reproduction: {checks['holds']} of {ran} hold" if ran else ""
     said = f"{claims} claims of {papers}: {parts or 'none'}{held}"
     return ["suite", "tier", *(WORDS[w] for w in words)], rows, said
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from latentbench.core.errors import UserError
 from latentbench.records.record import Record
-from latentbench.results.gather import RANKED, Gathered, gather, has_records
+from latentbench.results.answered import tallied
+from latentbench.results.gather import Gathered, with_records
 from latentbench.results.leaderboard import Row, leaderboard
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec import standing
@@ -86,16 +87,13 @@ class SuiteFindings:
         """The verdict of each claim, in the suite's order."""
         return [self.verdict(c) for c in self.loaded.suite.claims]
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
-        """How many claims have each verdict, sanity checks left out."""
-        found: dict[str, int] = {}
-        for claim, verdict in zip(self.loaded.suite.claims, self.standing, strict=True):
-            if claim.sanity:
-                continue
-            word = "not-run" if verdict is None else verdict.verdict
-            found[word] = found.get(word, 0) + 1
-        return found
+        """How many claims have each verdict at the most faithful tier, as `latentbench scoreboard` counts them."""
+        if self.best is not None:
+            return tallied(self.best.verdicts)[0]
+        asked = sum(not c.sanity for c in self.loaded.suite.claims)
+        return {"not-run": asked} if asked else {}
 
     @property
     def newest(self) -> str:
@@ -173,10 +171,5 @@ def read_findings(suites: Sequence[str] = (), results: Path | None = None) -> Fi
 
 
 def _suite(loaded: LoadedSuite, results: Path | None) -> SuiteFindings:
-    tiers = []
-    for tier in RANKED:
-        if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
-            gathered = gather(loaded, tier, results)
-            if gathered.collected.found:
-                tiers.append(TierFindings(gathered, leaderboard(gathered), verdicts(gathered)))
+    tiers = [TierFindings(g, leaderboard(g), verdicts(g)) for g in with_records(loaded, results)]
     return SuiteFindings(loaded, tiers, notes(loaded.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from latentbench.report.boards import DatasetPage
 from latentbench.report.changes import Changes
 from latentbench.report.findings import Findings, Paper
 from latentbench.report.wording import anchor, opening, page_name
-from latentbench.report.words import Share, Word, bar, summed, word, word_of
+from latentbench.report.words import Share, Word, bar, word, word_of
 from latentbench.spec.registry import metrics
 
 NEWEST = 12
@@ -82,7 +83,7 @@ class Overview:
 def overview(findings: Findings, pages: Sequence[DatasetPage], changed: Changes) -> Overview:
     """Everything that the first page shows."""
     with_records = [s for s in findings.suites if s.tiers]
-    counts = summed(s.counts for s in with_records)
+    counts = sum((Counter(s.counts) for s in with_records), Counter[str]())
     states: dict[str, int] = {}
     for paper in findings.papers:
         states[paper.state] = states.get(paper.state, 0) + 1

@@ -183,7 +183,7 @@ def paper_page(paper: Paper) -> PaperPage:
     found = paper.found
     suite, cited = found.loaded.suite, found.loaded.suite.paper
     shown = evidence(found)
-    words = answers(found.best.gathered, found.best.verdicts) if found.best is not None else None
+    words = answers(found.best.gathered, found.best.verdicts, found.best.rows) if found.best is not None else None
     told = [e for e in shown if e.n]
     links = [("arXiv " + cited.arxiv, url)] if cited.arxiv and (url := arxiv_address(cited.arxiv)) else []
     if cited.code is not None and (url := web_address(cited.code.url)):

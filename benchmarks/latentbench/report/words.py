@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latentbench.results.verdicts import ClaimVerdict
@@ -76,12 +76,3 @@ def bar(counts: Mapping[str, int]) -> list[Share]:
         found.append(Share(each, counts[each.name], start, width))
         start += width
     return found
-
-
-def summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts added up."""
-    total: dict[str, int] = {}
-    for counts in parts:
-        for name, count in counts.items():
-            total[name] = total.get(name, 0) + count
-    return total

@@ -99,6 +99,15 @@ class Judged(Protocol):
     @property
     def verdict(self) -> str: ...
 
+    @property
+    def sanity(self) -> bool: ...
+
+
+def tallied(found: Iterable[Judged]) -> tuple[dict[str, int], dict[str, int]]:
+    """Claims by verdict, and sanity checks, which are no reproduction and in none of these, apart."""
+    found = list(found)
+    return counted(v for v in found if not v.sanity), counted(v for v in found if v.sanity)
+
 
 def counted(found: Iterable[Judged]) -> dict[str, int]:
     """Claims by verdict, in the order of `WORDS`."""

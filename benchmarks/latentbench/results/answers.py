@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
-from latentbench.results.answered import WORDS, Answer, Answers, counted, percent
+from latentbench.results.answered import WORDS, Answer, Answers, counted, percent, tallied
 from latentbench.results.effects import Effect
 from latentbench.results.gather import Gathered
 from latentbench.results.leaderboard import Row, leaderboard
@@ -37,6 +37,7 @@ def answers(
     by_id = {c.id: c for c in suite.claims}
     told = [v for v in found if v.verdict != "not-run" and not (v.sanity and v.verdict == "holds")]
     judged = [(by_id[v.claim], v) for v in told]
+    claims, checks = tallied(found)
     return Answers(
         suite=suite.id,
         version=suite.version,
@@ -44,8 +45,8 @@ def answers(
         tier=tier,
         seeds=(min(seeds), max(seeds)),
         share=(min(shares), max(shares)) if shares and tier != "paper" else None,
-        counts=counted([v for v in found if not v.sanity]),
-        checks=counted([v for v in found if v.sanity]),
+        counts=claims,
+        checks=checks,
         analogue=suite.analogue,
         sequential=gathered.declared is not None,
         distances=_distances(suite, rows),

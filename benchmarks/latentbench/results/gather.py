@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,12 +108,16 @@ def _say_once(collected: Collected, exact: list[RunSpec]) -> None:
 
 def best(loaded: LoadedSuite, results: Path | None = None) -> Gathered | None:
     """The suite at its most faithful tier with records that count, smoke never."""
+    return next(with_records(loaded, results), None)
+
+
+def with_records(loaded: LoadedSuite, results: Path | None = None) -> Iterator[Gathered]:
+    """The suite at each tier with records that count, the most faithful first, smoke never."""
     for tier in RANKED:
         if tier in loaded.suite.tiers and has_records(loaded.suite.id, tier, results):
             found = gather(loaded, tier, results)
             if found.collected.found:
-                return found
-    return None
+                yield found
 
 
 def best_tier(loaded: LoadedSuite, results: Path | None = None) -> Tier | None:
