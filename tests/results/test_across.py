@@ -8,6 +8,7 @@ import pytest
 from latentbench.planning.plan import plan
 from latentbench.results.across import apart, boards, is_of
 from latentbench.results.gather import gather
+from latentbench.results.leaderboard import leaderboard
 
 from tests.project import write_made_up
 
@@ -17,7 +18,8 @@ def fill(project, name, values, identity="a" * 12, changes=None):
     for method, numbers in values.items():
         for spec, number in zip(plan(loaded, "cpu", methods=[method], seeds=range(len(numbers))), numbers):
             write_made_up(spec, {"nll": number}, identity=identity)
-    return gather(loaded, "cpu")
+    gathered = gather(loaded, "cpu")
+    return gathered, leaderboard(gathered)
 
 
 def test_one_table_for_what_was_measured_alike(project):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.text import Text
 
 from latentbench.cli.options import print_table
@@ -23,22 +22,22 @@ if TYPE_CHECKING:
 FEW = 3
 
 
-def print_boards(shown: Sequence[Gathered], dataset: str | None, metric: str | None, *, everything: bool) -> None:
-    """Tables across suites: all of them if they are few or `everything` is wanted, else a line for each."""
+def print_boards(rows: Sequence[tuple[Gathered, Sequence[Row]]], *, everything: bool, details: bool) -> None:
+    """Tables across suites: all of them if they are few or `everything` is wanted, else a line for each.
+
+    `details` says in any case how tables of one quantity differ.
+    """
     from latentbench.results.across import boards
 
-    found = boards(shown, dataset=dataset, metric=metric)
-    if not found:
-        if (dataset, metric) == (None, None):
-            click.echo("no records yet; `latentbench run quickstart` makes some")
-        return
-    if everything or len(found) <= FEW:
+    found = boards(rows)
+    few = everything or len(found) <= FEW
+    if few:
         for board in found:
             _table(board)
     else:
         _lines(found)
-    _what_keeps_apart(found, details=everything or metric is not None)
-    if not (everything or len(found) <= FEW):
+    _what_keeps_apart(found, details=everything or details)
+    if not few:
         said("--all shows every table; --metric narrows; `leaderboard SUITE` shows a paper's own", style="dim")
 
 

@@ -118,10 +118,14 @@ def command(
             for g, part in found:
                 print_leaderboard(g, part)
         else:
-            print_boards(shown, dataset, metric, everything=everything)
-        if filtered and not any(part for _, part in found):
+            print_boards(found, everything=everything, details=metric is not None)
+        if any(part for _, part in found):
+            return
+        if filtered:
             wanted = " ".join(x for x in (dataset and f"--dataset {dataset}", metric and f"--metric {metric}") if x)
             click.echo(f"no record fits {wanted}")
+        elif not suites:
+            click.echo("no records yet; `latentbench run quickstart` makes some")
 
     export(
         form,

@@ -14,7 +14,7 @@ from typing import Any
 
 from latentbench.records.record import Record
 from latentbench.results.gather import Gathered
-from latentbench.results.leaderboard import Row, leaderboard
+from latentbench.results.leaderboard import Row
 from latentbench.spec.registry import find_metric
 from latentbench.stats.samples import Sample, differences
 
@@ -69,31 +69,26 @@ def is_metric(name: str, key: str, quantity: str) -> bool:
     return name.casefold() in (key.casefold(), quantity.casefold())
 
 
-def boards(found: Sequence[Gathered], *, dataset: str | None = None, metric: str | None = None) -> list[Board]:
+def boards(found: Iterable[tuple[Gathered, Iterable[Row]]]) -> list[Board]:
     """The tables of several suites, those with most suites and methods first within a dataset and quantity.
 
     Args:
-        found: suites at their tiers.
-        dataset: only of this, as `is_of` has it.
-        metric: only this one, as `is_metric` has it.
+        found: suites at their tiers, each with those rows of its leaderboard that are wanted.
     """
     kept: dict[tuple[str, str], list[Row]] = {}
     samples: dict[int, Sample] = {}
     records: dict[tuple[str, str], Record] = {}
-    for gathered in found:
-        for row in leaderboard(gathered):
-            if dataset is not None and not is_of(dataset, row.dataset, row.source):
-                continue
-            if metric is not None and not is_metric(metric, row.metric, row.quantity):
-                continue
+    for gathered, rows in found:
+        for row in rows:
             key = (row.quantity, row.identity)
             kept.setdefault(key, []).append(row)
             there = gathered.records(row.method, row.dataset)
             samples[id(row)] = _sample(row, there)
-            records.setdefault(key, next(r for r in there if _measured(r, row)))
+            if key not in records:
+                records[key] = next(r for r in there if _measured(r, row))
     made = [
-        Board(_measure(rows[0], records[key]), key[1], rows[0].unit, rows[0].better, _ranked(rows, samples))
-        for key, rows in kept.items()
+        Board(_measure(alike[0], records[key]), key[1], alike[0].unit, alike[0].better, _ranked(alike, samples))
+        for key, alike in kept.items()
     ]
     return sorted(made, key=lambda b: (b.measure.source, b.measure.quantity, -len(b.suites), -len(b.rows), b.identity))
 
@@ -123,14 +118,9 @@ def _ranked(rows: Sequence[Row], samples: Mapping[int, Sample]) -> list[Row]:
     able = [r for r in ordered if r.mean is not None and not (r.impossible or r.refused)]
     if len(able) > 1 and not any(samples[id(r)].blind for r in able):
         top, *others = able
-        tied = []
-        for other in others:
-            pair = [samples[id(top)], samples[id(other)]]
-            if top.suite != other.suite:
-                pair = [replace(s, seeded=False) for s in pair]
-            ((low, high),) = differences(pair[0], [pair[1]])
-            if not (low > 0 or high < 0):
-                tied.append(other)
+        against = [s if r.suite == top.suite else replace(s, seeded=False) for r in others for s in [samples[id(r)]]]
+        gaps = differences(samples[id(top)], against)
+        tied = [r for r, (low, high) in zip(others, gaps, strict=True) if not (low > 0 or high < 0)]
         for row in (top, *tied):
             marks[id(row)] = "tied" if tied else "best"
     return [replace(r, mark=marks[id(r)]) for r in ordered]
