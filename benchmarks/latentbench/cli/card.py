@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from latentbench.planning.plan import plan
 from latentbench.records.archive import collect
+from latentbench.results.across import steps
 from latentbench.results.answers import answers
 from latentbench.results.gather import best
 from latentbench.spec.claims import Claim, PooledClaim, Tier, kind_of
@@ -66,7 +67,7 @@ def _tables(loaded: LoadedSuite) -> Iterator[Table]:
         "datasets",
         ["dataset", "source", "splits", "preprocessing"],
         [
-            [k, d.source or k, d.protocol or (_pairs(d.split) if d.split else "as declared"), _steps(d.preprocess)]
+            [k, d.source or k, d.protocol or (_pairs(d.split) if d.split else "as declared"), steps(d.preprocess)]
             for k, d in suite.datasets.items()
         ],
     )
@@ -155,10 +156,6 @@ def _duration(seconds: float) -> str:
 
 def _pairs(values: Any) -> str:
     return ", ".join(f"{k}={v}" for k, v in values.items())
-
-
-def _steps(steps: list[Any]) -> str:
-    return ", ".join(s if isinstance(s, str) else _pairs(s) for s in steps) or "none"
 
 
 def _kind(claim: Claim) -> str:

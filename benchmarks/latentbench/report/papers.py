@@ -32,6 +32,7 @@ from latentbench.report.wording import (
     web_address,
 )
 from latentbench.report.words import SETTLED, Share, bar
+from latentbench.results.across import steps
 from latentbench.results.answers import answers
 from latentbench.results.leaderboard import Row
 from latentbench.spec.registry import metrics
@@ -209,7 +210,7 @@ def paper_page(paper: Paper) -> PaperPage:
         unrun=[e for e in shown if not e.n],
         tiers=[_tier(found, t) for t in found.tiers],
         methods=[(m.label or key, m.model, _settings(m.params)) for key, m in suite.methods.items()],
-        datasets=[(key, d.source or key, _steps(d.preprocess)) for key, d in suite.datasets.items()],
+        datasets=[(key, d.source or key, steps(d.preprocess)) for key, d in suite.datasets.items()],
         protocol=[(p.item, p.value, p.status, p.source or "") for p in suite.protocol],
         commands=_commands(found),
         pictures=_pictures(found),
@@ -437,10 +438,3 @@ def _provenance(tier: TierFindings) -> Provenance:
 
 def _settings(params: dict[str, object]) -> str:
     return ", ".join(f"{k} = {v}" for k, v in params.items())
-
-
-def _steps(steps: Sequence[object]) -> str:
-    return ", ".join(
-        s if isinstance(s, str) else " ".join(f"{k} {v}" for k, v in s.items()) if isinstance(s, dict) else str(s)
-        for s in steps
-    )

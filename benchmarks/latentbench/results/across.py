@@ -139,7 +139,7 @@ def _measure(row: Row, record: Record) -> Measure:
         settings=_pairs(asked.get("settings", {})),
         test=test if limit is None else f"first {limit:,} of {test}",
         rows=measured.n,
-        preprocessing=_steps(data.get("preprocess", ())),
+        preprocessing=steps(data.get("preprocess", ())),
     )
 
 
@@ -147,8 +147,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={v}" for k, v in sorted(values.items()))
 
 
-def _steps(steps: Iterable[Any]) -> str:
-    return ", ".join(s if isinstance(s, str) else _pairs(s) for s in steps) or "none"
+def steps(preprocess: Iterable[str | Mapping[str, Any]]) -> str:
+    """Steps of preprocessing in words: ``dequantise, logit=0.05``."""
+    return ", ".join(s if isinstance(s, str) else _pairs(s) for s in preprocess) or "none"
 
 
 #: What a table is of -> what readers call it.
