@@ -16,6 +16,7 @@ from latentbench.results import across
 from latentbench.results.leaderboard import Row
 from latentbench.results.possible import entropy
 from latentbench.spec.registry import metrics
+from latentbench.stats.wording import behind
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _board(table: across.Board, found: Sequence[_Found]) -> Board:
         dataset=measure.source,
         metric=measure.quantity,
         summary=metrics()[measure.quantity].summary,
-        unit="" if table.unit == "1" else table.unit,
+        unit=behind(table.unit),
         better=table.better,
         likelihood=measure.likelihood,
         identity=table.identity,
@@ -152,7 +153,7 @@ def _entry(found: _Found, scale: Scale, controls: Sequence[Against]) -> Entry:
         href=f"../papers/{page_name(found.paper.id)}",
         row=row,
         text=said(strip),
-        drawing=track(strip, scale, unit="" if row.unit == "1" else row.unit, height=22, controls=controls),
+        drawing=track(strip, scale, unit=behind(row.unit), height=22, controls=controls),
         cost=duration(row.seconds),
         parameters=compact(parameters) if parameters else "",
         parameters_count=parameters or 0,

@@ -15,6 +15,7 @@ from latentbench.report.svg import Scale
 from latentbench.report.wording import decimals, number, page_name
 from latentbench.report.words import Word
 from latentbench.results.compare import Compared, Comparison, Side, compare_sides
+from latentbench.stats.wording import behind
 
 #: How B stands to A, as a verdict's tone: a colour and a sign that say the same as the word.
 WORDS = {
@@ -112,7 +113,7 @@ def line_of(row: Compared) -> Line:
     ends: Sequence[float | None] = (row.difference, row.ci_low, row.ci_high, 0.0)
     known = [abs(x) for x in ends if x is not None]
     scale = Scale.over([-max(known), max(known)], start=0.03, end=0.97)
-    unit = "" if row.unit == "1" else row.unit
+    unit = behind(row.unit)
     strip = Strip("difference B - A", [], row.difference, row.ci_low, row.ci_high)
     said = number(row.difference, digits, sign=True)
     return Line(

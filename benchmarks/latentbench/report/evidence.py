@@ -12,6 +12,7 @@ from latentbench.report.words import Word, word_of
 from latentbench.results.verdicts import ClaimVerdict
 from latentbench.spec.claims import Bound, Claim, Statement, Value, kind_of, methods_of, statements
 from latentbench.spec.suite import Suite
+from latentbench.stats.wording import behind
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _cells(verdict: ClaimVerdict | None) -> StripChart | None:
     if all(s.mean is None for s in strips):
         return None
     zero = Against(0.0, "no difference") if verdict.kind in ("order", "trend") else None
-    return chart(strips, "" if verdict.unit == "1" else verdict.unit, zero)
+    return chart(strips, behind(verdict.unit), zero)
 
 
 def _chart(suite: Suite, tier: TierFindings, claim: Claim) -> StripChart | None:

@@ -16,6 +16,7 @@ from latentbench.results.verdicts import ClaimVerdict
 from latentbench.spec.claims import ValueClaim
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Reported, Suite
+from latentbench.stats.wording import behind
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _first(columns: dict[Heading, list[Reported]], heading: Heading) -> int:
 
 
 def _heading(suite: Suite, number_: Reported, several: bool) -> Heading:
-    unit = "" if number_.unit == "1" else number_.unit
+    unit = behind(number_.unit)
     if number_.column is not None and number_.column != number_.metric:
         name = _named(suite, number_.column)
     else:
@@ -211,7 +212,7 @@ def _plainly(where: str, mean: float, half: float | None, n: int, digits: int, p
 
 
 def _unit(reported: Reported) -> str:
-    return "" if reported.unit == "1" else reported.unit
+    return behind(reported.unit)
 
 
 def _value_verdict(suite: Suite, tier: TierFindings | None, reported: Reported) -> ClaimVerdict | None:
@@ -231,4 +232,4 @@ def _value_verdict(suite: Suite, tier: TierFindings | None, reported: Reported) 
 def unit_of(suite: Suite, metric: str) -> str:
     """A metric's unit as it stands behind a number; nothing for pure numbers."""
     unit = find_metric(suite.metric_name(metric)).unit
-    return "" if unit == "1" else unit
+    return behind(unit)

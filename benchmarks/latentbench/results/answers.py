@@ -15,7 +15,7 @@ from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.claims import Bound, Claim, Order, PooledClaim, Trend, kind_of, methods_of, statements
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Suite
-from latentbench.stats.wording import number, quantity
+from latentbench.stats.wording import behind, number, quantity
 
 
 def answers(
@@ -95,7 +95,7 @@ def _said(claim: Claim, v: ClaimVerdict, cells: dict[tuple[str, str, str], Row],
     effect = f" ({_size(v.effect)})" if v.effect is not None and v.effect.flagged else ""
     if isinstance(claim, PooledClaim):
         return _pooled(v) + _to_settle(v) + effect
-    unit = "" if v.unit == "1" else v.unit
+    unit = behind(v.unit)
     half = 0.0 if v.interval is None else (v.interval[1] - v.interval[0]) / 2
     named = [(m, cells.get((m, claim.dataset, claim.metric))) for m in methods_of(claim)]
     measured = [r.mean if r is not None else None for _, r in named]
@@ -133,7 +133,7 @@ def _pooled(v: ClaimVerdict) -> str:
     """How many cells go as claimed, and the estimate over all of them."""
     right = sum(c.as_claimed is True for c in v.cells)
     half = 0.0 if v.interval is None else (v.interval[1] - v.interval[0]) / 2
-    unit = "" if v.unit == "1" else v.unit
+    unit = behind(v.unit)
     pooled = {"mean": "on average", "rank": "mean rank"}.get(v.pool)
     said = f"{right} of {len(v.cells)} cells as claimed"
     if pooled and v.estimate is not None:

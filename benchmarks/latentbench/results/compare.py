@@ -19,7 +19,7 @@ from latentbench.spec.registry import find_metric
 from latentbench.stats.claims import judge_order, settle
 from latentbench.stats.judgement import Judgement
 from latentbench.stats.samples import Sample
-from latentbench.stats.wording import quantity
+from latentbench.stats.wording import behind, quantity
 
 Word = Literal["better", "worse", "failed", "open", "same", "spread unknown"]
 ALPHA = 0.05
@@ -204,7 +204,7 @@ def _judged(left: _Values, right: _Values, a: Side, b: Side, single: bool) -> Ju
     if single and left.record.suite != right.record.suite:  # a seed means nothing to another suite's
         samples = [Sample(s.values, False, s.failed, s.deterministic) for s in samples]
     names = (_method_name(right, b, single), _method_name(left, a, single))
-    unit = "" if left.measured.unit == "1" else left.measured.unit
+    unit = behind(left.measured.unit)
     better = left.measured.better
     return judge_order(samples[0], samples[1], better, names=names, unit=unit, alpha=ALPHA)
 
@@ -265,7 +265,7 @@ def _word(left: _Values, right: _Values, found: Judgement) -> tuple[Word, str]:
         return "failed", f"{found.text}; seed{'s' if len(newly) > 1 else ''} {seeds} failed in B and finished in A"
     if left.values and left.values == right.values:
         mean = _mean(left.values.values())
-        unit = "" if left.measured.unit == "1" else left.measured.unit
+        unit = behind(left.measured.unit)
         n = len(left.values)
         return "same", f"{quantity(mean or 0.0, unit)} in both, in every bit of {n} seed{'s' if n > 1 else ''}"
     if found.verdict == "not-run":

@@ -10,7 +10,7 @@ from latentbench.results.judging import seeds_of
 from latentbench.spec.cells import gated
 from latentbench.spec.claims import Gate, Statement
 from latentbench.spec.registry import find_metric
-from latentbench.stats.wording import quantity
+from latentbench.stats.wording import behind, quantity
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _outcomes(gate: Gate, said: Statement, gathered: Gathered) -> Iterator[GateO
     suite = gathered.loaded.suite
     dataset = gate.dataset or said.dataset
     entry = find_metric(suite.metric_name(gate.metric))
-    unit = "" if entry.unit == "1" else entry.unit
+    unit = behind(entry.unit)
     asked = gate.metric if gate.part is None else f"{gate.part} of {gate.metric}"
     unit = unit if gate.part is None else ""
     better, rival = 1 if entry.better == "higher" else -1, None

@@ -26,6 +26,7 @@ from latentbench.stats.claims import Judgement, judge_bound, judge_order, judge_
 from latentbench.stats.judgement import unjudged
 from latentbench.stats.pooling import judge_all, judge_mean, judge_rank, judge_sign
 from latentbench.stats.samples import Sample
+from latentbench.stats.wording import behind
 
 #: Values of a number without spread differ by no more than this share of themselves.
 SAME = 1e-9
@@ -197,7 +198,7 @@ def _name(said: Statement) -> str:
 
 
 def _unit(entry: MetricEntry) -> str:
-    return "" if entry.unit == "1" else entry.unit
+    return behind(entry.unit)
 
 
 def _label(suite: Suite, method: str) -> str:

@@ -19,7 +19,7 @@ from latentbench.spec.claims import Claim, PooledClaim, is_judged, kind_of, meth
 from latentbench.spec.registry import find_metric
 from latentbench.stats.judgement import OF_SANITY, Judgement, settle
 from latentbench.stats.outliers import far_out
-from latentbench.stats.wording import quantity
+from latentbench.stats.wording import behind, quantity
 
 ALPHA = 0.05
 
@@ -213,7 +213,7 @@ def _verdict(
         word = OF_SANITY.get(judgement.verdict, word) if judgement.verdict else word
     metrics = list(dict.fromkeys(one.metric for one in said))
     units = list(dict.fromkeys(find_metric(suite.metric_name(m)).unit for m in metrics))
-    effect = effect_of(said, gathered, "" if units == ["1"] else units[0]) if len(units) == 1 else None
+    effect = effect_of(said, gathered, behind(units[0])) if len(units) == 1 else None
     outliers = tuple(_outliers(claim, gathered))
     mixed = _mixed(claim, gathered)
     told = [f"several environments: {mixed}"] if mixed and not reason else []
@@ -319,7 +319,7 @@ def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
                 yield f"without a result of {method} on {said.dataset}: {listed}"
             values: Mapping[Any, float] = view.of(method).values
             if far := far_out(values):
-                listed = ", ".join(f"seed {s} ({quantity(values[s], '' if unit == '1' else unit)})" for s in far)
+                listed = ", ".join(f"seed {s} ({quantity(values[s], behind(unit))})" for s in far)
                 yield f"far from the other seeds of {method} on {said.dataset}: {listed}"
 
 

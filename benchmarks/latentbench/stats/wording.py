@@ -53,6 +53,11 @@ def percent(level: float) -> str:
     return f"{100 * level:.4g}%"
 
 
+def behind(unit: str) -> str:
+    """A unit as it stands behind a number: nothing for pure numbers."""
+    return "" if unit == "1" else unit
+
+
 def number(x: float, scale: float = 0.0) -> str:
     """`x` with two significant digits of `scale`, its uncertainty, or with six digits where that is 0 or not finite."""
     if not (0 < scale < math.inf):
