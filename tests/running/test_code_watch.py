@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from latentbench.core import loaded, plugins
+from latentbench.core.opened import sha256_of
 from latentbench.core.reach import installed
 from latentbench.discovery import finding
 from latentbench.running import code_watch
@@ -90,7 +91,7 @@ def test_what_is_loaded_is_known_by_its_bytes(project, lab):
     record, _ = perform(planned(project), Settings(project.results))
     assert (record.status, record.error) == ("finished", None)
     path, made = loaded.made_from()["latentbench.papers.lab_code.parts"]
-    assert made == loaded.digest_of(path) == dict(code_watch._looked_up[0][1])[path]
+    assert made == sha256_of(path) == dict(code_watch._looked_up[0][1])[path]
 
 
 @pytest.mark.parametrize("module", ["mine", "parts"])

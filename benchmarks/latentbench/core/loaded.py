@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from latentbench.core.loose import loose_root
-from latentbench.core.opened import reads
+from latentbench.core.opened import UNREADABLE, reads, sha256_of
 
 PACKAGE, PAPERS = "latentbench.", "latentbench.papers."
 #: sha256 of the source that a module was made from, by module; empty where it changed while it was read.
@@ -22,9 +20,9 @@ _read: dict[str, dict[str, str]] = {}
 
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType | None:
-        before = digest_of(self.path)
+        before = sha256_of(self.path)
         code = super().get_code(fullname)
-        _made_from[fullname] = self.path, before if digest_of(self.path) == before else ""
+        _made_from[fullname] = self.path, before if sha256_of(self.path) == before else UNREADABLE
         return code
 
     def exec_module(self, module: ModuleType) -> None:
@@ -36,7 +34,7 @@ class _Loader(SourceFileLoader):
         _read[self.name] = found
 
 
-class _Finder(MetaPathFinder):
+class _Finder:  # not derived from importlib.abc's, which takes longer to import than all else here
     def __init__(self, watches: Callable[[str], bool]) -> None:
         self._watches = watches
 
@@ -66,15 +64,6 @@ def _folder(module: str, file: str) -> Path:
     path = Path(file)
     depth = module.count(".") + (path.name == "__init__.py") - (2 if module.startswith(PAPERS) else 0)
     return path.parents[max(depth - 1, 0)]
-
-
-def digest_of(path: str) -> str:
-    """sha256 of a file's bytes; empty where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except OSError:
-        return ""
 
 
 #: From here on: our modules, those of papers and of plug-in folders; after whoever else imports in a way of his own,

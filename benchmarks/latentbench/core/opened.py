@@ -5,12 +5,12 @@ What a library opens in C or Rust (Arrow, HDF5, safetensors) raises no such even
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from latentbench.core.bounds import open_regular
@@ -21,10 +21,10 @@ UNREADABLE = ""
 MOST = 100
 
 
-@dataclass
-class _Watch:
-    folders: tuple[str, ...]
-    found: dict[str, str] = field(default_factory=dict)
+class _Watch:  # none equals another, whatever it has found
+    def __init__(self, folders: tuple[str, ...]) -> None:
+        self.folders = folders
+        self.found: dict[str, str] = {}
 
 
 _watching: list[_Watch] = []
@@ -48,8 +48,6 @@ def reads(folders: Iterable[os.PathLike[str]]) -> Iterator[dict[str, str]]:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """sha256 of a regular file; `UNREADABLE` for anything else."""
-    import hashlib
-
     try:
         with open_regular(path) as file:
             found = hashlib.sha256()

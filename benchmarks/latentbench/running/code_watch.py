@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from latentbench.core.errors import UserError
 from latentbench.core.imports import load
-from latentbench.core.loaded import digest_of, made_from
+from latentbench.core.loaded import made_from
+from latentbench.core.opened import sha256_of
 from latentbench.core.reach import installed
 from latentbench.planning.fingerprint import code_definitions, engine_definitions
 from latentbench.planning.plan import RunSpec
@@ -52,7 +53,7 @@ def _as_they_are() -> dict[str, str]:
     states = installed.sources()
     if not _looked_up or _looked_up[0][0] != states:
         installed.forget()  # what was found out before may be of other sources
-        _looked_up[:] = [(states, {path: digest_of(path) for path, _ in states})]
+        _looked_up[:] = [(states, {path: sha256_of(path) for path, _ in states})]
     return _looked_up[0][1]
 
 
