@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latentbench.core.bounds import PACK_BYTES, read_at_most
+from latentbench.core.whole import written_beside
 
 #: A file's state: when it was changed, when its entry was, its size and its inode. Nobody can set the second back.
 State = list[int]
@@ -78,13 +78,5 @@ class Memory:
 
 def write_quietly(path: Path, content: bytes) -> None:
     """Write a file of a cache, all of it or nothing; a folder that cannot be written costs time and no more."""
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as f:
-                f.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    with suppress(OSError), written_beside(path, content, lasting=False) as temporary:
+        os.replace(temporary, path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import (
 from latentbench.core.bounds import DEVICES, RECORD_BYTES, STACKED, THREADS, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name, shown, without_mark
+from latentbench.core.whole import written_beside
 from latentbench.records.design import Design
 from latentbench.records.pack import SUFFIX, pack_of
 from latentbench.records.sealing import seal_of
@@ -243,19 +243,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: disk full, folder read-only; nothing of the file is left behind, and an older one stays.
     """
-    whole = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(whole)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
+    with written_beside(path, content.encode() if isinstance(content, str) else content) as temporary:
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 from latentbench.core.bounds import LEASE_BYTES, OBJECT_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
+from latentbench.core.whole import written_beside
 from latentbench.records.record import write_atomically
 
 #: Tries of each request, and seconds before the second; each further wait is twice as long.
@@ -224,19 +224,9 @@ def _create(path: Path, content: bytes) -> None:
         OSError: it cannot be written; nothing of it is left.
     """
     for left in (True, False):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-            try:
-                with os.fdopen(handle, "wb") as f:
-                    f.write(content)
-                    f.flush()
-                    os.fsync(f.fileno())
-                os.chmod(temporary, 0o644)
+            with written_beside(path, content) as temporary:
                 _name(temporary, path)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
             return
         except FileNotFoundError:
             if not left:
