@@ -10,6 +10,7 @@ from pathlib import Path
 from latentbench.core.errors import UserError
 from latentbench.core.seeds import Axis
 from latentbench.planning.plan import RunSpec
+from latentbench.records.beside import WEIGHTS
 from latentbench.records.record import Record, read_record
 from latentbench.running.observer import ProgressReport, Report
 from latentbench.running.settings import Settings
@@ -102,7 +103,7 @@ def _evaluated(spec: RunSpec, trained: RunSpec, record: Record, settings: Settin
     path = run_folder(spec, data_hash, settings.results) / "record.json"
     if path.is_file():
         return read_record(path)
-    file: Path = run_folder(trained, data_hash, settings.results) / "weights.safetensors"
+    file: Path = run_folder(trained, data_hash, settings.results) / WEIGHTS
     if not file.is_file():
         return perform(spec, settings)[0]
     started = provenance.now()

@@ -15,6 +15,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
 from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import record_files
+from latentbench.records.beside import WEIGHTS
 from latentbench.records.former import made_by_todays
 from latentbench.records.record import Record, is_intact, read_record, seal_fault
 from latentbench.running.observer import Report
@@ -140,8 +141,8 @@ def replay(
     if again.hashes["data"] != record.hashes["data"]:
         notes.append("the data have another content hash")
     weights = None
-    if "weights.safetensors" in record.files and "weights.safetensors" in again.files:
-        weights = record.files["weights.safetensors"] == again.files["weights.safetensors"]
+    if WEIGHTS in record.files and WEIGHTS in again.files:
+        weights = record.files[WEIGHTS] == again.files[WEIGHTS]
     differences = _differences(spec, record, again)
     statuses = record.status, again.status
     return Replayed(record.run_id, code, notes, statuses, weights, differences, is_intact(record))

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentbench.audit.rebuild import find_record, rebuild
-from latentbench.audit.verify import WEIGHTS
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.planning.plan import RunSpec
-from latentbench.records.beside import folder_of
+from latentbench.records.beside import WEIGHTS, folder_of
 from latentbench.records.record import Record
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
 from latentbench.records.below import declarations_below, packs_below, records_below
-from latentbench.records.beside import CURVE, curve_of, folder_of
+from latentbench.records.beside import CURVE, WEIGHTS, curve_of, folder_of
 from latentbench.records.declared import read_declaration
 from latentbench.records.former import made_by_todays
 from latentbench.records.pack import SUFFIX, Pack
@@ -36,7 +36,6 @@ from latentbench.spec.registry import find_metric
 
 #: Relative difference that evaluating the same weights on another machine may make.
 TOLERANCE = 1e-4
-WEIGHTS = "weights.safetensors"
 MAX_FILE_BYTES = 4 << 30
 
 
@@ -212,15 +211,13 @@ def _file(folder: Path, name: str, expected: str, checked: Checked, *, needed: b
     if path.stat().st_size > MAX_FILE_BYTES:
         checked.faults.append(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB")
         return
-    hashed = hashlib.sha256()
     try:
         with open(path, "rb") as f:
-            while block := f.read(1 << 20):
-                hashed.update(block)
+            hashed = hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
         checked.faults.append(f"{name} cannot be read: {e.strerror}")
         return
-    if hashed.hexdigest() != expected:
+    if hashed != expected:
         checked.faults.append(f"{name} does not hash to what the record says")
 
 

@@ -57,9 +57,8 @@ def _runs(name: str, tier: str | None) -> Iterator[tuple[Path, Record, RunSpec, 
     from latentbench.audit.rebuild import find_record, rebuild
     from latentbench.core.errors import UserError
     from latentbench.core.paths import results_dir
-    from latentbench.pictures.writing import WEIGHTS
     from latentbench.records.archive import record_files, suites_with_records
-    from latentbench.records.beside import folder_of
+    from latentbench.records.beside import WEIGHTS, folder_of
     from latentbench.records.record import read_record
 
     if name not in suites_with_records(results_dir()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from latentbench.core.console import note
 from latentbench.core.paths import stays_inside
 from latentbench.records.archive import listed
+from latentbench.records.beside import WEIGHTS
 from latentbench.records.pictures import FOLDER, KINDS, folder_for
 from latentbench.records.record import write_atomically
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from latentbench.planning.plan import RunSpec
     from latentbench.records.record import Record
     from latentbench.running.settings import Settings
-
-WEIGHTS = "weights.safetensors"
 
 
 def write_pictures(spec: RunSpec, record: Path, weights: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from latentbench.records.packform import NAME
 from latentbench.records.record import Record
 
 CURVE = "curve.csv"
+WEIGHTS = "weights.safetensors"
 #: Bytes of a learning curve that travels in a pack, and of a file among the artefacts.
 MAX_CURVE = 16_384
 MAX_ARTEFACT = ARTEFACT_BYTES

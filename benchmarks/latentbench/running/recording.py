@@ -13,6 +13,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
 from latentbench.planning.fingerprint import digest, engine_hash, imported_by
 from latentbench.planning.plan import MetricSpec, RunSpec
+from latentbench.records.beside import CURVE, WEIGHTS
 from latentbench.records.record import (
     Cost,
     Measured,
@@ -94,7 +95,7 @@ def make_record(
         exact=spec.exact,
         spec=spec.settled(),
         metrics=metrics,
-        curve="curve.csv" if trained and trained.curve else None,
+        curve=CURVE if trained and trained.curve else None,
         cost=Cost(
             wall_seconds=wall,
             data_seconds=seconds.get("data", 0.0),
@@ -234,13 +235,13 @@ def keep_results(outcome: Outcome, folder: Path, *, weights: bool) -> dict[str, 
         writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        kept["curve.csv"] = text.getvalue().encode()
+        kept[CURVE] = text.getvalue().encode()
     if weights and hasattr(outcome.model, "state_dict"):
         from safetensors.torch import save
 
         state = {k: v.detach().cpu().contiguous().clone() for k, v in outcome.model.state_dict().items()}
         if state:
-            kept["weights.safetensors"] = save(state)
+            kept[WEIGHTS] = save(state)
     for name, content in kept.items():
         write_atomically(folder / name, content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in kept.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentbench.core.console import note
 from latentbench.core.paths import stays_inside
-from latentbench.pictures.writing import FOLDER as PICTURES
+from latentbench.records.pictures import FOLDER as PICTURES
 from latentbench.scheduling.tracking import summary_of
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from typing import Any, Literal
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown, stays_inside
 from latentbench.records.archive import listed
-from latentbench.records.beside import curve_of, folder_of
+from latentbench.records.beside import WEIGHTS, curve_of, folder_of
+from latentbench.records.pictures import folder_for
 from latentbench.records.record import Record, read_record
 from latentbench.running.settings import Settings
 from latentbench.scheduling.track_ledger import FILE, mark, marks, note_told
 from latentbench.scheduling.tracking import described, draw_over_epochs, start, summary_of, wandb_id
 
-WEIGHTS = "weights.safetensors"
 Mode = Literal["online", "offline"]
 
 
@@ -125,7 +125,7 @@ def _tell(record: Record, path: Path, results: Path, folder: Path, mode: Mode, *
     draw_over_epochs(run)
     for step, values in _curve(curve_of(record, path) or ""):
         run.log(values, step=step)
-    pictures = sorted(folder_of(path).glob("pictures/*.png"))
+    pictures = sorted(folder_for(path).glob("*.png"))
     if pictures:
         run.log({f"pictures/{p.stem}": wandb.Image(str(p)) for p in pictures if not p.is_symlink()})
     run.summary.update(summary_of(record))

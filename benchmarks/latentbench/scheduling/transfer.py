@@ -13,13 +13,12 @@ from types import TracebackType
 from latentbench.core.bounds import ARTEFACT_BYTES, OBJECT_BYTES
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
+from latentbench.records.beside import CURVE, WEIGHTS
 from latentbench.records.record import MAX_BYTES, Record, is_intact, read_record, write_atomically
 from latentbench.running.checkpoints import SUFFIX, VALUES
 from latentbench.scheduling.object_store import Store
 
 RECORD = "record.json"
-CURVE = "curve.csv"
-WEIGHTS = f"weights{SUFFIX}"
 CHECKPOINT = "checkpoint"
 #: Seconds after which a new checkpoint is under way to the store at the latest.
 PERIOD = 1.0
@@ -48,7 +47,7 @@ def checked_record(content: bytes, suite: str, run_id: str, where: str) -> Recor
     fault = None
     try:
         record = Record.model_validate_json(content)
-        if not is_intact(record) or record.seal is None:
+        if not is_intact(record):
             fault = "its seal is broken or missing"
         elif (safe_name(record.suite), record.run_id) != (safe_name(suite), run_id):
             fault = f"it is the record of {record.suite[:80]} {record.run_id[:120]}"
