@@ -1,4 +1,4 @@
-"""Records of a pack that was found intact before, in the state that it is in: nothing in them needs another check.
+"""Records whose very bytes were found intact before, in a pack or a file: nothing in them needs another check.
 
 To validate 50,000 records, each as if it came from anybody, takes as long as all the rest of a leaderboard.
 """
@@ -9,14 +9,17 @@ import marshal
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from latentbench.records.design import Design
 from latentbench.records.pack import Pack
 from latentbench.records.packform import IN_RUN, Json
-from latentbench.records.record import Cost, Measured, Provenance, Record, record_of
+from latentbench.records.record import Cost, Measured, Provenance, Record, TakenStage, record_of
 
 M = TypeVar("M", bound=BaseModel)
 _set = object.__setattr__
+#: Parts of a provenance that have forms of their own.
+_FORMS: dict[str, Any] = {"design": Design | None, "stages": list[TakenStage]}
 
 
 class Known:
@@ -66,9 +69,17 @@ def as_known(content: Json, shared: dict[bytes, Any]) -> Record:
             provenance[part] = _shared(provenance[part], shared)
     content["metrics"] = [_made(Measured, one) for one in content.get("metrics", ())]
     content["cost"] = _made(Cost, content["cost"])
-    nested = provenance.get("design") or provenance.get("stages")
-    content["provenance"] = Provenance.model_validate(provenance) if nested else _made(Provenance, provenance)
+    content["provenance"] = _made(Provenance, _formed(provenance))
     return _made(Record, content)
+
+
+def _formed(provenance: Json) -> Json:
+    return provenance | {part: _form(part).validate_python(provenance[part]) for part in _FORMS if part in provenance}
+
+
+@cache
+def _form(part: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_FORMS[part])
 
 
 def _shared(value: Any, shared: dict[bytes, Any]) -> Any:
@@ -106,11 +117,7 @@ def _like(first: Record, run: Json, cell: Json) -> Record:
         for m, (value, se, n, failure, details) in zip(first.metrics, run["measured"], strict=True)
     ]
     own["cost"] = _with(first.cost, dict(zip(cell["cost"], run["cost"], strict=True)))
-    said = run["provenance"]
-    if said.get("design") or said.get("stages"):  # which have forms of their own
-        own["provenance"] = Provenance.model_validate(first.provenance.model_dump() | said)
-    else:
-        own["provenance"] = _with(first.provenance, said)
+    own["provenance"] = _with(first.provenance, _formed(run["provenance"]))
     return _with(first, own)
 
 
