@@ -109,12 +109,8 @@ def _tell(record: Record, path: Path, results: Path, folder: Path, mode: Mode, *
             "id": wandb_id(record.run_id, Settings(results)),
             "resume": "allow",
             **described(
-                suite=record.suite,
+                record,
                 version=record.version,
-                tier=record.tier,
-                method=record.method,
-                dataset=record.dataset,
-                seed=record.seed,
                 run=record.run_id,
                 revision=record.provenance.git_revision,
                 units={m.name: m.unit for m in record.metrics},

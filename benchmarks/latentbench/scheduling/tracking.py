@@ -249,12 +249,8 @@ def track_run(spec: RunSpec, settings: Settings, run_id: str) -> Tracker:
         id=wandb_id(run_id, settings),
         resume="allow",
         **described(
-            suite=spec.suite,
+            spec,
             version=spec.suite_version,
-            tier=spec.tier,
-            method=spec.method,
-            dataset=spec.dataset,
-            seed=spec.seed,
             run=run_id,
             revision=git_state()[0],
             units={m.key: m.entry.unit for m in spec.metrics},
@@ -264,13 +260,9 @@ def track_run(spec: RunSpec, settings: Settings, run_id: str) -> Tracker:
 
 
 def described(
+    of: RunSpec | Record,
     *,
-    suite: str,
     version: int,
-    tier: str,
-    method: str,
-    dataset: str,
-    seed: int,
     run: str,
     revision: str | None,
     units: Mapping[str, str],
@@ -279,18 +271,27 @@ def described(
     """How a run is called at wandb: a name and a group that people read, tags, and its configuration.
 
     Args:
-        suite, version, tier, method, dataset, seed, run: what it is; `run` is its identifier.
+        of: the run, as it was planned or recorded.
+        version: of its suite.
+        run: its identifier.
         revision: of the code.
         units: of its metrics.
         asked: its specification.
     """
-    named = {"suite": suite, "suite_version": version, "tier": tier, "method": method, "dataset": dataset, "run": run}
+    named = {k: getattr(of, k) for k in ("suite", "tier", "method", "dataset")}
     return {
-        "name": f"{method} on {dataset}, seed {seed}",
-        "group": f"{suite} v{version}, {tier}: {method} on {dataset}",
+        "name": f"{of.method} on {of.dataset}, seed {of.seed}",
+        "group": f"{of.suite} v{version}, {of.tier}: {of.method} on {of.dataset}",
         "job_type": "run",
-        "tags": [suite, method, dataset, tier, f"seed-{seed}"],
-        "config": {**asked, **named, "git_revision": revision, "units": dict(units)},
+        "tags": [of.suite, of.method, of.dataset, of.tier, f"seed-{of.seed}"],
+        "config": {
+            **asked,
+            **named,
+            "suite_version": version,
+            "run": run,
+            "git_revision": revision,
+            "units": dict(units),
+        },
     }
 
 
