@@ -24,6 +24,16 @@ def _one(value: Any) -> Any:
 Globs = Annotated[list[str], BeforeValidator(_one), Field(max_length=200)]
 
 
+def _step(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value)), str)):
+        return value
+    raise ValueError("a preprocessing step is a name, or one name with its parameters: {binarise: dynamic}")
+
+
+Step = Annotated[str | dict[str, Any], BeforeValidator(_step)]
+
+
+
 def selects(patterns: list[str], name: str) -> bool:
     """Whether a name is among those that the patterns match."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
@@ -63,7 +73,7 @@ class Override(Strict):
     training: dict[str, Any] = {}
     metrics: dict[str, dict[str, Any]] = {}
     limit: Limit | None = None
-    preprocess: list[Any] | None = None
+    preprocess: list[Step] | None = None
 
     def matches(self, method: str, dataset: str) -> bool:
         return selects(self.methods, method) and selects(self.datasets, dataset)
@@ -83,7 +93,7 @@ class Dataset(Strict):
     source: str | None = Field(None, description="name in the registry, if it differs from the key")
     protocol: str | None = Field(None, description="a split scheme of the registry entry")
     split: dict[Literal["train", "valid", "test"], Expression] | None = None
-    preprocess: list[Any] = []
+    preprocess: list[Step] = []
     hold_out: HoldOut | None = Field(None, description="links of one graph that training does not see")
     overlap: bool = Field(False, description="the paper itself measures on rows that it trains on")
     note: str | None = None
