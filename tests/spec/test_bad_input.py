@@ -107,7 +107,12 @@ MEANING = {
     "a plug-in's own check": ("params: {spread: 2.0}", "params: {spread: -1}", "spread is -1", "0 or more"),
     "unknown preprocessing": ("preprocess: [standardise]", "preprocess: [standardize]", "standardize", "'standardise'"),
     "preprocessing that does not fit": ("preprocess: [standardise]", "preprocess: [dequantise]", "integer values", ""),
-    "a step that is no name": ("preprocess: [standardise]", "preprocess: [[{a: 1}]]", "one name with its parameters", ""),
+    "a step that is no name": (
+        "preprocess: [standardise]",
+        "preprocess: [[{a: 1}]]",
+        "one name with",
+        "",
+    ),
     "two steps in one": ("preprocess: [standardise]", "preprocess: [{flatten: , logit: }]", "one name with", ""),
     "a name that holds the separator": ("wide:", "wide--one:", "name 'wide--one' holds `--`", "one dash is free"),
     "two names for one file": ("floor:", "wide=1: {model: toy}\n>wide,1:", "are both 'wide_1'", "rename"),

@@ -33,7 +33,6 @@ def _step(value: Any) -> Any:
 Step = Annotated[str | dict[str, Any], BeforeValidator(_step)]
 
 
-
 def selects(patterns: list[str], name: str) -> bool:
     """Whether a name is among those that the patterns match."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
