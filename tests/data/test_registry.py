@@ -43,6 +43,13 @@ def test_entry_is_whole(registry, name):
         assert factors is None or factors.shape == (len(found.factors),)
 
 
+def test_pickles_have_a_hash_but_two_whose_publishers_give_none(registry):
+    entries = [reg.load_entry(name) for name in NAMES]
+    forms = [(entry.name, form) for entry in entries for form in entry.forms if reg.reads_pickles(form.loader)]
+    assert {name for name, form in forms if not all(f.sha256 for f in form.files)} == {"freyfaces", "maf-gas"}
+    assert {"cora", "citeseer", "pubmed", "cifar10"} <= {name for name, _ in forms}
+
+
 def test_listing_imports_nothing_heavy(registry):
     code = (
         "import sys; from latentbench.data.api import list_datasets; n = len(list_datasets());"
