@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from latentbench.core.types import Elbo as Elbo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from torch import Generator, Tensor, nn
 
@@ -345,6 +345,21 @@ class PathSampler(Protocol):
         ...
 
 
+@runtime_checkable
+class Study(Protocol):
+    """A procedure that is tried on problems whose truth is known (`latentbench.models.study`)."""
+
+    problems: int
+
+    def answered(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """(truth, answer) of each problem, arrays and numbers by name."""
+        ...
+
+    def again(self, i: int) -> Callable[[], Any]:
+        """A call that answers problem `i` once more."""
+        ...
+
+
 #: Every protocol above, by name.
 CAPABILITIES: dict[str, type] = {
     name: kind
@@ -356,6 +371,10 @@ CAPABILITIES: dict[str, type] = {
 PROPERTIES: dict[str, str] = {
     "StandardNormalPrior": "its codes have the prior N(0, I)",
     "NormalisedLikelihood": "the likelihoods in its bounds are normalised, whatever the data",
+    "StructureLearner": "answers of a `Study` hold `graph`, (V, V), not zero at [i, j] for an edge i -> j",
+    "EdgeScorer": "answers of a `Study` hold `scores`, (V, V), higher at [i, j] where an edge i -> j is likelier",
+    "Clusterer": "answers of a `Study` hold `labels`, (N,), the cluster of each item",
+    "LatentEstimator": "answers of a `Study` hold `latents`, (N, D)",
 }
 
 

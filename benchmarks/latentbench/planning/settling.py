@@ -21,7 +21,7 @@ def layered(
 ) -> tuple[dict[str, Any], dict[str, Any], list[Any], dict[str, Any], dict[str, dict[str, Any]]]:
     """A method's params, changes to training, preprocessing, limits and settings of metrics on a dataset at a tier."""
     suite, m, d = loaded.suite, loaded.suite.methods[method], loaded.suite.datasets[dataset]
-    params, training, preprocess = dict(m.params), merge({}, m.training), d.preprocess
+    params, training, preprocess = merge(m.params, d.params), merge({}, m.training), d.preprocess
     limit: dict[str, Any] = {}
     metric_settings: dict[str, dict[str, Any]] = {}
     suite_layers = [o for o in suite.overrides if o.matches(method, dataset)]

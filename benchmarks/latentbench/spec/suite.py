@@ -95,6 +95,7 @@ class Dataset(Strict):
     preprocess: list[Step] = []
     hold_out: HoldOut | None = Field(None, description="links of one graph that training does not see")
     overlap: bool = Field(False, description="the paper itself measures on rows that it trains on")
+    params: dict[str, Any] = Field({}, description="parameters of every method on it: what a simulated problem is like")
     note: str | None = None
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Any
 
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import safe_name
+from latentbench.core.plugins import PAPERS
 from latentbench.core.yamlfile import Path_
 from latentbench.data.registry import load_entry, names
 from latentbench.data.splits import parse
@@ -66,6 +67,10 @@ def _models(loaded: LoadedSuite) -> Iterator[UserError]:
     for model, params, place in stage_models(loaded):
         if model in models():
             yield from _params(loaded, model, params, place)
+    for name, data in loaded.suite.datasets.items():
+        on_it = [m.model for m in loaded.suite.methods.values() if m.runs_on(name) and m.model in models()]
+        for model in dict.fromkeys(on_it if data.params else ()):
+            yield from _params(loaded, model, data.params, ("datasets", name, "params"))
     for place, override in _overrides(loaded.suite):
         reached = [m.model for name, m in loaded.suite.methods.items() if _reaches(loaded.suite, override, name)]
         for model in dict.fromkeys(m for m in reached if m in models()):
@@ -168,6 +173,12 @@ def _metrics(loaded: LoadedSuite) -> Iterator[UserError]:
                 f"unknown metric {suite.metric_name(key)!r}", place, did_you_mean(suite.metric_name(key), metrics())
             )
             continue
+        if twin := _catalogued(suite.metric_name(key), entry):
+            yield loaded.file.error(
+                f"metric {suite.metric_name(key)!r} of the paper's own measures what {twin!r} measures for all papers",
+                at,
+                f"take {twin!r}, or call it by what sets it apart",
+            )
         yield from _settings(loaded, key, entry, metric.settings, (*at, "settings"))
         for method, spec in suite.methods.items():
             model = models().get(spec.model)
@@ -194,6 +205,25 @@ def _metrics(loaded: LoadedSuite) -> Iterator[UserError]:
             yield from _changes(loaded, override.metrics, ("tiers", tier, "overrides", i, "metrics"))
     for i, override in enumerate(suite.overrides):
         yield from _changes(loaded, override.metrics, ("overrides", i, "metrics"))
+
+
+#: What metrics of studies need.
+_STUDIES = frozenset({"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"})
+
+
+def _catalogued(name: str, entry: MetricEntry) -> str | None:
+    """The metric of studies, in the kit, that a paper's own one of studies is named after; None if there is none."""
+    if not entry.target.startswith(f"{PAPERS}.") or not _STUDIES & {*entry.needs}:
+        return None
+    words = set(name.split("_"))
+    for other, known in metrics().items():
+        if (
+            not known.target.startswith(f"{PAPERS}.")
+            and _STUDIES & {*known.needs}
+            and other.rpartition("_")[2] in words
+        ):
+            return other
+    return None
 
 
 def _changes(loaded: LoadedSuite, changes: dict[str, dict[str, Any]], at: Path_) -> Iterator[UserError]:
