@@ -193,7 +193,103 @@ def questions(dataset):
     assert text == "How far is it from Denver to Aspen ?"
 
 
+def scenes(dataset):
+    """Labels a photograph (cardinality) 1.074, as Mulan's page gives it."""
+    rows = dataset.split("train+test")
+    assert rows["y"].sum() / len(rows["y"]) == pytest.approx(1.074, abs=5e-4)
+    assert dataset.split("attributes")["name"].texts()[-6:-4] == ["Beach", "Sunset"]
+
+
+def emotions(dataset):
+    rows = dataset.split("train+test")
+    assert len(rows["y"]) == 593
+    assert rows["y"].sum() / 593 == pytest.approx(1.8685, abs=5e-5)
+
+
+def birds(dataset):
+    assert dataset.split("train+test")["y"].sum() / 645 == pytest.approx(1.014, abs=5e-4)
+    assert "Swainson's Thrush" in dataset.split("attributes")["name"].texts()
+
+
+def songs(dataset):
+    assert dataset.split("all")["y"].sum() / 502 == pytest.approx(26.044, abs=5e-4)
+
+
+def yeast(dataset):
+    assert dataset.split("train+test")["y"].sum() / 2417 == pytest.approx(4.237, abs=5e-4)
+
+
+def metals(dataset):
+    """The same places and metals as `jura` has."""
+    ours, theirs = dataset.split("all"), open_dataset("jura", silent).split("all")["x"]
+    np.testing.assert_array_equal(ours["y"], theirs[:, [4, 5, 7]])
+    np.testing.assert_array_equal(ours["x"][:, :2], theirs[:, :2])
+
+
+def big_five(dataset):
+    """Every item belongs to one trait, and with their keys those of a trait go together."""
+    rows, items = dataset.split("all"), dataset.split("items")
+    assert np.isnan(rows["x"]).sum() == 508
+    assert (abs(items["key"]).sum(axis=1) == 1).all()
+    assert items["text"].text(0) == "Am indifferent to the feelings of others."
+    whole = rows["x"][~np.isnan(rows["x"]).any(axis=1)]
+    correlation = np.corrcoef(whole.T)
+    for key in items["key"].T.astype(np.int64):
+        own = np.flatnonzero(key)
+        assert (np.outer(key, key) * correlation)[np.ix_(own, own)].min() > 0
+
+
+def sapa(dataset):
+    assert (dataset.split("items")["key"][:, :5] != 0).sum(axis=0).tolist() == [14] * 5
+
+
+def pupils(dataset):
+    train, first = dataset.split("train"), dataset.split("train1+valid1")
+    assert train["answer"].values.mean() == pytest.approx(0.6582, abs=1e-4)
+    assert len(train["x"].values) == len(first["x"].values) == 224_218
+    assert dataset.split("skills")["name"].text(0) == "Circumference"
+    assert set(np.unique(train["x"].values)) <= set(dataset.split("skills")["number"])
+
+
+def wind(dataset):
+    days, stations = dataset.split("all"), dataset.split("stations")
+    np.testing.assert_allclose(days["x"].mean(axis=0) * 1852 / 3600, stations["mean"], atol=0.06)
+    order = np.argsort(stations["place"][:, 0])
+    assert [stations["code"].text(int(k)) for k in (order[0], order[-1])] == ["RPT", "MAL"]
+    assert (stations["place"][:, 1] < -5).all()
+
+
+def pedestrians(dataset):
+    """A person is where it was in the frame before, to within what people walk."""
+    rows = dataset.split("zara1")
+    order = np.lexsort((rows["frame"], rows["person"]))
+    frame, person, x = (np.asarray(rows[name])[order] for name in ("frame", "person", "x"))
+    next_one = (np.diff(person) == 0) & (np.diff(frame) == 10)
+    steps = np.linalg.norm(np.diff(x, axis=0), axis=1)[next_one]
+    assert next_one.sum() > 4_900
+    assert 0.2 < np.median(steps) < 0.8
+    assert steps.max() < 2
+
+
+def human_labels(dataset):
+    test = dataset.split("test")
+    assert (test["counts"].argmax(axis=1) == test["y"]).sum() == 990
+    assert 47 <= test["counts"].sum(axis=1).min() <= test["counts"].sum(axis=1).max() <= 63
+
+
 FACTS = {
+    "mulan-scene": scenes,
+    "mulan-emotions": emotions,
+    "mulan-birds": birds,
+    "mulan-cal500": songs,
+    "mulan-yeast": yeast,
+    "mulan-jura": metals,
+    "bfi": big_five,
+    "spi": sapa,
+    "assistments-2009": pupils,
+    "irish-wind": wind,
+    "eth-ucy": pedestrians,
+    "cifar10h-test1k": human_labels,
     "uci-letter": letters,
     "uci-optdigits": optdigits,
     "uci-adult": adult,

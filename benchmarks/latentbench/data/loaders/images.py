@@ -11,7 +11,7 @@ import numpy as np
 from latentbench.core.errors import UserError
 from latentbench.data import archive
 from latentbench.data.columns import Chunk
-from latentbench.data.loaders.common import image, matlab, npy, tiles
+from latentbench.data.loaders.common import image, matlab, npy, npz, tiles
 from latentbench.data.unpickle import arrays
 from latentbench.declare import loader
 
@@ -59,6 +59,16 @@ def load_cifar10_sheets(files: Files) -> Iterator[Chunk]:
     path = files["test_first1000.webp"]
     labels = npy(files["test_first1000_labels.npy"]).astype(np.int64)
     yield Chunk("test", {"x": tiles(image(path, path), 32, 32)[: len(labels)], "y": labels})
+
+
+@loader("cifar10h-sheets")
+def load_cifar10h_sheets(files: Files) -> Iterator[Chunk]:
+    """As `load_cifar10_sheets`; test rows also have counts (10,) uint8, of people who chose each class (Peterson et al.
+    2019)."""
+    counts = npz(files["counts.npz"], "counts")["counts"]
+    for chunk in load_cifar10_sheets(files):
+        own = {"counts": np.ascontiguousarray(counts[: len(chunk.columns["y"])])} if chunk.split == "test" else {}
+        yield Chunk(chunk.split, {**chunk.columns, **own})
 
 
 @loader("svhn")
