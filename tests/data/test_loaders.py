@@ -148,6 +148,28 @@ class TestCifar:
         with pytest.raises(UserError, match="refused to unpickle"):
             collect(images.load_cifar10({"cifar-10-python.tar.gz": path}))
 
+    def test_sheets_with_peoples_choices(self, tmp_path):
+        """Two rows of a hundred tiles a sheet; the test sheet has more tiles than labels, and more people's rows."""
+        sheets = rng.integers(0, 256, (6, 64, 3200, 3)).astype(np.uint8)
+        files = {}
+        for pixels, name in zip(sheets, [*(f"train_batch_{k}" for k in range(1, 6)), "test_first1000"]):
+            files[f"{name}.webp"] = tmp_path / f"{name}.webp"
+            Image.fromarray(pixels).save(files[f"{name}.webp"], "WEBP", lossless=True)
+        labels = {"train_labels.npy": np.arange(50_000) % 9, "test_first1000_labels.npy": np.arange(150) % 10}
+        for name, y in labels.items():
+            files[name] = tmp_path / name
+            np.save(files[name], y.astype(np.uint8))
+        counts = rng.integers(0, 50, (400, 10)).astype(np.uint8)
+        files["counts.npz"] = tmp_path / "counts.npz"
+        np.savez(files["counts.npz"], counts=counts)
+        found = collect(images.load_cifar10h_sheets(files))
+        assert set(found["train"]) == {"x", "y"}
+        assert (found["train"]["x"][203] == sheets[1, :32, 96:128]).all()
+        assert found["train"]["y"][203] == 10_003 % 9
+        assert (found["test"]["x"][101] == sheets[5, 32:, 32:64]).all()
+        assert (len(found["test"]["x"]), found["test"]["y"][101]) == (150, 1)
+        assert (found["test"]["counts"] == counts[:150]).all()
+
 
 def test_svhn(tmp_path):
     content = {}
