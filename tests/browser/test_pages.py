@@ -15,6 +15,7 @@ PAGES = [
     "papers/zeta.html",
     "papers/unrun.html",
     "leaderboards.html",
+    "rankings.html",
     "boards/line.html",
     "compare.html",
     "compare/small.html",
@@ -63,11 +64,11 @@ def test_numbers_sort_as_numbers(site, visit):
     board = page.locator("section.lboard").first
     head = board.locator("thead th", has_text="Mean")
     head.locator("button").click()
-    ascending = board.locator("tbody tr td:nth-child(4)").all_inner_texts()
+    ascending = board.locator(".ranking tbody tr td:nth-child(4)").all_inner_texts()
     values = [float(text.split("±")[0]) for text in ascending]
     assert values == sorted(values)
     head.locator("button").click()
-    assert board.locator("tbody tr td:nth-child(4)").all_inner_texts() == ascending[::-1]
+    assert board.locator(".ranking tbody tr td:nth-child(4)").all_inner_texts() == ascending[::-1]
 
 
 def test_filters_narrow_and_count(site, visit):
@@ -88,9 +89,9 @@ def test_leaderboards_hide_tables_that_a_filter_empties(site, visit):
     page = visit(site / "boards/line.html").page
     assert page.locator("section.lboard:visible").count() == 2
     page.get_by_label("Method or paper").fill("narrow")
-    assert page.locator("section.lboard:visible tbody tr:visible").count() == 2
+    assert page.locator("section.lboard:visible .ranking tbody tr:visible").count() == 2
     page.get_by_label("Year from").select_option("2026")
-    assert page.locator("section.lboard:visible tbody tr:visible").count() == 2
+    assert page.locator("section.lboard:visible .ranking tbody tr:visible").count() == 2
     page.get_by_label("Method or paper").fill("nobody")
     assert page.locator("section.lboard:visible").count() == 0
 

@@ -75,7 +75,7 @@ def test_strips_without_numbers_are_drawn():
 )
 def test_the_front_is_what_nothing_beats(points, better):
     sign = -1 if better == "higher" else 1
-    named = [(str(i), x, y) for i, (x, y) in enumerate(points)]
+    named = [plots.Point(str(i), str(i), x, y) for i, (x, y) in enumerate(points)]
     for p, (x, y) in zip(plots.pareto(named, better), points, strict=True):
         beaten = any((a <= x and sign * b < sign * y) or (a < x and sign * b <= sign * y) for a, b in points)
         assert not (p.best and beaten)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from latentbench.report import plots
+from latentbench.report.chances import Chances, chances
 from latentbench.report.findings import Findings, Paper, TierFindings
 from latentbench.report.strips import Against, Strip, axis, said, track
 from latentbench.report.svg import Scale
@@ -50,6 +51,8 @@ class Board:
     controls: list[Against]
     axis: Markup
     pareto: Markup | None
+    front: str
+    chances: Chances | None
 
     @property
     def papers(self) -> int:
@@ -104,6 +107,8 @@ def _board(table: across.Board, found: Sequence[_Found]) -> Board:
     extent += [c.value for c in controls]
     scale = Scale.over([*extent, *(v for f in found for v in f.values)], start=0.03, end=0.97)
     entries = [_entry(f, scale, controls) for f in found]
+    named = _named([f.row for f in found])
+    points = _pareto(named, table.better)
     return Board(
         id=anchor(measure.quantity, table.identity),
         dataset=measure.source,
@@ -117,7 +122,9 @@ def _board(table: across.Board, found: Sequence[_Found]) -> Board:
         entries=entries,
         controls=controls,
         axis=axis(scale),
-        pareto=_pareto(entries, table.better, measure.quantity),
+        pareto=plots.scatter(points, label=f"{measure.quantity} against seconds a run") if points else None,
+        front="; ".join(f"{p.mark} {p.name}" for p in sorted(points, key=lambda p: p.x) if p.best),
+        chances=chances([(name, f.row, f.values) for (name, _), f in zip(named, found, strict=True)]),
     )
 
 
@@ -160,20 +167,24 @@ def _entry(found: _Found, scale: Scale, controls: Sequence[Against]) -> Entry:
     )
 
 
-def _pareto(entries: Sequence[Entry], better: str, metric: str) -> Markup | None:
+def _named(rows: Sequence[Row]) -> list[tuple[str, Row]]:
+    """Rows with names that say of which paper and tier they are, where there are several."""
+    suites, tiers = {r.suite for r in rows}, {r.tier for r in rows}
+    named = []
+    for row in rows:
+        beside = ", ".join([row.suite] * (len(suites) > 1) + [row.tier] * (len(tiers) > 1))
+        named.append((f"{row.label} ({beside})" if beside else row.label, row))
+    return named
+
+
+def _pareto(named: Sequence[tuple[str, Row]], better: str) -> list[plots.Point]:
     """Quality against cost, where at least three methods have both."""
-    several = len({e.paper.id for e in entries}) > 1
     known = [
-        (f"{e.row.label} ({e.paper.id})" if several else e.row.label, e.row.seconds, e.row.mean)
-        for e in entries
-        if e.row.seconds is not None and e.row.seconds > 0 and e.row.mean is not None and not e.row.impossible
+        plots.Point(name, str(rank), row.seconds, row.mean)
+        for rank, (name, row) in enumerate(named, 1)
+        if row.seconds is not None and row.seconds > 0 and row.mean is not None and not row.impossible
     ]
-    if len(known) < 3:
-        return None
-    points = plots.pareto(known, better)
-    front = ", ".join(p.name for p in sorted(points, key=lambda p: p.x) if p.best)
-    said_ = f"{metric} against seconds a run. No method is better at no higher cost than: {front}."
-    return plots.scatter(points, label=said_)
+    return plots.pareto(known, better) if len(known) >= 3 else []
 
 
 def _differs(measure: across.Measure) -> str:

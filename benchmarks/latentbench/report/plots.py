@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -31,10 +31,10 @@ class Point:
     """A method by what it costs and how good it is; `best` where none is better at no higher cost."""
 
     name: str
+    mark: str
     x: float
     y: float
     best: bool = False
-    href: str | None = None
 
 
 def curves(series: Sequence[Series], *, label: str, height: int = 220) -> Markup:
@@ -87,19 +87,19 @@ def _grid(x: Scale, y: Scale) -> list[Markup]:
     return parts
 
 
-def pareto(points: Sequence[tuple[str, float, float]], better: str) -> list[Point]:
-    """Points (name, cost, value) with those marked that no other one beats in both."""
+def pareto(points: Sequence[Point], better: str) -> list[Point]:
+    """The points, those best that no other one beats in cost and value."""
     sign = -1 if better == "higher" else 1
     found, least = set(), math.inf
-    for i in sorted(range(len(points)), key=lambda i: (points[i][1], sign * points[i][2])):
-        if sign * points[i][2] < least:
-            least = sign * points[i][2]
+    for i in sorted(range(len(points)), key=lambda i: (points[i].x, sign * points[i].y)):
+        if sign * points[i].y < least:
+            least = sign * points[i].y
             found.add(i)
-    return [Point(name, x, y, i in found) for i, (name, x, y) in enumerate(points)]
+    return [replace(p, best=i in found) for i, p in enumerate(points)]
 
 
 def scatter(points: Sequence[Point], *, label: str, height: int = 300) -> Markup:
-    """Points over a logarithmic cost; those that nothing beats are joined and named."""
+    """Points over a logarithmic cost, each with its mark; those that nothing beats are joined."""
     x = Scale.over((p.x for p in points), log=True, room=0.08, start=0.02, end=0.98)
     y = Scale.over((p.y for p in points), room=0.12, start=1.0, end=0.0)
     front = sorted((p for p in points if p.best), key=lambda p: p.x)
@@ -110,20 +110,8 @@ def scatter(points: Sequence[Point], *, label: str, height: int = 300) -> Markup
         element("svg", joined, viewBox="0 0 1000 1000", preserveAspectRatio="none", width="100%", height="100%")
     )
     for p in sorted(points, key=lambda p: p.best):
-        mark = element("circle", element("title", p.name), cx=x.place(p.x), cy=y.place(p.y), r=5 if p.best else 3.5)
-        parts.append(element("g", mark, class_="on-front" if p.best else "behind"))
-    for p in front:
-        right = x.at(p.x) > 0.7
-        parts.append(
-            element(
-                "text",
-                p.name,
-                x=x.place(p.x),
-                y=y.place(p.y),
-                dx="-9" if right else "9",
-                dy="4",
-                text_anchor="end" if right else "start",
-                class_="name",
-            )
-        )
+        at = {"x": x.place(p.x), "y": y.place(p.y)}
+        disc = element("circle", element("title", p.name), cx=at["x"], cy=at["y"], r=9)
+        mark = element("text", p.mark, dy=4, text_anchor="middle", **at)
+        parts.append(element("g", disc, mark, class_="on-front" if p.best else "behind"))
     return picture(*parts, label=label, height=height, class_="plot scatter")

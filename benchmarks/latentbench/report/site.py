@@ -23,6 +23,7 @@ from latentbench.report.comparing import Sets, all_records, compare_pages, sets
 from latentbench.report.findings import Findings
 from latentbench.report.overview import legend, overview
 from latentbench.report.papers import paper_page
+from latentbench.report.rankings import rankings
 from latentbench.report.wording import clean, printed
 from latentbench.report.words import word
 from latentbench.results.compare import Side
@@ -107,7 +108,9 @@ def _pages(
         yield f"papers/{page.href}", render("paper", "../", "overview", page=page)
         for picture in (p for group in page.pictures for p in group.pictures if p.text is None):
             yield picture.src.removeprefix("../"), picture.file.read_bytes()
-    yield "leaderboards.html", render("leaderboards", "", "boards", pages=boards, kinds=kinds)
+    ranked = rankings(findings)
+    yield "leaderboards.html", render("leaderboards", "", "boards", pages=boards, kinds=kinds, rankings=ranked)
+    yield "rankings.html", render("rankings", "", "boards", rankings=ranked)
     for board in boards:
         rows = board.entries
         yield (

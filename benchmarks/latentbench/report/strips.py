@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from latentbench.report.svg import Scale, element, joined, percent, picture
-from latentbench.report.wording import decimals, number
+from latentbench.report.wording import decimals, number, plural
 
 HEIGHT = 26
 AXIS_HEIGHT = 22
@@ -25,6 +25,7 @@ class Strip:
         reported: the paper's number.
         tone: class of its colour.
         seeds: how many are behind it, where their values are not shown.
+        bar, dot: what the interval is, and what a value is of.
     """
 
     label: str
@@ -35,6 +36,8 @@ class Strip:
     reported: float | None = None
     tone: str = ""
     seeds: int | None = None
+    bar: str = "95% interval"
+    dot: str = "seed"
 
     @property
     def extent(self) -> list[float]:
@@ -49,9 +52,9 @@ class Strip:
             digits = decimals(half, self.mean)
             said = f"{self.label}: {number(self.mean, digits)} {unit}".rstrip()
             if self.low is not None and self.high is not None:
-                said += f", 95% interval {number(self.low, digits)} to {number(self.high, digits)}"
+                said += f", {self.bar} {number(self.low, digits)} to {number(self.high, digits)}"
             n = len(self.values) if self.seeds is None else self.seeds
-            said += f", {n} seed" + ("s" if n != 1 else "") if n else ""
+            said += f", {plural(n, self.dot)}" if n else ""
         return said + (f"; the paper reports {number(self.reported)}" if self.reported is not None else "")
 
 

@@ -14,6 +14,9 @@ from markupsafe import Markup, escape
 
 from latentbench.report.wording import clean
 
+#: What is less stands here on a logarithmic scale, whose room on both sides must not vanish.
+TINY = 1e-250
+
 
 def element(name: str, /, *children: Markup | str, **attributes: object) -> Markup:
     """``<name …>children</name>``; ``_`` in an attribute's name is ``-``, None leaves it out, `class_` is ``class``."""
@@ -68,7 +71,7 @@ class Scale:
             return cls(1.0 if log else 0.0, 10.0 if log else 1.0, log, start, end)
         low, high = min(known), max(known)
         if log:
-            low, high = math.log10(low), math.log10(high)
+            low, high = math.log10(max(low, TINY)), math.log10(max(high, TINY))
         if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
             pad = 0.5 if log else max(abs(low) * 0.05, 1e-9)
         else:
@@ -79,7 +82,7 @@ class Scale:
     def at(self, value: float) -> float:
         """The share of the drawing at which a number stands, held within the scale."""
         if self.log:
-            share = (math.log10(max(value, 1e-300)) - math.log10(self.low)) / (
+            share = (math.log10(max(value, TINY)) - math.log10(self.low)) / (
                 math.log10(self.high) - math.log10(self.low)
             )
         else:

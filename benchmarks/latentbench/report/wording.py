@@ -96,6 +96,11 @@ def listing(parts: Iterable[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def web_address(url: str | None) -> str | None:
     """An address that a link may lead to: http or https, and nothing else."""
     if url is None:

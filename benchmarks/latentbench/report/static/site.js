@@ -81,7 +81,7 @@
       }
       count.textContent = left + " of " + rows.length;
       document.querySelectorAll("section.lboard").forEach((s) => {
-        s.hidden = ![...s.querySelectorAll("tbody tr")].some((r) => !r.hidden);
+        s.hidden = ![...s.querySelectorAll(".ranking tbody tr")].some((r) => !r.hidden);
       });
     };
     form.addEventListener("input", apply);
