@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from latentbench.audit.verify import verify
+from latentbench.core.bounds import ARTEFACT_BYTES, OBJECT_BYTES
 from latentbench.data.dataset import open_dataset
 from latentbench.records.below import records_below
 from latentbench.records.declared import declare, declared_path
@@ -218,6 +219,19 @@ def test_links(results, tmp_path):
     assert len(list(records_below(results))) == 4, "links to folders are not followed"
     (results / "runs/small/record.json").symlink_to(record_of(results, "wide--line--cpu--s1"))
     assert len(list(records_below(results))) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_", "fault"),
+    [
+        ("curve.csv", ARTEFACT_BYTES + 1, "curve.csv is larger than 64 MiB"),
+        ("weights.safetensors", ARTEFACT_BYTES + 1, "weights.safetensors does not hash"),
+        ("weights.safetensors", OBJECT_BYTES + 1, "weights.safetensors is larger than 8192 MiB"),
+    ],
+)
+def test_files_are_bounded_as_they_are_in_a_store(results, name, bytes_, fault):
+    os.truncate(record_of(results).with_name(name), bytes_)
+    assert fault in the_fault(results)
 
 
 def test_what_is_no_record(results):

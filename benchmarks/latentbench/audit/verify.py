@@ -25,7 +25,7 @@ from latentbench.planning.engines import era
 from latentbench.planning.fingerprint import digest
 from latentbench.planning.plan import RunSpec
 from latentbench.records.below import declarations_below, packs_below, records_below
-from latentbench.records.beside import CURVE, WEIGHTS, curve_of, folder_of
+from latentbench.records.beside import CURVE, WEIGHTS, curve_of, folder_of, most_bytes
 from latentbench.records.declared import read_declaration
 from latentbench.records.former import made_by_todays
 from latentbench.records.pack import SUFFIX, Pack
@@ -36,7 +36,6 @@ from latentbench.spec.registry import find_metric
 
 #: Relative difference that evaluating the same weights on another machine may make.
 TOLERANCE = 1e-4
-MAX_FILE_BYTES = 4 << 30
 
 
 @dataclass
@@ -208,8 +207,8 @@ def _file(folder: Path, name: str, expected: str, checked: Checked, *, needed: b
         else:  # records travel alone, as those under results/reference do
             checked.remarks.append(f"{name} is not there")
         return
-    if path.stat().st_size > MAX_FILE_BYTES:
-        checked.faults.append(f"{name} is larger than {MAX_FILE_BYTES >> 30} GiB")
+    if path.stat().st_size > (most := most_bytes(name)):
+        checked.faults.append(f"{name} is larger than {most >> 20} MiB")
         return
     try:
         with open(path, "rb") as f:

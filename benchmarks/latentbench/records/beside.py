@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from latentbench.core.bounds import ARTEFACT_BYTES, read_at_most
+from latentbench.core.bounds import ARTEFACT_BYTES, OBJECT_BYTES, read_at_most
 from latentbench.core.file_cache import state_of
 from latentbench.records.pack import CURVES, MAX_BYTES, SUFFIX
 from latentbench.records.packform import NAME
@@ -27,6 +27,11 @@ WEIGHTS = "weights.safetensors"
 MAX_CURVE = 16_384
 MAX_ARTEFACT = ARTEFACT_BYTES
 _LINE = re.compile(rb'\{"curve":"(' + NAME + rb')",')
+
+
+def most_bytes(name: str) -> int:
+    """How large the file `name` of a record may be: weights as an object of a store, any other as an artefact."""
+    return OBJECT_BYTES if name == WEIGHTS else MAX_ARTEFACT
 
 
 def folder_of(path: Path) -> Path:

@@ -10,10 +10,9 @@ from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 
-from latentbench.core.bounds import ARTEFACT_BYTES, OBJECT_BYTES
 from latentbench.core.errors import UserError
 from latentbench.core.paths import safe_name
-from latentbench.records.beside import CURVE, WEIGHTS
+from latentbench.records.beside import CURVE, WEIGHTS, most_bytes
 from latentbench.records.record import MAX_BYTES, Record, is_intact, read_record, write_atomically
 from latentbench.running.checkpoints import SUFFIX, VALUES
 from latentbench.scheduling.object_store import Store
@@ -87,7 +86,7 @@ def pull_results(store: Store, record: Record, results: Path, *, weights: bool =
     wanted = [n for n in (CURVE, WEIGHTS) if n in record.files and (n != WEIGHTS or weights)]
     kept: dict[str, bytes] = {}
     for name in wanted:
-        content = store.read(f"{place}/{name}", ARTEFACT_BYTES if name == CURVE else OBJECT_BYTES)
+        content = store.read(f"{place}/{name}", most_bytes(name))
         if content is None:
             continue
         if hashlib.sha256(content).hexdigest() != record.files[name]:
