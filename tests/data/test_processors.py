@@ -1,4 +1,5 @@
-"""Generated data are the same bytes whatever kernels a processor has for matrix products, on however many threads."""
+"""Generated data are the same bytes whatever kernels a processor has for matrix products and elementary functions, on
+however many threads."""
 
 from __future__ import annotations
 
@@ -71,6 +72,19 @@ def here() -> dict[str, str]:
 def test_no_byte_depends_on_the_kernels_of_matrix_products(here, core, threads):
     assert len(here) > 20
     assert _made(OPENBLAS_CORETYPE=core, OPENBLAS_NUM_THREADS=threads) == here
+
+
+def test_no_byte_depends_on_the_kernels_of_elementary_functions(here):
+    """Numpy's own sine and exponential of float32 have other bits without fused multiply-adds."""
+    without = "X86_V3 X86_V4 AVX2 FMA3 AVX512F AVX512_SKX"
+    wave = "import numpy as np; print(np.sin(np.linspace(0, 6, 999, dtype=np.float32)).tobytes().hex())"
+    plain, other = (
+        subprocess.run([sys.executable, "-c", wave], env=os.environ | env, capture_output=True, text=True, check=True)
+        for env in ({}, {"NPY_DISABLE_CPU_FEATURES": without})
+    )
+    if plain.stdout == other.stdout:
+        pytest.skip("this processor or numpy has no other kernels")
+    assert _made(NPY_DISABLE_CPU_FEATURES=without, OPENBLAS_NUM_THREADS="1") == here
 
 
 def test_small_rooms_are_the_bytes_that_results_were_measured_on():

@@ -2,7 +2,8 @@
 parameters as given below. Each comes with its exact density where it has a tractable one.
 
 Every ``generate``-like function takes ``(n, rng, **params)`` and returns ``{"x": (n, 2) float32}``; the class of the
-same kind takes the same params.
+same kind takes the same params. Points that are drawn take sines and exponentials of `elementary`, whose bits are the
+same everywhere; densities take numpy's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 
 import numpy as np
 
+from latentbench.data.generated.elementary import cosine, exponential, sine
 from latentbench.data.generated.oracles import Cells, PlanarMixture, along_curve
 from latentbench.declare import generator, oracle
 
@@ -58,7 +60,8 @@ def _moon(t: np.ndarray, second: np.ndarray | bool, scale: float) -> tuple[np.nd
 def two_moons(n: int, rng: np.random.Generator, scale: float, noise: float) -> Made:
     """Two interleaved half circles with Gaussian noise; as scikit-learn's, centred and scaled."""
     t = rng.random(n, dtype=np.float32) * np.float32(np.pi)
-    return _noisy(_column_stack(*_moon(t, rng.integers(2, size=n, dtype=np.int8) == 1, scale)), noise, rng)
+    sign = np.where(rng.integers(2, size=n, dtype=np.int8) == 1, np.float32(-scale), np.float32(scale))
+    return _noisy(_column_stack(sign * (cosine(t) - 0.5), sign * (sine(t) - 0.25)), noise, rng)
 
 
 @oracle("two-moons")
@@ -101,7 +104,10 @@ def _spiral(t: np.ndarray, second: np.ndarray | bool, turns: float, radius: floa
 def two_spirals(n: int, rng: np.random.Generator, turns: float, radius: float, noise: float) -> Made:
     """Two spiral arms, the place along an arm drawn as the root of a uniform, so nearly evenly in length."""
     t = np.sqrt(rng.random(n, dtype=np.float32))
-    return _noisy(_column_stack(*_spiral(t, rng.integers(2, size=n, dtype=np.int8) == 1, turns, radius)), noise, rng)
+    second = rng.integers(2, size=n, dtype=np.int8) == 1
+    r = np.where(second, np.float32(-radius), np.float32(radius)) * t
+    angle = np.float32(2 * np.pi * turns) * t
+    return _noisy(_column_stack(r * cosine(angle), r * sine(angle)), noise, rng)
 
 
 @oracle("two-spirals")
@@ -117,7 +123,7 @@ def rings(n: int, rng: np.random.Generator, radii: list[float], noise: float) ->
     """Concentric circles, equally weighted, with Gaussian noise."""
     angle = rng.random(n, dtype=np.float32) * np.float32(2 * np.pi)
     r = np.asarray(radii, np.float32)[rng.integers(len(radii), size=n, dtype=np.int8)]
-    return _noisy(_column_stack(r * np.cos(angle), r * np.sin(angle)), noise, rng)
+    return _noisy(_column_stack(r * cosine(angle), r * sine(angle)), noise, rng)
 
 
 @oracle("rings")
@@ -136,6 +142,6 @@ def pinwheel(
     z = rng.standard_normal((n, 2), dtype=np.float32)
     u, v = 1 + np.float32(radial) * z[:, 0], np.float32(tangential) * z[:, 1]
     arm = rng.integers(arms, size=n, dtype=np.int8)
-    angle = arm * np.float32(2 * np.pi / arms) + np.float32(rate) * np.exp(u)
-    cos, sin = np.float32(scale) * np.cos(angle), np.float32(scale) * np.sin(angle)
+    angle = arm * np.float32(2 * np.pi / arms) + np.float32(rate) * exponential(u)
+    cos, sin = np.float32(scale) * cosine(angle), np.float32(scale) * sine(angle)
     return {"x": _column_stack(cos * u - sin * v, sin * u + cos * v)}
