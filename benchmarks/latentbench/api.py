@@ -49,7 +49,7 @@ def records(
     Args:
         suites: one or several, by id or by file; all that have records by default.
         tier: one tier; by default the most faithful one of each suite that has records.
-        dataset, metric: only these.
+        dataset, metric: only these, by their names in the suite or in the registry, or patterns.
 
     Returns:
         Columns of `latentbench.results.by_seed.SeedRow`.
@@ -109,7 +109,7 @@ def compare(
     Args:
         a, b: methods (``suite/method``), runs, git revisions, or folders of results.
         tier: by default a method's most faithful one with records, and all but smoke of other sides.
-        dataset, metric: only these.
+        dataset, metric: only these, by their names in the suite or in the registry, or patterns.
 
     Returns:
         Columns of `latentbench.results.compare.Compared`, and `regression`.

@@ -61,6 +61,16 @@ def test_seeds(project, given, seeds):
     assert [line.rpartition("--")[2] for line in answer.out.splitlines()] == seeds
 
 
+@pytest.mark.parametrize(("given", "said"), [("30", True), ("29", False), ("30,", False), ("0,1,2,30", False)])
+def test_many_seeds_are_what_they_are_and_a_hint_is_given(project, given, said):
+    """The tier has three; thirty may be meant as the seed of that name."""
+    project.suite()
+    answer = project.run("small", "--tier", "cpu", "--method", "wide", f"--seeds={given}", "--dry-run")
+    assert len(answer.out.splitlines()) == (int(given) if given.isdigit() else given.rstrip(",").count(",") + 1)
+    assert ("the one seed 30 is written `--seeds 30,`" in answer.err) is said
+    assert answer.err.count("\n") == said
+
+
 @pytest.mark.parametrize("given", [",", "4,,", "", "0", "-1", "4,4", "-1,2", "a,", "1.5", "4;5"])
 def test_seeds_that_are_none(project, given):
     project.suite()

@@ -111,11 +111,50 @@ def test_and_tells_all_when_asked(filled):
 
 
 def test_verdicts_of_some_methods(filled):
-    for options in (("--method", "narrow"), ("--method", "wi*", "--dataset", "li*"), ()):
+    for options in (("--method", "narrow"), ("--method", "wi*", "--dataset", "LI*"), ()):
         assert len(json.loads(filled("verdict", "small", *options, "--format", "json").out)) == 1
     for options in (("--method", "floor"), ("--dataset", "nowhere")):
         answer = filled("verdict", "small", *options)
         assert (answer.code, answer.out) == (2, ""), "nothing is ignored"
+
+
+def test_claims_of_one_template_are_one_line_and_each_its_own_with_all(project):
+    template = ORDER | {
+        "id": "over-{m}-here",
+        "metric": "nll",
+        "dataset": "line",
+        "worse": "{m}",
+        "text": "The wide one is better than {m} at all times.",
+        "grid": {"m": ["narrow", "floor", "far"]},
+    }
+    alone = ORDER | {"metric": "nll", "dataset": "line", "text": "Alone."}
+    changes = {"claims": [alone, template], "methods.far": {"model": "factorised", "params": {}}}
+    levels = {"wide": 1.0, "narrow": 2.0, "floor": 0.5, "far": 3.0}
+    for spec in project.plan("cpu", changes):
+        write_made_up(spec, {"nll": levels[spec.method] * (1 + spec.seed / 100)})
+    lines = project("verdict", "small").out.splitlines()
+    (folded,) = [line for line in lines if "at all times" in line]
+    assert "The wide one is better than … at all times. 3 claims: 2 reproduced, 1 not reproduced" in folded
+    assert folded.startswith("not reproduced"), "the worst of them"
+    assert any("Alone." in line for line in lines)
+    details = project("verdict", "small", "--all").out
+    assert [f"over-{m}-here" in details for m in ("narrow", "floor", "far")] == [True] * 3
+
+
+def test_details_have_the_cells_of_a_pooled_claim_elsewhere_too(project):
+    pooled = ORDER | {
+        "metric": "nll",
+        "dataset": "line",
+        "worse": "{m}",
+        "pool": "all",
+        "cells": {"m": ["narrow", "floor"]},
+    }
+    for spec in project.plan("cpu", {"claims": [pooled]}):
+        level = {"wide": 1.0, "narrow": 2.0, "floor": 0.5}[spec.method]
+        write_made_up(spec, {"nll": level + spec.seed / 100})
+    lines = project("verdict", "small", "--all").out.splitlines()
+    told = [line for line in lines if line.startswith(("as claimed", "not as claimed"))]
+    assert [("narrow" in line, line.startswith("as claimed")) for line in told] == [(True, True), (False, False)]
 
 
 def test_every_format_has_the_same_rows(filled, tmp_path):

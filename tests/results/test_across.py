@@ -6,7 +6,8 @@ import json
 
 import pytest
 from latentbench.planning.plan import plan
-from latentbench.results.across import apart, boards, is_of
+from latentbench.results.across import apart, boards
+from latentbench.results.filters import is_of
 from latentbench.results.gather import gather
 from latentbench.results.leaderboard import leaderboard
 

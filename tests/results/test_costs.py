@@ -6,6 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from latentbench.cli.planned import hours, spread
 from latentbench.data.registry import load_entry
 from latentbench.planning.plan import plan
 from latentbench.records.record import Cost, read_record
@@ -184,6 +187,40 @@ def test_the_further_the_wider(project):
         widths.append(found.high / found.low)
     assert widths == sorted(widths)
     assert widths[1] / widths[0] == pytest.approx(MARGIN**4, rel=0.01), "two margins on each side for a power of ten"
+
+
+@pytest.mark.parametrize("tier", ["cpu", "paper"])
+@pytest.mark.parametrize(
+    "walls", [[0.02], [3.0, 3.0], [1.0, 100.0], [5.0, 6.0, 900.0], [0.001, 4.0, 4.1, 4.2]], ids=lambda w: str(len(w))
+)
+@pytest.mark.parametrize("stacked", [1, 3])
+def test_no_range_excludes_its_own_estimate(project, tier, walls, stacked):
+    """Neither as it is nor as it is shown."""
+    for seed, wall in enumerate(walls):
+        cost = {"training_seconds": 0.9 * wall, "evaluation_seconds": 0.3 * wall, "steps": 9, "parameters": 9}
+        record(project, seed=seed, stacked=stacked, wall_seconds=wall, **cost)
+    found = estimate(project, tier=tier)
+    assert found.low <= found.seconds <= found.high
+    low, high = found.range_hours
+    assert low <= found.hours <= high
+    assert _within(hours(found.hours), spread(low, high))
+
+
+def _within(middle: str, shown: str) -> bool:
+    """Whether a range as a plan shows it holds what is shown as the middle."""
+    ends = [_seconds(end, shown) for end in shown.split(" to ")]
+    return ends[0] <= _seconds(middle, "") <= ends[-1]
+
+
+def _seconds(text: str, whole: str) -> float:
+    """``12 min``; the first end of a range may have the unit of the other alone."""
+    amount, _, unit = text.partition(" ")
+    return float(amount.replace(",", "")) * {"s": 1, "min": 60, "h": 3600}[unit or whole.split()[-1]]
+
+
+@given(st.floats(0, 1e5), st.floats(1, 1e3), st.floats(1, 1e3))
+def test_rounding_keeps_an_estimate_within_its_range(middle, below, above):
+    assert _within(hours(middle), spread(middle / below, middle * above))
 
 
 @pytest.mark.slow

@@ -62,7 +62,10 @@ def print_details(found: Sequence[ClaimVerdict], gathered: Gathered) -> None:
     title = f"claim by claim, Holm-corrected, alpha 0.05{', sequential' if first.sequential else ''}"
     console = out()
     if not console.is_terminal:
-        rows = [[v.verdict, _kind(v), v.claim, v.text + (f" [{v.where}]" if v.where else "")] for v in found]
+        rows = []
+        for v in found:
+            rows.append([v.verdict, _kind(v), v.claim, v.text + (f" [{v.where}]" if v.where else "")])
+            rows += [[_AS[c.as_claimed], "cell", f"{v.claim}: {c.label}", c.text] for c in v.cells]
         print_table(title, ["verdict", "kind", "claim", "what the seeds say"], rows)
         return
     questions = {c.id: c.text for c in gathered.loaded.suite.claims}

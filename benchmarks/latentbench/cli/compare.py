@@ -28,8 +28,8 @@ FEW = 12
 @click.argument("a")
 @click.argument("b")
 @tier_option("cpu or paper; by default a method's most faithful tier with records, and all but smoke of other sides.")
-@click.option("--dataset", help="Only this dataset.")
-@click.option("--metric", help="Only this metric.")
+@click.option("--dataset", help="Only this dataset: its name in a suite or in the registry, or a pattern.")
+@click.option("--metric", help="Only this metric: its key in a suite, its registered name, or a pattern.")
 @click.option("--fail-on", type=click.Choice(["regression"]), help="Exit with 1 if B is worse than A in anything.")
 @click.option("--all", "everything", is_flag=True, help="Every row, also where nothing differs.")
 @export_options

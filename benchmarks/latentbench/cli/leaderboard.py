@@ -10,7 +10,7 @@ import click
 
 from latentbench.cli.export import export, export_options
 from latentbench.cli.options import examples, mixed_option, tier_option
-from latentbench.core.errors import UserError, did_you_mean
+from latentbench.core.errors import UserError
 
 
 @click.command(
@@ -23,8 +23,8 @@ from latentbench.core.errors import UserError, did_you_mean
     ),
 )
 @click.argument("suites", nargs=-1)
-@click.option("--dataset", help="Only this dataset: its name in a suite, or in the registry.")
-@click.option("--metric", help="Only this metric.")
+@click.option("--dataset", help="Only this dataset: its name in a suite or in the registry, or a pattern.")
+@click.option("--metric", help="Only this metric: its key in a suite, its registered name, or a pattern.")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
 @mixed_option()
 @click.option("--per-seed", is_flag=True, help="Every value by itself, instead of means.")
@@ -58,9 +58,9 @@ def command(
     """
     from latentbench.cli.gathering import gathered
     from latentbench.core.console import note
-    from latentbench.results.across import is_metric, is_of
     from latentbench.results.by_seed import COLUMNS as SEED_COLUMNS
     from latentbench.results.by_seed import seed_rows
+    from latentbench.results.filters import Wanted
     from latentbench.results.leaderboard import COLUMNS, leaderboard
     from latentbench.results.sheets import leaderboard_sheets, seed_sheets
     from latentbench.results.tables import damaged_curves, write_tables
@@ -76,25 +76,15 @@ def command(
     if tier == "smoke":
         raise UserError("smoke runs are on no leaderboard", where="--tier", fix="use cpu or paper")
     shown = gathered(suites, tier, mixed)
-    _known(shown, dataset, metric)
+    suites_shown = [g.loaded.suite for g in shown]
+    Wanted(dataset, metric).known(
+        ((d, spec.source or d) for s in suites_shown for d, spec in s.datasets.items()),
+        ((key, s.metric_name(key)) for s in suites_shown for key in s.metrics),
+    )
     filtered = (dataset, metric) != (None, None)
 
-    def kept(key: str, source: str, name: str | None, quantity: str | None) -> bool:
-        return (dataset is None or is_of(dataset, key, source)) and (
-            metric is None or (name is not None and quantity is not None and is_metric(metric, name, quantity))
-        )
-
     if per_seed:
-        values = []
-        for g in shown:
-            suite = g.loaded.suite
-            of = {d: spec.source or d for d, spec in suite.datasets.items()}
-            part = [
-                r
-                for r in seed_rows(g)
-                if kept(r.dataset, of[r.dataset], r.metric, suite.metric_name(r.metric) if r.metric else None)
-            ]
-            values.append((g, part))
+        values = [(g, seed_rows(g, dataset=dataset, metric=metric)) for g in shown]
         from latentbench.cli.render import print_sheets
 
         export(
@@ -106,7 +96,7 @@ def command(
             table=lambda: print_sheets(seed_sheets(values)),
         )
         return
-    found = [(g, [r for r in leaderboard(g) if kept(r.dataset, r.source, r.metric, r.quantity)]) for g in shown]
+    found = [(g, leaderboard(g, dataset=dataset, metric=metric)) for g in shown]
     if filtered:
         found = [(g, part) for g, part in found if part]
 
@@ -135,19 +125,3 @@ def command(
         sheets=lambda: leaderboard_sheets(found),
         table=table,
     )
-
-
-def _known(shown: list[Any], dataset: str | None, metric: str | None) -> None:
-    """A filter that nothing here fits is misspelt."""
-    from latentbench.results.across import is_metric, is_of
-
-    suites = [g.loaded.suite for g in shown]
-    datasets = {(d, spec.source or d) for s in suites for d, spec in s.datasets.items()}
-    metrics = {(key, s.metric_name(key)) for s in suites for key in s.metrics}
-    for option, name, fits, pairs in (
-        ("--dataset", dataset, is_of, datasets),
-        ("--metric", metric, is_metric, metrics),
-    ):
-        if name is not None and pairs and not any(fits(name, *pair) for pair in pairs):
-            names = {one for pair in pairs for one in pair}
-            raise UserError(f"no suite shown here has {name!r}", where=option, fix=did_you_mean(name, names))

@@ -11,6 +11,7 @@ import click
 from latentbench.cli.options import examples, tier_option
 
 if TYPE_CHECKING:
+    from latentbench.results.filters import Wanted
     from latentbench.results.gather import Gathered
 
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("suite")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
-@click.option("--dataset", help="Only this dataset (its name in the suite).")
+@click.option("--dataset", help="Only this dataset; its name here or in the registry, or a pattern.")
 @click.option("--metric", help="Only this metric; leaves learning curves out.")
 @click.option("--only", type=click.Choice(["intervals", "curves"]), help="Only these figures.")
 @click.option(
@@ -41,22 +42,23 @@ def command(
 ) -> None:
     """Draw a suite's numbers: seeds with mean and 95 % interval of each metric, and learning curves, as PNG and SVG."""
     from latentbench.cli.gathering import gathered
-    from latentbench.core.errors import UserError, did_you_mean
+    from latentbench.core.errors import UserError
     from latentbench.core.paths import results_dir, safe_name, shown
     from latentbench.records.record import write_atomically
+    from latentbench.results.filters import Wanted
 
     if tier == "smoke":
         raise UserError("smoke runs are in no figure", where="--tier", fix="use cpu or paper")
     (found,) = gathered((suite,), tier)
     spec = found.loaded.suite
-    if dataset is not None and dataset not in spec.datasets:
-        raise UserError(f"no dataset {dataset!r}", where="--dataset", fix=did_you_mean(dataset, spec.datasets))
-    if metric is not None and metric not in spec.metrics:
-        raise UserError(f"no metric {metric!r}", where="--metric", fix=did_you_mean(metric, spec.metrics))
+    wanted = Wanted(dataset, metric)
+    wanted.known(
+        ((d, each.source or d) for d, each in spec.datasets.items()), ((m, spec.metric_name(m)) for m in spec.metrics)
+    )
     folder = Path(out) if out is not None else results_dir() / "plots" / safe_name(spec.id)
     names: set[Path] = set()
     for form in forms or ("png", "svg"):
-        for name, content in _figures(found, form, dataset, metric, only):
+        for name, content in _figures(found, form, wanted, only):
             path = folder / f"{safe_name(name)}.{form}"
             if path in names:  # the same metric under another identity
                 path = folder / f"{safe_name(name)}-{len(names)}.{form}"
@@ -76,9 +78,7 @@ def command(
         )
 
 
-def _figures(
-    found: Gathered, form: Any, dataset: str | None, metric: str | None, only: str | None
-) -> Iterator[tuple[str, bytes]]:
+def _figures(found: Gathered, form: Any, wanted: Wanted, only: str | None) -> Iterator[tuple[str, bytes]]:
     """Names of figures and what they are."""
     from latentbench.report import figures
     from latentbench.report.curves import bundles
@@ -87,10 +87,10 @@ def _figures(
     from latentbench.results.leaderboard import leaderboard
 
     if only != "curves":
-        tier = TierFindings(found, leaderboard(found, dataset=dataset, metric=metric), [])
+        tier = TierFindings(found, leaderboard(found, dataset=wanted.dataset, metric=wanted.metric), [])
         for board in boards(SuiteFindings(found.loaded, [tier]), tier):
             yield f"intervals-{board.dataset}-{board.metric}", figures.intervals(board, form)
-    if only != "intervals" and metric is None:
+    if only != "intervals" and wanted.metric is None:
         for bundle in bundles(found.loaded.suite, found):
-            if dataset in (None, bundle.dataset):
+            if wanted.of(bundle.dataset, found.loaded.suite.datasets[bundle.dataset].source or bundle.dataset):
                 yield f"curves-{bundle.dataset}", figures.curves(bundle, form)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from latentbench.running.settings import Compile, Settings, Tracking
     from latentbench.scheduling.executors.choice import Executor, Name
 
+#: So many times the tier's seeds are more than most who write one number mean.
+MANY = 10
+
 
 @dataclass
 class Sweep:
@@ -78,6 +81,7 @@ class Sweep:
             raise UserError(
                 "nothing to run at this tier with these filters", where="--method/--dataset", fix="widen them"
             )
+        self._many_seeds(loaded)
         if self.dry_run:
             executor = self._elsewhere()
             left = list(map(self._to_do, plans))
@@ -135,6 +139,14 @@ class Sweep:
     def planned(self, one: LoadedSuite) -> list[RunSpec]:
         """The runs of a suite at the tier, of the seeds, methods and datasets asked for."""
         return plan(one, self._tier(one), seeds=self.seeds, methods=self.methods, datasets=self.datasets)
+
+    def _many_seeds(self, loaded: Sequence[LoadedSuite]) -> None:
+        """Say that a number is a number of seeds where it is by far more than the tier has: one seed may be meant."""
+        if self.quiet or self.seeds is None or self.seeds != list(range(len(self.seeds))):
+            return
+        n, own = len(self.seeds), max(len(one.suite.tiers[self._tier(one)].seeds) for one in loaded)
+        if n >= MANY * own:
+            note(f"{n} seeds of each method, where the tier has {own}; the one seed {n} is written `--seeds {n},`")
 
     def _designs(
         self, loaded: Sequence[LoadedSuite], plans: Sequence[Sequence[RunSpec]], results: Path

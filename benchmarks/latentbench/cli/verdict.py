@@ -120,18 +120,20 @@ def _asked_for(gathered: Any, found: list[Any], methods: tuple[str, ...], datase
     """The verdicts on claims that name one of the methods, on one of the datasets."""
     from fnmatch import fnmatchcase
 
+    from latentbench.results.filters import is_of
     from latentbench.spec.claims import methods_of, statements
 
-    by_id = {c.id: c for c in gathered.loaded.suite.claims}
+    suite = gathered.loaded.suite
+    by_id = {c.id: c for c in suite.claims}
 
-    def fits(name: str, patterns: tuple[str, ...]) -> bool:
-        return not patterns or any(fnmatchcase(name, p) for p in patterns)
+    def on(dataset: str) -> bool:
+        return not datasets or any(is_of(d, dataset, suite.datasets[dataset].source or dataset) for d in datasets)
+
+    def about(method: str) -> bool:
+        return not methods or any(fnmatchcase(method, m) for m in methods)
 
     return [
         v
         for v in found
-        if any(
-            fits(said.dataset, datasets) and any(fits(m, methods) for m in methods_of(said))
-            for said in statements(by_id[v.claim])
-        )
+        if any(on(said.dataset) and any(map(about, methods_of(said))) for said in statements(by_id[v.claim]))
     ]

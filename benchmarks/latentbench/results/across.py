@@ -57,18 +57,6 @@ class Board:
         return list(dict.fromkeys(r.suite for r in self.rows))
 
 
-def is_of(name: str, dataset: str, source: str) -> bool:
-    """Whether a suite's dataset is what a user calls `name`: its own name, its source's, or a source that is made of
-    it (``mnist-static`` is MNIST, ``fashion-mnist`` is not)."""
-    wanted, known = name.casefold(), (dataset.casefold(), source.casefold())
-    return wanted in known or known[1].startswith(f"{wanted}-")
-
-
-def is_metric(name: str, key: str, quantity: str) -> bool:
-    """Whether a suite's metric is what a user calls `name`: its key there, or its registered name."""
-    return name.casefold() in (key.casefold(), quantity.casefold())
-
-
 def boards(found: Iterable[tuple[Gathered, Iterable[Row]]]) -> list[Board]:
     """The tables of several suites, those with most suites and methods first within a dataset and quantity.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 
 from latentbench.results.answered import WORDS, Answer, Answers, counted, percent, tallied
 from latentbench.results.effects import Effect
@@ -13,9 +14,13 @@ from latentbench.results.leaderboard import Row, leaderboard
 from latentbench.results.training_share import TrainingShare
 from latentbench.results.verdicts import ClaimVerdict, verdicts
 from latentbench.spec.claims import Bound, Claim, Order, PooledClaim, Trend, kind_of, methods_of, statements
+from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Suite
 from latentbench.stats.wording import behind, number, quantity
+
+#: So many claims of one template, or more, are one line.
+FOLDED = 3
 
 
 def answers(
@@ -51,7 +56,7 @@ def answers(
         sequential=gathered.declared is not None,
         distances=_distances(suite, rows),
         answers=[
-            *(Answer(c.id, v.verdict, c.text, _said(c, v, cells, suite)) for c, v in judged if v.kind != "value"),
+            *_folded(gathered.loaded, [(c, v) for c, v in judged if v.kind != "value"], cells),
             *_values([(c, v) for c, v in judged if v.kind == "value"]),
         ],
         waiting=_waiting(gathered, found),
@@ -188,19 +193,55 @@ def _to_settle(v: ClaimVerdict) -> str:
     return f"; about {v.needed_n} seeds would settle it"
 
 
+def _folded(
+    loaded: LoadedSuite, judged: Sequence[tuple[Claim, ClaimVerdict]], cells: dict[tuple[str, str, str], Row]
+) -> list[Answer]:
+    """A line for each claim; one for those that a grid wrote out of one template, where they are many."""
+    at = {c.id: loaded.file.line(("claims", i, "id")) for i, c in enumerate(loaded.suite.claims)}
+    out = []
+    for _, group in groupby(judged, key=lambda p: at[p[0].id]):
+        part = list(group)
+        if len(part) < FOLDED:
+            out += [Answer(c.id, v.verdict, c.text, _said(c, v, cells, loaded.suite)) for c, v in part]
+            continue
+        worst, said = _together([v for _, v in part])
+        name, text = (_alike([getattr(c, key) for c, _ in part]) for key in ("id", "text"))
+        out.append(Answer(name, worst, text, f"{len(part)} claims: {said}"))
+    return out
+
+
+def _alike(texts: Sequence[str]) -> str:
+    """The words that texts begin and end with alike, ``…`` for what is between."""
+    words = [re.findall(r"\w+|\W", text) for text in texts]
+    if all(w == words[0] for w in words):
+        return texts[0]
+    first = _shared(words)
+    last = _shared([w[len(first) :][::-1] for w in words])[::-1]
+    return "".join([*first, "…", *last])
+
+
+def _shared(words: Sequence[Sequence[str]]) -> list[str]:
+    """What all begin with."""
+    return [one[0] for one in takewhile(lambda one: len(set(one)) == 1, zip(*words, strict=False))]
+
+
+def _together(found: Sequence[ClaimVerdict]) -> tuple[str, str]:
+    """The worst of several verdicts, and how often each is among them."""
+    counts = counted(found)
+    worst = next(w for w in ("not-reproduced", "fails", "insufficient", *counts) if w in counts)
+    return worst, ", ".join(f"{n} {WORDS.get(word, word)}" for word, n in counts.items())
+
+
 def _values(judged: Sequence[tuple[Claim, ClaimVerdict]]) -> list[Answer]:
     """The judged values of each place, metric and dataset in one line, under the worst of their verdicts."""
     out = []
     for (where, metric, dataset), group in groupby(judged, key=lambda p: (p[0].where, p[1].metric, p[1].dataset)):
         part = list(group)
-        found = [v for _, v in part]
-        counts = counted(found)
         if len(part) == 1:
             claim, v = part[0]
             out.append(Answer(claim.id, v.verdict, claim.text, v.text))
             continue
-        worst = next(w for w in ("not-reproduced", "insufficient", *counts) if w in counts)
-        said = ", ".join(f"{n} {WORDS.get(word, word)}" for word, n in counts.items())
+        worst, said = _together([v for _, v in part])
         out.append(Answer(where, worst, f"{len(part)} values of {metric} on {dataset} in {where}.", said))
     return out
 

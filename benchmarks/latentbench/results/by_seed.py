@@ -8,6 +8,7 @@ from itertools import chain
 
 from latentbench.records.archive import is_reference
 from latentbench.records.record import Measured, Record
+from latentbench.results.filters import Wanted
 from latentbench.results.gather import Gathered
 
 
@@ -54,23 +55,20 @@ def seed_rows(gathered: Gathered, *, dataset: str | None = None, metric: str | N
 
     Args:
         gathered: the suite with its records.
-        dataset: only that one.
-        metric: only that one, by its key in the suite or its registered name.
+        dataset, metric: only what these name (`latentbench.results.filters`).
     """
+    suite, wanted = gathered.loaded.suite, Wanted(dataset, metric)
+    sources = {d: spec.source or d for d, spec in suite.datasets.items()}
     found = gathered.collected.found
     planned = [run.cell for run in gathered.runs if run.cell in found]
     stale = set(gathered.collected.stale_code)
     return [
         row
         for cell in dict.fromkeys(chain(planned, found))
-        if dataset in (None, found[cell].dataset)
+        if wanted.of(found[cell].dataset, sources[found[cell].dataset])
         for row in _of_record(found[cell], gathered.collected.files[cell], cell in stale)
-        if metric is None or row.metric == metric or (row.metric and metric == _name(gathered, row.metric))
+        if wanted.by(row.metric, suite.metric_name(row.metric) if row.metric else None)
     ]
-
-
-def _name(gathered: Gathered, key: str) -> str:
-    return gathered.loaded.suite.metric_name(key)
 
 
 def _of_record(record: Record, file: str, stale: bool) -> Iterator[SeedRow]:

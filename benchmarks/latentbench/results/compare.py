@@ -15,6 +15,7 @@ from typing import Any, Literal
 from latentbench.core.errors import UserError
 from latentbench.records.record import Measured, Record
 from latentbench.results.environments import UNKNOWN, environment, mixture
+from latentbench.results.filters import Wanted
 from latentbench.spec.registry import find_metric
 from latentbench.stats.claims import judge_order, settle
 from latentbench.stats.judgement import Judgement
@@ -159,11 +160,10 @@ def compare_sides(a: Side, b: Side, *, dataset: str | None = None, metric: str |
     Args:
         a: what was before, or what is held against.
         b: what is new.
-        dataset: only that one.
-        metric: only that one, by its key in the suite or its registered name.
+        dataset, metric: only what these name (`latentbench.results.filters`).
     """
     single = a.single and b.single
-    left, right = (_values(side.records, single, dataset, metric) for side in (a, b))
+    left, right = (_values(side.records, single, Wanted(dataset, metric)) for side in (a, b))
     shared = [key for key in left if key in right]
     judged = [_judged(left[key], right[key], a, b, single) for key in shared]
     settled = settle(judged, ALPHA / 2)
@@ -180,13 +180,13 @@ def compare_sides(a: Side, b: Side, *, dataset: str | None = None, metric: str |
     )
 
 
-def _values(records: Iterable[Record], single: bool, dataset: str | None, metric: str | None) -> dict[Key, _Values]:
+def _values(records: Iterable[Record], single: bool, wanted: Wanted) -> dict[Key, _Values]:
     found: dict[Key, _Values] = {}
     for record in records:
-        if dataset not in (None, record.dataset, record.spec.get("data", {}).get("source")):
+        if not wanted.of(record.dataset, record.spec.get("data", {}).get("source") or record.dataset):
             continue
         for one in record.metrics:
-            if metric not in (None, one.name, one.metric):
+            if not wanted.by(one.name, one.metric):
                 continue
             place = (one.metric,) if single else (record.suite, record.tier, record.method, record.dataset, one.name)
             values = found.setdefault((*place, one.identity), _Values(one, record))

@@ -18,6 +18,7 @@ import numpy as np
 from latentbench.core import escape
 from latentbench.records.record import Measured, Record
 from latentbench.results.environments import mixture
+from latentbench.results.filters import Wanted
 from latentbench.results.gather import Gathered
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Reported
@@ -116,7 +117,11 @@ class _Cell:
 
 
 def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str | None = None) -> list[Row]:
-    """The rows of a suite at a tier, best first within each dataset and metric."""
+    """The rows of a suite at a tier, best first within each dataset and metric.
+
+    `dataset` and `metric` keep it to what they name (`latentbench.results.filters`).
+    """
+    wanted = Wanted(dataset, metric)
     suite = gathered.loaded.suite
     by_cell: dict[tuple[str, str], list[Record]] = {}
     for record in gathered.collected.found.values():
@@ -125,10 +130,10 @@ def leaderboard(gathered: Gathered, *, dataset: str | None = None, metric: str |
     reported = suite.reported_by_cell()
     rows: list[Row] = []
     for d in suite.datasets:
-        if dataset is not None and d != dataset:
+        if not wanted.of(d, suite.datasets[d].source or d):
             continue
         for key in suite.metrics:
-            if metric is not None and metric not in (key, suite.metric_name(key)):
+            if not wanted.by(key, suite.metric_name(key)):
                 continue
             tables: dict[str, list[_Cell]] = {}
             for m in suite.methods:
