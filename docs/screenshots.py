@@ -23,6 +23,7 @@ PICTURES = {
     "paper": ("papers/vgae.html", "#tables", "light"),
     "claims": ("papers/vae.html", "#claims", "light"),
     "leaderboard": ("boards/bridge-16d.html", "", "dark"),
+    "rankings": ("rankings.html", "", "light"),
     "compare": ("compare/beta-tcvae.html", "", "light"),
 }
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -128,6 +128,6 @@ def anchor(*parts: str) -> str:
 
 
 def opening(text: str) -> str:
-    """The first paragraph of a note, without marks of headings."""
+    """The first paragraph of a note, without marks of headings and code."""
     first = text.strip().split("\n\n", 1)[0]
-    return " ".join(line.lstrip("# ").strip() for line in first.splitlines())
+    return " ".join(line.lstrip("# ").strip() for line in first.splitlines()).replace("`", "")

@@ -59,7 +59,7 @@ def _whole(by_dataset: dict[str, list[Row]]) -> dict[str, dict[str, Row]]:
 def _ranked(table: dict[str, dict[str, Row]]) -> OverDatasets:
     first = next(iter(table.values()))
     names = sorted(first)
-    means = [[known[m].mean for m in names] for known in table.values()]
+    means = [[mean for m in names if (mean := known[m].mean) is not None] for known in table.values()]
     found = mean_ranks(means, "lower" if first[names[0]].better == "lower" else "higher")
     order = sorted(range(len(names)), key=lambda i: found.means[i])
     return OverDatasets(list(table), [first[names[i]] for i in order], replace(found, ranks=found.ranks[:, order]))

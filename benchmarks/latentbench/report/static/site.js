@@ -173,10 +173,6 @@
       form.querySelector("[data-count]").textContent = found.length + " pairs";
       history.replaceState(null, "", "#a=" + a + "&b=" + b);
     };
-    form.querySelector("[data-swap]").addEventListener("click", () => {
-      [side("a").value, side("b").value] = [side("b").value, side("a").value];
-      apply();
-    });
     form.addEventListener("input", apply);
     form.addEventListener("submit", (e) => e.preventDefault());
     apply();
