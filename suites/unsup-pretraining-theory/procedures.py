@@ -23,7 +23,7 @@ from torch import Generator
 
 from .worlds import Clusters, Factors, Task
 
-WORLDS = {"factors": Factors(), "clusters": Clusters()}
+WORLDS: dict[str, Factors | Clusters] = {"factors": Factors(), "clusters": Clusters()}
 PENALTIES = np.logspace(-3, 5, 25)
 EXAMPLES = (
     Example("real-vector", {"problems": 2, "sizes": [50, 100], "labelled": 30, "dimensions": 6}),
