@@ -58,9 +58,12 @@ def test_samples_have_the_probabilities_of_their_values():
         p = flow.pixels.log_prob(every.reshape(-1, 1, 1, 2)).exp()
     share = torch.stack([(drawn == v).all(1).float().mean() for v in every])
     assert torch.allclose(share, p, atol=5 * 0.5 / 20000**0.5)
-    within = torch.sigmoid(flow.sample(20000, gen(2)))
-    assert float(within.min()) >= 0.05 - 1e-6
-    assert float(within.max()) < 1.0
+    within = (torch.sigmoid(flow.sample(20000, gen(2))) - 0.05) * (3 / 0.95)
+    assert float(within.min()) >= -1e-6
+    assert float(within.max()) < 3.0
+    rest = within - within.floor()  # uniform between one whole value and the next
+    assert float(rest.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(rest.std()) == pytest.approx(12**-0.5, abs=0.01)
 
 
 def test_data_that_are_no_logits_are_refused():
