@@ -2,7 +2,8 @@
 
 A flow is measured in bits of dequantised values, an autoregressive model in bits of the values themselves. As a density
 that is constant between one whole value and the next, P(k) on [k, k + 1), the latter has the same bits of the former:
-so one number holds both, as Table 1 of Real NVP does.
+so one number holds both, as Table 1 of Real NVP does. The transform leaves room below 0, which no datum takes; as the
+density is one of the whole line, the values there are values, too, to which the model learns to give nothing.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ class LevelPixelCNN(nn.Module):
         super().__init__()
         self.levels = checks.whole("levels", levels, 2)
         self.alpha = checks.number("alpha", alpha, most=0.5)
+        self.below = self.alpha * self.levels / (1 - self.alpha)  # the transform has room for values down to -below
+        self.extra = math.ceil(self.below)
         self.pixels = PixelCNN(
-            DataInfo(info.shape, "discrete", info.n_train, levels=self.levels),
+            DataInfo(info.shape, "discrete", info.n_train, levels=self.levels + self.extra),
             window=window,
             kernel=kernel,
             channels=channels,
@@ -65,14 +68,19 @@ class LevelPixelCNN(nn.Module):
         )
 
     def values(self, y: Tensor) -> Tensor:
-        """The whole values 0 … levels - 1 behind y."""
-        within = (torch.sigmoid(y) - self.alpha) * (self.levels / (1 - self.alpha))
-        return within.floor().clamp(0, self.levels - 1)
+        """The numbers 0 ... levels + extra - 1 of the steps in which y lie; those of the data begin at `extra`."""
+        x = torch.sigmoid(y) * (self.levels / (1 - self.alpha)) - self.below
+        return (x.floor() + self.extra).clamp(0, self.levels + self.extra - 1)
+
+    def widths(self, values: Tensor) -> Tensor:
+        """How wide each step is: 1, but for the lowest, which is cut off where sigmoid(y) is 0."""
+        return torch.where(values == 0, self.below - (self.extra - 1), 1.0)
 
     def log_prob(self, y: Tensor) -> Tensor:
-        """log P(values) + log |dx/dy|, (N,) nats: dx/dy = levels / (1 - alpha) sigmoid(y) sigmoid(-y)."""
+        """log P(values) - log width + log |dx/dy|, (N,): dx/dy = levels / (1 - alpha) sigmoid(y) sigmoid(-y)."""
+        values = self.values(y)
         slope = math.log(self.levels / (1 - self.alpha)) - softplus(y) - softplus(-y)
-        return self.pixels.log_prob(self.values(y)) + slope.flatten(1).sum(1)
+        return self.pixels.log_prob(values) + (slope - self.widths(values).log()).flatten(1).sum(1)
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Mean negative log-density, nats a sample."""
@@ -80,6 +88,7 @@ class LevelPixelCNN(nn.Module):
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """(n, C, H, W): values pixel by pixel, a uniform draw within each, and the transform."""
-        whole = self.pixels.sample(n, generator)
-        noise = torch.rand(whole.shape, generator=generator, device=whole.device, dtype=whole.dtype)
-        return torch.logit(self.alpha + (1 - self.alpha) / self.levels * (whole + noise).clamp(max=self.levels - 1e-4))
+        values = self.pixels.sample(n, generator)
+        noise = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
+        x = values - self.extra + 1 - self.widths(values) * (1 - noise)  # from the upper end of each step
+        return torch.logit((x + self.below) * ((1 - self.alpha) / self.levels), eps=1e-6)
