@@ -20,12 +20,13 @@ _PACK = (
     "records pack iwae --artefacts && dvc add results/artefacts/iwae",
     "records pack --from /mnt/cluster/results --all --tier paper",
 )
+_CLEAN = ("records clean --dry-run", "records clean")
 _UNPACK = ("records unpack iwae --to /tmp/iwae", "records unpack --to everything")
 
 
-@click.group(epilog=examples(*_PACK, *_UNPACK))
+@click.group(epilog=examples(*_PACK, *_UNPACK, *_CLEAN))
 def command() -> None:
-    """The records that the project carries: results/reference/SUITE/TIER.jsonl, a line a run."""
+    """The records that the project carries: results/reference/SUITE/TIER.jsonl, a line a run; and what lies beside."""
 
 
 @command.command(epilog=examples(*_PACK))
@@ -148,3 +149,49 @@ def unpack(ctx: click.Context, suites: tuple[str, ...], folder: Path) -> None:
     for fault in faults:
         note(f"error: {printable(fault)}")
     ctx.exit(1 if faults else 0)
+
+
+@command.command(epilog=examples(*_CLEAN))
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and leave it.")
+@click.option("--all", "everything", is_flag=True, help="Also what runs would still take; they then train it again.")
+def clean(dry_run: bool, everything: bool) -> None:
+    """Remove weights of shared stages, results/stages/, that no run of the project's suites would take.
+
+    A stage that several runs name is trained once, and its weights stay for runs to come. When the stage, its data or
+    its code changes, other weights take their place. Records and the weights of runs stay as they are, and a stage that
+    is being trained is left alone.
+    """
+    from latentbench.cli.planned import size
+    from latentbench.core.errors import UserError
+    from latentbench.core.paths import results_dir, shown
+    from latentbench.results.kept_stages import kept_stages, remove_stage, size_of, wanted_stages
+
+    results = results_dir()
+    there = kept_stages(results)
+    wanted = wanted_stages(results) if there and not everything else set()
+    removed, spared = [], 0
+    for stage in there:
+        if stage.name in wanted:
+            continue
+        count = size_of(stage)
+        try:
+            gone = dry_run or remove_stage(stage)
+        except OSError as e:
+            raise UserError(
+                f"it cannot be removed: {e.strerror or e}", where=shown(stage), fix="mend its permissions"
+            ) from None
+        if gone:
+            removed.append(count)
+            click.echo(f"{shown(stage)}: {size(count)}{' would be removed' if dry_run else ' removed'}")
+        else:
+            spared += 1
+            note(f"{shown(stage)}: left, for it is being trained")
+    kept = len(there) - len(removed) - spared
+    click.echo(
+        (
+            f"{len(removed)} stage{'s' if len(removed) > 1 else ''}, {size(sum(removed))}"
+            if removed
+            else "nothing to remove"
+        )
+        + f"; {kept} that runs take {'is' if kept == 1 else 'are'} kept"
+    )

@@ -78,7 +78,7 @@ class Gathered:
 def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gathered:
     """The records that count for a suite at a tier. Seeds beyond the tier's own count too."""
     runs = plan(loaded, tier)
-    further = _seeds_on_disk(loaded.suite.id, tier, results) - {r.seed for r in runs}
+    further = seeds_on_disk(loaded.suite.id, tier, results) - {r.seed for r in runs}
     # one by one, for an exact method has one run, under whichever seed came first
     more = [run for seed in sorted(further) for run in plan(loaded, tier, seeds=[seed])]
     collected = collect([*runs, *more], results)
@@ -131,11 +131,9 @@ def has_records(suite: str, tier: Tier, results: Path | None = None) -> bool:
     return any(f"--{tier}--" in name for name, _ in record_files(suite, results, tiers=(tier,)))
 
 
-def _seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
-    found = set()
-    for name, _ in record_files(suite, results, tiers=(tier,)):
-        parts = name.split("--")
-        if len(parts) >= 4 and parts[-3] == tier and parts[-2][:1] == "s":
-            seed = whole_number(parts[-2][1:])
-            found |= {seed} if seed is not None and seed <= LARGEST_SEED else set()
-    return found
+def seeds_on_disk(suite: str, tier: Tier, results: Path | None) -> set[int]:
+    """The seeds that records of a suite at a tier have, by their names."""
+    ends = (name.rsplit("--", 3) for name, _ in record_files(suite, results, tiers=(tier,)))
+    said = {parts[2] for parts in ends if len(parts) == 4 and parts[1] == tier}
+    seeds = (whole_number(text[1:]) for text in said if text.startswith("s"))
+    return {seed for seed in seeds if seed is not None and seed <= LARGEST_SEED}
