@@ -95,7 +95,7 @@ def scoreboard(*, tier: Tier | None = None) -> pd.DataFrame:
     """A row a suite that has records: its claims by verdict; sanity checks, which are no reproduction, are apart."""
     import pandas as pd
 
-    from latentbench.cli.scoreboard import counts_by_suite
+    from latentbench.results.scoreboard import counts_by_suite
     from latentbench.results.verdicts import verdicts as found
 
     return pd.DataFrame(counts_by_suite([(g, found(g)) for g in _gathered((), tier)]))

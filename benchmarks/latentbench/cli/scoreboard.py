@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def command(tier: Any, form: str, output: Path | None) -> None:
     """How many claims of each paper, and of all, are reproduced, open, not reproduced, or not run."""
     from latentbench.cli.gathering import gathered
+    from latentbench.results.scoreboard import counts_by_suite
     from latentbench.results.verdicts import verdicts
 
     found = [(g, verdicts(g)) for g in gathered((), tier)]
@@ -35,24 +36,6 @@ def command(tier: Any, form: str, output: Path | None) -> None:
         sheets=lambda: _sheets(found),
         table=lambda: print_scoreboard(found),
     )
-
-
-def counts_by_suite(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[dict[str, Any]]:
-    """A row of plain values for each suite: its claims by verdict, sanity checks apart."""
-    from latentbench.results.answered import OF_SANITY, WORDS, tallied
-    from latentbench.results.exporting import dated
-
-    rows = []
-    for g, verdicts in found:
-        suite = g.loaded.suite
-        counts, checks = tallied(verdicts)
-        row: dict[str, Any] = {"suite": suite.id, "title": suite.paper.title, "tier": g.tier}
-        row["claims"] = sum(counts.values())
-        row |= {"analogue": suite.analogue, "sanity_holds": checks.get("holds", 0), "sanity": sum(checks.values())}
-        rows.append(
-            row | {word.replace("-", "_"): counts.get(word, 0) for word in WORDS if word not in OF_SANITY} | dated(g)
-        )
-    return rows
 
 
 def _sheets(found: Sequence[tuple[Gathered, Sequence[ClaimVerdict]]]) -> list[Any]:

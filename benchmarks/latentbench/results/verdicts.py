@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -130,15 +129,6 @@ class ClaimVerdict:
         effect = self.effect
         out["effect"] = effect and asdict(effect) | {"ratio": effect.ratio, "flagged": effect.flagged}
         return out
-
-
-def counts(found: Iterable[ClaimVerdict]) -> dict[str, dict[str, int]]:
-    """Verdicts by word: of the papers' claims, of sanity checks, and of suites that are analogues, apart."""
-    out: dict[str, Counter[str]] = {"claims": Counter(), "sanity": Counter(), "analogue": Counter()}
-    for v in found:
-        if not v.information:
-            out["sanity" if v.sanity else "analogue" if v.analogue else "claims"][v.verdict] += 1
-    return {name: dict(words) for name, words in out.items()}
 
 
 def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
