@@ -18,7 +18,7 @@ class Alike:
 
     def __init__(self) -> None:
         self._asked: dict[Cell, tuple[dict[str, Any], bool]] = {}
-        self._fresh: dict[tuple[Cell | str, ...], bool] = {}
+        self._fresh: dict[tuple[Cell | str | None, ...], bool] = {}
 
     def asks_the_same(self, record: Record, run: RunSpec) -> bool:
         """Whether a record's specification hashes to that of its run; another one may still ask the same.
@@ -36,7 +36,8 @@ class Alike:
 
     def is_fresh(self, record: Record, run: RunSpec, by_hand: Callable[[Record, RunSpec], bool]) -> bool:
         """Whether today's code made a record of `run`, as `by_hand` says of the first with the same hashes."""
-        key: tuple[Cell | str, ...] = _cell(run), *(made for what, made in record.hashes.items() if what != "spec")
+        made = record.hashes
+        key = _cell(run), made.get("data"), made.get("code"), made.get("engine")
         if (known := self._fresh.get(key)) is None:
             known = self._fresh[key] = by_hand(record, run)
         return known

@@ -8,6 +8,7 @@ specification that the suite has today; where several do, the one of today's cod
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,13 +210,13 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Collected:
     data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
     by_cell = {r.cell: r for r in runs}
     tiers = tuple(dict.fromkeys(r.tier for r in runs))
-    marks = [f"--{t}--" for t in tiers]
+    of_tier = re.compile("|".join(f"--{t}--" for t in tiers)).search
     answers: dict[str, list[_Answer]] = {}
     alike = Alike()
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, results or results_dir())
         for name, file in record_files(suite, results, tiers=tiers):
-            if not any(mark in name for mark in marks):
+            if not of_tier(name):
                 continue
             try:
                 record = intact.read(file)
@@ -266,7 +267,8 @@ def _counts(
     collected: Collected, run: RunSpec, data: dict[str, str | None], record: Record, file: str, alike: Alike
 ) -> bool:
     """Whether a record answers what its run asks today; where it does not, `collected` says why."""
-    if strange := {m.metric for m in record.metrics} - metrics().keys():
+    known_metrics = metrics()
+    if strange := [m.metric for m in record.metrics if m.metric not in known_metrics]:
         collected.unreadable.append(
             f"{shown(Path(file))}: it names a metric that is not registered, {min(strange)[:80]!r}"
         )

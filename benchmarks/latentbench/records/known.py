@@ -17,7 +17,10 @@ from latentbench.records.packform import IN_RUN, Json
 from latentbench.records.record import Cost, Measured, Provenance, Record, TakenStage, record_of
 
 M = TypeVar("M", bound=BaseModel)
-_set = object.__setattr__
+_set_content, _set_given, _set_extra, _set_private = (
+    vars(BaseModel)[slot].__set__
+    for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 #: Parts of a provenance that have forms of their own.
 _FORMS: dict[str, Any] = {"design": Design | None, "stages": list[TakenStage]}
 
@@ -31,7 +34,7 @@ class Known:
 
     def __init__(self, pack: Pack) -> None:
         self._pack = pack
-        self._first: dict[tuple[Any, ...], Record] = {}
+        self._first: dict[tuple[Any, ...], _Kind] = {}
 
     def record(self, name: str) -> Record:
         """The record of a run.
@@ -46,8 +49,8 @@ class Known:
         kind = (run["cell"], run["environment"], *run, *run["provenance"])  # what it says itself, and what it does not
         first = self._first.get(kind)
         if first is None:
-            first = self._first[kind] = self._validated(name)
-        return _like(first, run, cell)
+            first = self._first[kind] = _Kind(self._validated(name), run, cell)
+        return first.record(run)
 
     def _validated(self, name: str) -> Record:
         return record_of(self._pack.record(name), self._pack.path / name, known=True)
@@ -89,11 +92,16 @@ def _shared(value: Any, shared: dict[bytes, Any]) -> Any:
 
 
 def _made(form: type[M], given: Json) -> M:
+    return _of(form, _defaults(form) | given, _names(tuple(given)))
+
+
+def _of(form: type[M], content: Json, given: set[str]) -> M:
+    """The model with that content, which is taken over; `given` may be shared."""
     made = form.__new__(form)
-    _set(made, "__dict__", _defaults(form) | given)
-    _set(made, "__pydantic_fields_set__", _names(tuple(given)))
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", None)
+    _set_content(made, content)
+    _set_given(made, given)
+    _set_extra(made, None)
+    _set_private(made, None)
     return made
 
 
@@ -107,25 +115,42 @@ def _names(given: tuple[str, ...]) -> set[str]:
     return set(given)
 
 
-def _like(first: Record, run: Json, cell: Json) -> Record:
-    own = {k: v for k, v in run.items() if k not in IN_RUN}
-    own["run_id"] = run["run"]
-    own["hashes"] = first.hashes | {"spec": run["spec"]}
-    own["spec"] = first.spec | {"seed": run["seed"]}
-    own["metrics"] = [
-        _with(m, {"value": value, "se": se, "n": n, "failure": failure, "details": details})
-        for m, (value, se, n, failure, details) in zip(first.metrics, run["measured"], strict=True)
-    ]
-    own["cost"] = _with(first.cost, dict(zip(cell["cost"], run["cost"], strict=True)))
-    own["provenance"] = _with(first.provenance, _formed(run["provenance"]))
-    return _with(first, own)
+class _Kind:
+    """Records of one cell and environment that say the same things, told apart by what a run says itself.
+
+    Args:
+        first: one of them, validated.
+        run, cell: that one as its pack has it.
+    """
+
+    def __init__(self, first: Record, run: Json, cell: Json) -> None:
+        self._first, self._costs = first, cell["cost"]
+        self._own = [key for key in run if key not in IN_RUN]
+        self._has_forms = not _FORMS.keys().isdisjoint(run["provenance"])
+
+    def record(self, run: Json) -> Record:
+        """The record of a run of this kind."""
+        first, content = self._first, self._first.__dict__.copy()
+        for key in self._own:
+            content[key] = run[key]
+        content["run_id"] = run["run"]
+        content["hashes"] = first.hashes | {"spec": run["spec"]}
+        content["spec"] = first.spec | {"seed": run["seed"]}
+        content["metrics"] = [_measured(m, own) for m, own in zip(first.metrics, run["measured"], strict=True)]
+        content["cost"] = _with(first.cost, dict(zip(self._costs, run["cost"], strict=True)))
+        made = run["provenance"]
+        content["provenance"] = _with(first.provenance, _formed(made) if self._has_forms else made)
+        return _of(Record, content, first.__pydantic_fields_set__)
+
+
+def _measured(first: Measured, own: list[Any]) -> Measured:
+    content = first.__dict__.copy()
+    content["value"], content["se"], content["n"], content["failure"], content["details"] = own
+    return _of(Measured, content, first.__pydantic_fields_set__)
 
 
 def _with(model: M, changes: Json) -> M:
-    """`model.model_copy(update=changes)` in half its time: the set of the fields that were given is shared."""
-    made = model.__class__.__new__(model.__class__)
-    _set(made, "__dict__", model.__dict__ | changes)
-    _set(made, "__pydantic_fields_set__", model.__pydantic_fields_set__)
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", None)
-    return made
+    """`model.model_copy(update=changes)` in a third of its time: the set of the fields that were given is shared."""
+    content = model.__dict__.copy()
+    content.update(changes)
+    return _of(type(model), content, model.__pydantic_fields_set__)

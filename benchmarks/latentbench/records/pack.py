@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,11 @@ class Pack:
 
     def names(self, prefix: str = "") -> list[str]:
         """The run identifiers that start with `prefix`, sorted."""
-        return sorted(name for name in self._runs if name.startswith(prefix))
+        return [name for name in self._sorted if name.startswith(prefix)] if prefix else list(self._sorted)
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._runs)
 
     def record(self, name: str) -> Json:
         """The JSON of a record; where two branches did the same run, of the sound one, the finished one, the newest.

@@ -124,7 +124,7 @@ class Known:
         if not on_device:
             return unknown(f"no record on {device}" if there else "no record of any tier")
         settled = run.settled()
-        same = [(r, own) for r, own in on_device if _but_seed(asked(r)) == _but_seed(settled)]
+        same = _very_same(on_device, settled)
         if same:
             return _measured([r for r, own in same if own] or [r for r, _ in same], own=any(own for _, own in same))
         like = [(r, own) for r, own in on_device if not _unlike(asked(r), settled)]
@@ -133,6 +133,21 @@ class Known:
             tiers = ", ".join(sorted({r.tier for r, _ in on_device}))
             return unknown(f"records of tier {tiers} have other {', '.join(unlike)}")
         return _scaled(like, settled)
+
+
+def _very_same(records: Sequence[tuple[Record, bool]], settled: Mapping[str, Any]) -> list[tuple[Record, bool]]:
+    """Records of what is asked, but for its seed; those that share the parts of their specifications, as the seeds in a
+    pack do, are looked at once."""
+    wanted = _but_seed(settled)
+    answers: dict[tuple[tuple[str, int], ...], bool] = {}
+    same = []
+    for record, own in records:
+        parts = tuple((k, id(v)) for k, v in record.spec.items() if k not in ("seed", "axes"))
+        if parts not in answers:
+            answers[parts] = _but_seed(asked(record)) == wanted
+        if answers[parts]:
+            same.append((record, own))
+    return same
 
 
 def _but_seed(settled: Mapping[str, Any]) -> dict[str, Any]:

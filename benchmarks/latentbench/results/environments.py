@@ -40,7 +40,8 @@ def mixture(records: Iterable[Record]) -> str:
     package that some of them do not name is unknown of those.
     """
     kept = list(records)
-    if len({_made(r) for r in kept}) < 2:
+    apart = {(id(p.packages), id(p.depends), p.device, p.platform): r for r in kept if (p := r.provenance)}
+    if len({_made(r) for r in apart.values()}) < 2:  # records of one pack share what they say alike
         return ""
     several = len({(r.method, r.dataset) for r in kept}) > 1
     uses: dict[tuple[str, str], set[str]] = {}

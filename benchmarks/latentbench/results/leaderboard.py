@@ -83,6 +83,30 @@ class Row:
 COLUMNS = [f.name for f in fields(Row)]
 
 
+class _Made:
+    """How the records behind a number came about; all numbers of these records share it."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+
+    @cached_property
+    def seconds(self) -> float | None:
+        finished = [r.cost.wall_seconds for r in self._records if r.status == "finished"]
+        return median(finished) if finished else None
+
+    @cached_property
+    def revision(self) -> str:
+        return ", ".join(revisions(self._records))
+
+    @cached_property
+    def date(self) -> str:
+        return max((r.provenance.ended for r in self._records), default="")[:10]
+
+    @cached_property
+    def mixture(self) -> str:
+        return mixture(self._records)
+
+
 @dataclass
 class _Cell:
     method: str
@@ -105,6 +129,16 @@ class _Cell:
         self.failed += 1
         self.lost[seed] = word
         self.says(word)
+
+    @cached_property
+    def made(self) -> _Made:
+        return _Made(self.records)
+
+    def mixture(self) -> str:
+        """Of the records that gave a value."""
+        if len(self.values) == len(self.records):
+            return self.made.mixture
+        return mixture(r for r in self.records if r.seed in self.values)
 
     @property
     def comparable(self) -> bool:
@@ -170,7 +204,9 @@ def _cells(method: str, records: Sequence[Record]) -> dict[str, list[_Cell]]:
             for cell in cells.values():
                 cell.fails(record.seed, record.status)
     found: dict[str, list[_Cell]] = {}
+    made: dict[tuple[int, ...], _Made] = {}
     for (name, _), cell in cells.items():
+        cell.made = made.setdefault(tuple(map(id, cell.records)), cell.made)
         found.setdefault(name, []).append(cell)
     return found
 
@@ -182,7 +218,7 @@ def _table(
     for cell in cells:
         fault = gathered.impossible.get((cell.method, dataset, key))
         cell.impossible = "" if fault is None else str(fault)
-        cell.mixed = mixture(r for r in cell.records if r.seed in cell.values)
+        cell.mixed = cell.mixture()
         cell.refused = bool(cell.mixed) and gathered.refuses_mixed
     values = np.concatenate([c.sample.array() for c in cells])
     counts, found, spread = group_summary(
@@ -230,9 +266,9 @@ def _table(
                 stale=gathered.stale(cell.method, dataset),
                 source=suite.datasets[dataset].source or dataset,
                 quantity=suite.metric_name(key),
-                seconds=_seconds(cell.records),
-                revision=", ".join(revisions(cell.records)),
-                date=max((r.provenance.ended[:10] for r in cell.records), default=""),
+                seconds=cell.made.seconds,
+                revision=cell.made.revision,
+                date=cell.made.date,
                 impossible=cell.impossible,
                 outliers=_outliers(cell),
                 mixed=cell.mixed,
@@ -273,11 +309,6 @@ def revisions(records: Sequence[Record]) -> list[str]:
         return found
     ordered = sorted(records, key=lambda r: r.provenance.ended)
     return list(dict.fromkeys(r.provenance.git_revision[:10] for r in ordered if r.provenance.git_revision))
-
-
-def _seconds(records: Sequence[Record]) -> float | None:
-    finished = [r.cost.wall_seconds for r in records if r.status == "finished"]
-    return median(finished) if finished else None
 
 
 def _or_none(x: float) -> float | None:

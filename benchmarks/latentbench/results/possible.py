@@ -57,9 +57,12 @@ def impossible(records: Iterable[Record]) -> dict[Cell, Impossible]:
     finished = [r for r in records if r.status == "finished" and r.metrics]
     optima, of_whole = _optima(finished), _of_whole_samples()
     found: dict[Cell, list[tuple[float, int, str]]] = {}
+    whole: dict[int, str] = {}  # by the part of the specification that decides it, which records of one pack share
     for record in finished:
-        optimum = optima.get(record.dataset)
-        for measured, excess, reason in _of_record(record, optimum, of_whole):
+        optimum, data = optima.get(record.dataset), id(record.spec.get("data"))
+        if data not in whole:
+            whole[data] = _whole_numbers(record.spec)
+        for measured, excess, reason in _of_record(record, optimum, of_whole, whole[data]):
             found.setdefault((record.method, record.dataset, measured.name), []).append((excess, record.seed, reason))
     out = {
         cell: Impossible(max(faults)[2], tuple(sorted({seed for _, seed, _ in faults})))
@@ -80,18 +83,16 @@ def _named(records: Sequence[Record], key: str) -> MetricEntry:
 
 
 def _of_record(
-    record: Record, optimum: float | None, of_whole: frozenset[str]
+    record: Record, optimum: float | None, of_whole: frozenset[str], whole: str
 ) -> Iterator[tuple[Measured, float, str]]:
     """Numbers of a record that cannot be, how far out they lie in tolerances, and why."""
     values = [m for m in record.metrics if m.value is not None]
-    whole: str | None = None
     for one in values:
         entry = find_metric(one.metric)
         if entry.within != UNLIMITED:
             yield from _outside(one, entry)
         if entry.likelihood is None:
             continue
-        whole = _whole_numbers(record.spec) if whole is None else whole
         if whole and (
             fault := _too_good(one, 0.0, f"the data are {whole}, of which no event has more than probability 1")
         ):

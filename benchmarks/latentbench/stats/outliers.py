@@ -33,6 +33,8 @@ def far_out(values: Mapping[Seed, float]) -> dict[Seed, float]:
     scale = max(1.4826 * median(abs(value - middle) for value in values.values()), _ALIKE * abs(middle))
     if scale == 0:
         return {}
-    z = {seed: (value - middle) / scale for seed, value in values.items()}
     limit = CRITICAL[max(n for n in CRITICAL if n <= len(values))]
+    if max(middle - min(values.values()), max(values.values()) - middle) <= limit * scale:
+        return {}
+    z = {seed: (value - middle) / scale for seed, value in values.items()}
     return dict(sorted(((s, d) for s, d in z.items() if abs(d) > limit), key=lambda one: -abs(one[1])))
