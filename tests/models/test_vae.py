@@ -136,6 +136,22 @@ def test_sampling_is_ancestral():
     torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.02)
 
 
+def homogeneous(function, at: Tensor) -> bool:
+    """Whether it doubles where its argument does, as networks of rectifiers do while their biases are 0."""
+    return torch.allclose(function(2 * at), 2 * function(at), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("up", "down"), [("tanh", "relu"), ("relu", "tanh"), ("relu", None), ("tanh", None)])
+def test_each_side_has_its_own_activation(layers, up, down):
+    model = make(layers, activation=up, decoder_activation=down)
+    codes = torch.randn(5, model.latent_dims[-1], generator=gen())
+    mean = torch.randn(5, model.latent_dims[0], generator=gen(1))
+    assert homogeneous(model.encode, X) == (up == "relu")
+    assert homogeneous(lambda z: torch.logit(model.decode(z).double()), codes) == ((down or up) == "relu")
+    assert homogeneous(model.decoder, mean) == ((down or up) == "relu")
+
+
 def test_output_starts_at_the_training_mean():
     model = make(1, bias_from_mean=True)
     torch.nn.init.zeros_(model.decoder[-1].weight)

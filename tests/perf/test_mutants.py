@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import yaml
 
+from perf import mutants
 from perf.mutants import CHECKOUT, Fault, Outcome, faults, report
 
 EVERY = list(faults())
@@ -42,6 +45,21 @@ def test_a_source_that_moved_on_is_said():
         fault.planted("x = 3\n")
     with pytest.raises(ValueError, match=r"it: a.py has 2 times"):
         fault.planted("x = 1\nx = 1\n")
+
+
+def test_a_run_is_endless_by_what_it_works_not_by_the_clock(tmp_path, monkeypatch):
+    monkeypatch.setattr(mutants, "LIMIT", 1)
+
+    def works() -> int:
+        while True:
+            pass
+
+    def waits() -> int:
+        time.sleep(1.5)
+        return 0
+
+    assert mutants._apart(tmp_path, waits)[0] == 0
+    assert mutants._apart(tmp_path, works)[0] is None
 
 
 def test_the_report_counts_by_kind():
