@@ -24,7 +24,7 @@ from latentbench.report.findings import Findings
 from latentbench.report.overview import legend, overview
 from latentbench.report.papers import paper_page
 from latentbench.report.rankings import rankings
-from latentbench.report.wording import clean, printed
+from latentbench.report.wording import clean, jointed, printed
 from latentbench.report.words import word
 from latentbench.results.compare import Side
 
@@ -147,7 +147,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    made.filters.update(printed=printed, word=word)
+    made.filters.update(printed=printed, word=word, jointed=jointed)
     return made
 
 

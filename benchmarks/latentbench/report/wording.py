@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
+from markupsafe import Markup, escape
+
 from latentbench.core.paths import safe_name
 
 #: Joiners that text needs though they show nothing: of emoji, and of Arabic and Indic letters.
@@ -94,6 +96,11 @@ def listing(parts: Iterable[str], last: str = "and") -> str:
     """``a, b and c``."""
     words = list(parts)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def jointed(text: str) -> Markup:
+    """A name that may break at its joints: after ``_`` and ``-``."""
+    return Markup(re.sub(r"([_-])(?=\w)", r"\1<wbr>", str(escape(clean(text)))))
 
 
 def sentence(text: str) -> str:
