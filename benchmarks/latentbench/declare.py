@@ -117,7 +117,8 @@ def metric(
         likelihood: which likelihood quantity it is, if it is one.
         settings: settings and their defaults; all of them enter the metric's identity.
         lowest: smallest admissible value of a numeric setting, by name.
-        data: what the dataset must offer beyond samples: ``factors``, ``labels``, ``images``, ``oracle``.
+        data: what the dataset must offer beyond samples: ``factors``, ``labels``, ``images``, ``words``, ``links``,
+            ``oracle``.
         version: raised whenever the implementation changes a value.
         counts: values are whole numbers, so equal ones over seeds do not show a method without randomness.
         within: lowest and highest value that there can be, None where there is no end. Intervals stay inside, and a

@@ -103,6 +103,7 @@ def pairs(rows: Tensor, end: int) -> tuple[Tensor, Tensor]:
     "higher",
     "cost of sampled words under the bigrams of the training split: 1 that of real rows, 0 that of words without order",
     settings={"samples": 2000, "end": 0, "share": 0.25},
+    data=("words",),
     lowest={"samples": 1, "end": 0, "share": 0.0},
 )
 def sample_fluency(model: Sampler, view: View, settings: Settings, generator: Generator) -> MetricValue:

@@ -207,7 +207,7 @@ def test_a_metric_measures_and_reads_the_settings_of_its_line(name, extractors, 
 def test_a_metrics_line_is_coherent(name):
     entry = metrics()[name]
     assert all(option in {*CAPABILITIES, *PROPERTIES} for need in entry.needs for option in need.split("|"))
-    assert set(entry.data) <= {"oracle", "factors", "labels", "images", "links"}
+    assert set(entry.data) <= {"oracle", "factors", "labels", "images", "words", "links"}
     assert set(entry.lowest) <= set(entry.settings)
     assert all(entry.settings[k] >= least for k, least in entry.lowest.items()), "defaults are in range"
     numeric = {k for k, v in entry.settings.items() if isinstance(v, int | float) and not isinstance(v, bool)}

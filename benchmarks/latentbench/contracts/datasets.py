@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from latentbench.contracts.finding import Finding, NotApplicable, attempts
 from latentbench.core.errors import UserError
+from latentbench.data.columns import Ragged
 from latentbench.data.dataset import Dataset, open_dataset
 from latentbench.data.prepare import prepare
 from latentbench.data.registry import Entry, read_entry
@@ -45,8 +47,8 @@ class _Tests:
     def __init__(self, entry: Entry, dataset: Dataset) -> None:
         self._entry, self._dataset = entry, dataset
 
-    def _x(self, split: str) -> np.ndarray:
-        return np.asarray(self._dataset.split(split)["x"][:ROWS])
+    def _rows(self, split: str) -> Any:
+        return self._dataset.split(split)[self._entry.main][:ROWS]
 
     def rows(self) -> str | None:
         for name, split in self._entry.splits.items():
@@ -55,7 +57,7 @@ class _Tests:
                 values = columns[key]
                 if split.rows is not None and len(values) != split.rows:
                     return f"{name}.{key} has {len(values)} rows, declared are {split.rows}"
-                shape = np.asarray(values[:1]).shape[1:]
+                shape = values.item_shape if isinstance(values, Ragged) else np.asarray(values[:1]).shape[1:]
                 fixed = bool(declared.shape) and None not in declared.shape
                 if fixed and shape != tuple(declared.shape):
                     return f"{name}.{key} is {shape}, declared is {tuple(declared.shape)}"
@@ -63,23 +65,28 @@ class _Tests:
 
     def finite(self) -> str | None:
         for name in self._entry.splits:
-            x = self._x(name)
-            if x.dtype.kind == "f" and not np.isfinite(x).all():
-                return f"not in split {name}"
+            for key, declared in self._entry.columns_of(name).items():
+                column = self._dataset.split(name)[key][:ROWS]
+                values = np.asarray(getattr(column, "values", column))
+                if values.dtype.kind == "f" and not (np.isfinite(values) | (declared.missing & np.isnan(values))).all():
+                    return f"not in split {name}, column {key}"
         return None
 
     def overlap(self) -> str | None:
         splits = self._entry.splits
         if not {"train", "test"} <= set(splits):
             raise NotApplicable("it has no splits train and test")
-        train, test = ({row.tobytes() for row in self._x(s)} for s in ("train", "test"))
-        shared = len(train & test)
-        return f"{shared} of the first {ROWS} test rows are training rows" if shared else None
+        train, test = ([np.asarray(row).tobytes() for row in self._rows(s)] for s in ("train", "test"))
+        there = set(train)
+        shared = sum(row in there for row in set(test))
+        own = len(train) - len(set(train))  # short sentences come more than once wherever one looks
+        most = own + 5 * math.sqrt(own)
+        return f"{shared} of the first {ROWS} test rows are training rows" if shared > most else None
 
     def protocols(self) -> str | None:
         for name in self._entry.protocols:
             for role, expression in self._entry.protocol(name).items():
-                if not len(self._dataset.split(expression)["x"]):
+                if not len(next(iter(self._dataset.split(expression).values()))):
                     return f"{name}: {role} is empty"
         return None
 
@@ -93,7 +100,7 @@ class _Tests:
         oracle = self._dataset.oracle
         if oracle is None or not hasattr(oracle, "log_prob"):
             raise NotApplicable("it has no density")
-        log_prob = np.asarray(oracle.log_prob(self._x("test" if "test" in self._entry.splits else "train")))
+        log_prob = np.asarray(oracle.log_prob(self._rows("test" if "test" in self._entry.splits else "train")))
         if not np.isfinite(log_prob).all():
             return "log_prob of its own rows is not finite"
         entropy = getattr(oracle, "entropy", None)

@@ -42,7 +42,7 @@ class _Strict(BaseModel):
 
 
 #: What is said of a column that changes nothing in what is stored.
-NOT_STORED = {"about", "role", "sparse", "entries"}
+NOT_STORED = {"about", "role", "sparse", "entries", "missing"}
 
 
 class Column(_Strict):
@@ -55,6 +55,7 @@ class Column(_Strict):
         levels: values are the integers ``0 .. levels - 1`` (256 for 8-bit pixels, 2 for bits).
         top: real values lie in ``[0, top]`` (1 for intensities); None where no range is known.
         about: what it holds, its unit, and anything a reader must know.
+        missing: whether NaN stands in it for what is missing.
         role: what models take it for; by its name where nothing is said (`latentbench.data.parts`).
         sparse: each row is a row of a sparse matrix of so many columns, and holds the numbers of those that are not 0,
             ascending.
@@ -67,6 +68,7 @@ class Column(_Strict):
     levels: int | None = Field(default=None, ge=2)
     top: float | None = Field(default=None, gt=0)
     about: str = ""
+    missing: bool = False
     role: Role | None = None
     sparse: int | None = Field(default=None, ge=1)
     entries: str | None = None

@@ -265,8 +265,9 @@ def _data_needs(loaded: LoadedSuite, key: str, entry: MetricEntry, dataset: str,
         "links": loaded.suite.datasets[dataset].hold_out is not None,
         "oracle": data.oracle is not None,
         "factors": bool(data.factors),
-        "labels": "y" in data.columns,
+        "labels": any("y" in data.columns_of(split) for split in data.splits),
         "images": data.modality == "image",
+        "words": data.modality == "text",
     }
     for need in entry.data:
         if not offers.get(need, False):
