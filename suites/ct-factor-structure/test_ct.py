@@ -113,6 +113,7 @@ def test_problems_are_as_they_are_said_to_be():
     assert support.shape == (20, 4)
     assert sorted(support.sum(axis=1)) == [1] * 16 + [2] * 4
     np.testing.assert_array_equal(support.sum(axis=0), 6)
+    np.testing.assert_array_equal(np.diag(np.roll(support.T @ support, -1, axis=1)), 1)  # shared with the next
     np.testing.assert_allclose(problem.given["x"].var(axis=0), 1.0, atol=0.03)
     s = np.corrcoef(problem.given["x"].T)
     together = (support @ support.T > 0) & ~np.eye(20, dtype=bool)
@@ -138,6 +139,8 @@ def test_overlap_by_hand():
     assert support_overlap(truth, np.ones((4, 1))) == pytest.approx(2 * 2 / (4 + 4))
     assert support_overlap(truth, np.eye(4)) == pytest.approx(2 * 2 / (4 + 4))
     assert support_overlap(truth, np.zeros((4, 1))) == 0.0
+    assert support_overlap(truth, truth[:, :1]) == pytest.approx(2 * 2 / (4 + 2))
+    assert support_overlap(truth, np.ones((4, 2))) == pytest.approx(2 * 4 / (4 + 8))
 
 
 @pytest.mark.parametrize("choose", ["bic", "longest"])
