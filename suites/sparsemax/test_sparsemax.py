@@ -94,6 +94,9 @@ def test_documents_have_the_shares_and_lengths_that_are_asked(mixture):
     several = shares[count == 2]
     lowest = np.sort(several, 1)[:, -2]
     assert (lowest == 0.5).all() if mixture == "uniform" else lowest.std() > 0.1
+    alone = (shares[count == 1] > 0).mean(0)
+    frequency = np.random.default_rng(3).random(6)
+    np.testing.assert_allclose(alone, frequency / frequency.sum(), atol=4 * 0.5 / (count == 1).sum() ** 0.5)
     long = problem.given["words"].sum(2)
     for mean, lengths in zip((30, 400), long, strict=True):
         assert abs(lengths.mean() - mean) < 4 * (mean / len(lengths)) ** 0.5
