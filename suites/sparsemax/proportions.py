@@ -1,4 +1,4 @@
-"""Proportions of a document's labels, told from its words: the simulation of section 4.1."""
+"""Proportions of a document's labels, told from its words: the simulation of the paper."""
 
 from __future__ import annotations
 
