@@ -102,11 +102,11 @@ class Proportions(Study):
 class Linear(Proportions):
     """Linear scores that are fitted by a loss and turned into proportions."""
 
-    loss: Loss
+    objective: Loss
     link: Any
 
     def predictor(self, x: np.ndarray, q: np.ndarray, decay: float) -> Any:
-        weights = fitted(x, q, type(self).loss, decay)
+        weights = fitted(x, q, type(self).objective, decay)
         return lambda rows: type(self).link(weights[0] + rows @ weights[1:])
 
 
@@ -114,7 +114,7 @@ class Linear(Proportions):
 class Sparsemax(Linear):
     """Sparsemax of linear scores, by the sparsemax loss."""
 
-    loss = staticmethod(sparsemax_loss)
+    objective = staticmethod(sparsemax_loss)
     link = staticmethod(sparsemax)
 
 
@@ -122,7 +122,7 @@ class Sparsemax(Linear):
 class Softmax(Linear):
     """Softmax of linear scores, by the logistic loss."""
 
-    loss = staticmethod(logistic_loss)
+    objective = staticmethod(logistic_loss)
     link = staticmethod(softmax)
 
 
