@@ -14,6 +14,7 @@ import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
+from latentbench.models.node_embeddings import random_walks
 from pydantic import PositiveInt
 from scipy.sparse import csr_matrix
 from torch import Generator, Tensor, nn
@@ -104,19 +105,3 @@ class DeepWalk(NodeEmbedding):
             words, vector_size=self.dim, window=self.window, min_count=0, sg=1, workers=1, epochs=1, seed=seed
         )
         return np.stack([made.wv[str(node)] for node in range(graph.shape[0])])
-
-
-def random_walks(graph: csr_matrix, walks: int, length: int, rng: np.random.Generator) -> np.ndarray:
-    """(walks * N, length) node numbers: uniform steps along edges from each node, in a fresh order each time.
-
-    A walk stays where a node has no neighbour.
-    """
-    degree = np.diff(graph.indptr)
-    nodes = graph.shape[0]
-    out = np.empty((walks * nodes, length), np.int64)
-    out[:, 0] = np.concatenate([rng.permutation(nodes) for _ in range(walks)])
-    for step in range(1, length):
-        here = out[:, step - 1]
-        chosen = graph.indptr[here] + np.floor(rng.random(len(here)) * degree[here]).astype(np.int64)
-        out[:, step] = np.where(degree[here] > 0, graph.indices[np.minimum(chosen, len(graph.indices) - 1)], here)
-    return out
