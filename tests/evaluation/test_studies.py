@@ -10,6 +10,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
 from latentbench.evaluation import studies
 from latentbench.models.study import Problem, Study
+from latentbench.spec import registry
 
 INFO = DataInfo((1,), "real", 1)
 
@@ -185,7 +186,9 @@ def paper(project, shared_data):
     folder.mkdir()
     (folder / "mean.py").write_text(PAPER)
     (folder / "suite.yaml").write_text(SUITE)
-    return folder / "suite.yaml"
+    registry.forget()  # what other tests of this process have looked up
+    yield folder / "suite.yaml"
+    registry.forget()
 
 
 def test_a_paper_with_a_simulation_is_a_suite(project, paper):
