@@ -24,13 +24,12 @@ SIZES = (4, 5, 6)
 NEUTRAL = {"parameters", "step_ms", "training_memory", "rate", "bound_spread"}
 ELSEWHERE = {*SAMPLES, *(n for n in metrics() if n.endswith("_inception")), "link_auroc", "link_average_precision"}
 KIT = sorted(
-#: Those of studies are held against what was there in test_studies.
-STUDIES = {"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"}
-
     n
     for n, e in metrics().items()
     if e.target.startswith("latentbench.evaluation.") and n not in NEUTRAL | ELSEWHERE and e.better != "none"
 )
+#: Those of studies are held against what was there in test_studies.
+STUDIES = {"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"}
 SMALL = {"rows": 400, "train": 200, "test": 200, "batch": 16, "model": "forest", "k": 50, "samples": 20, "starts": 20}
 
 
