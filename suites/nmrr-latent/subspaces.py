@@ -140,7 +140,7 @@ def _distances(model: Any) -> ndarray:
     return np.array([[distance(t["basis"], found) for found in a["bases"]] for t, a in model.answered()])
 
 
-@metric("subspace_distance", "Study", "1", "lower", settings={"rows": -1}, within=(0.0, 1.0))
+@metric("subspace_distance", "Study", "1", "lower", settings={"rows": -1}, lowest={"rows": -1}, within=(0.0, 1.0))
 def subspace_distance(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Median over problems of `distance` to the true subspace, at one number of rows (0 the first, -1 the last).
 

@@ -149,7 +149,7 @@ class Constant(Pretraining):
         return np.full(len(task.test), mean if isinstance(self.world, Factors) else float(mean > 0.5))
 
 
-@metric("excess_risk", "Study", "1", "lower", settings={"size": -1}, within=(0.0, None))
+@metric("excess_risk", "Study", "1", "lower", settings={"size": -1}, lowest={"size": -1}, within=(0.0, None))
 def excess_risk(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Mean risk beyond that of the best predictor at one of the sizes (`size`, counted from 0; -1 is the last).
 
