@@ -63,7 +63,7 @@ def test_it_shows_what_it_brings_and_leaves_nothing(anywhere):
     datasets = {d["name"] for d in json.loads(anywhere("list", "datasets", "--format", "json"))}
     places = ("data/registry/*.yaml", "suites/*/data/*.yaml")
     assert datasets == {p.stem for place in places for p in REPOSITORY.glob(place)}
-    (status,) = json.loads(anywhere("status", "real-nvp", "--tier", "cpu", "--format", "json"))
+    (status,) = json.loads(anywhere("status", "vgae", "--tier", "cpu", "--format", "json"))
     assert status["reference"] == status["runs"] > 20
     assert list(Path.cwd().iterdir()) == []
 
