@@ -91,13 +91,13 @@ def f1(counts: np.ndarray) -> np.ndarray:
 @metric("groups_micro", "Study", "%", "higher", settings={"percent": 50}, lowest={"percent": 1}, within=(0.0, 100.0))
 def groups_micro(model: Groups, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """F1 over all pairs of a node and a group, `percent` per cent of the nodes labelled."""
-    return over_problems(model, lambda _, answer: 100 * f1(_at(model, answer, settings).sum(1)))
+    return over_problems(model, lambda _, answer: 100 * float(f1(_at(model, answer, settings).sum(1))))
 
 
 @metric("groups_macro", "Study", "%", "higher", settings={"percent": 50}, lowest={"percent": 1}, within=(0.0, 100.0))
 def groups_macro(model: Groups, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Mean over groups of their F1, `percent` per cent of the nodes labelled."""
-    return over_problems(model, lambda _, answer: 100 * f1(_at(model, answer, settings)).mean())
+    return over_problems(model, lambda _, answer: 100 * float(f1(_at(model, answer, settings)).mean()))
 
 
 def _at(model: Groups, answer: Arrays, settings: Settings) -> np.ndarray:

@@ -15,6 +15,7 @@ from latentbench.core.types import Elbo, MetricValue
 from latentbench.evaluation import outliers
 from latentbench.evaluation.view import View
 from latentbench.spec.registry import metrics
+from latentbench.spec.validation import STUDIES
 
 from tests.evaluation.test_samples import NAMES as SAMPLES
 from tests.evaluation.views import view_of
@@ -28,8 +29,6 @@ KIT = sorted(
     for n, e in metrics().items()
     if e.target.startswith("latentbench.evaluation.") and n not in NEUTRAL | ELSEWHERE and e.better != "none"
 )
-#: Those of studies are held against what was there in test_studies.
-STUDIES = {"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"}
 SMALL = {"rows": 400, "train": 200, "test": 200, "batch": 16, "model": "forest", "k": 50, "samples": 20, "starts": 20}
 
 
@@ -141,6 +140,7 @@ def measured(name: str, spoiled: bool, **changes: object) -> MetricValue:
     return found
 
 
+# metrics of studies are held against what was there in test_studies
 @pytest.mark.parametrize("name", [n for n in KIT if not STUDIES & {*metrics()[n].needs}])
 def test_a_good_model_ranks_above_a_spoiled_one(name, monkeypatch):
     monkeypatch.setattr(outliers, "other_rows", lambda v, s, g: (4.0 + v.x, {}))

@@ -23,7 +23,7 @@ from latentbench.metrics.extractors.base import Extractor
 from latentbench.models.study import Problem, Study
 from latentbench.papers.light_schrodinger_bridge.plans import EntropicPlan
 from latentbench.spec.registry import ModelEntry, find_metric, find_model, metrics, models, parameters
-from latentbench.spec.validation import missing
+from latentbench.spec.validation import STUDIES, missing
 
 #: Forms of data, the commonest first: a model is built on the first that it accepts.
 FORMS = [
@@ -66,7 +66,7 @@ class Guesses(Study):
         return {"graph": graph, "scores": rng.random((6, 6)), "labels": labels, "latents": latents}
 
 
-STUDY = ModelEntry("", frozenset({"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"}), "")
+STUDY = ModelEntry("", STUDIES, "")
 
 
 def built(name: str, forms: Sequence[DataInfo] = FORMS) -> tuple[Any, DataInfo]:

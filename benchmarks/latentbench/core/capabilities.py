@@ -367,14 +367,19 @@ CAPABILITIES: dict[str, type] = {
     if getattr(kind, "_is_protocol", False) and kind is not Protocol
 }
 
+#: What answers of a `Study` hold that metrics of them measure.
+ANSWERS: dict[str, str] = {
+    "StructureLearner": "its answers hold `graph`, (V, V), not zero at [i, j] for an edge i -> j",
+    "EdgeScorer": "its answers hold `scores`, (V, V), higher at [i, j] where an edge i -> j is likelier",
+    "Clusterer": "its answers hold `labels`, (N,), the cluster of each item",
+    "LatentEstimator": "its answers hold `latents`, (N, D)",
+}
+
 #: What a model may be declared to be that cannot be seen from its methods: a metric that assumes it names it.
 PROPERTIES: dict[str, str] = {
     "StandardNormalPrior": "its codes have the prior N(0, I)",
     "NormalisedLikelihood": "the likelihoods in its bounds are normalised, whatever the data",
-    "StructureLearner": "answers of a `Study` hold `graph`, (V, V), not zero at [i, j] for an edge i -> j",
-    "EdgeScorer": "answers of a `Study` hold `scores`, (V, V), higher at [i, j] where an edge i -> j is likelier",
-    "Clusterer": "answers of a `Study` hold `labels`, (N,), the cluster of each item",
-    "LatentEstimator": "answers of a `Study` hold `latents`, (N, D)",
+    **ANSWERS,
 }
 
 

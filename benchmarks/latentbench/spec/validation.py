@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from latentbench.core.capabilities import ANSWERS
 from latentbench.core.errors import UserError, did_you_mean
 from latentbench.core.paths import safe_name
 from latentbench.core.plugins import PAPERS
@@ -208,20 +209,16 @@ def _metrics(loaded: LoadedSuite) -> Iterator[UserError]:
 
 
 #: What metrics of studies need.
-_STUDIES = frozenset({"Study", "StructureLearner", "EdgeScorer", "Clusterer", "LatentEstimator"})
+STUDIES = frozenset({"Study", *ANSWERS})
 
 
 def _catalogued(name: str, entry: MetricEntry) -> str | None:
     """The metric of studies, in the kit, that a paper's own one of studies is named after; None if there is none."""
-    if not entry.target.startswith(f"{PAPERS}.") or not _STUDIES & {*entry.needs}:
+    if not entry.target.startswith(f"{PAPERS}.") or not STUDIES & {*entry.needs}:
         return None
     words = set(name.split("_"))
     for other, known in metrics().items():
-        if (
-            not known.target.startswith(f"{PAPERS}.")
-            and _STUDIES & {*known.needs}
-            and other.rpartition("_")[2] in words
-        ):
+        if not known.target.startswith(f"{PAPERS}.") and STUDIES & {*known.needs} and other.rpartition("_")[2] in words:
             return other
     return None
 
