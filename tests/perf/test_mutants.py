@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -58,8 +59,13 @@ def test_a_run_is_endless_by_what_it_works_not_by_the_clock(tmp_path, monkeypatc
         time.sleep(1.5)
         return 0
 
+    def works_on_after_a_signal() -> int:
+        signal.signal(signal.SIGXCPU, lambda *_: None)
+        return works()
+
     assert mutants._apart(tmp_path, waits)[0] == 0
     assert mutants._apart(tmp_path, works)[0] is None
+    assert mutants._apart(tmp_path, works_on_after_a_signal)[0] is None
 
 
 def test_the_report_counts_by_kind():
