@@ -26,12 +26,15 @@ def render(factors: np.ndarray, side: int) -> np.ndarray:
 
 
 @generator("sprites-uneven")
-def uneven(rows: int, _rng: np.random.Generator, side: int) -> dict[str, np.ndarray]:
-    """All images of the uneven grid: x (N, side, side) uint8, factors (N, 5) int64."""
+def uneven(rows: int, rng: np.random.Generator, side: int) -> dict[str, np.ndarray]:
+    """Images of the uneven grid in random order, each at most once: x (N, side, side) uint8, factors (N, 5) int64.
+
+    Raises UserError for more rows than the grid has.
+    """
     grid = uneven_grid()
-    if rows != grid.size:
-        raise UserError(f"{rows} rows of a grid of {grid.size}", fix="take them all")
-    factors = grid.factors(np.arange(rows))
+    if rows > grid.size:
+        raise UserError(f"{rows} rows of a grid of {grid.size}, each at most once", fix=f"take {grid.size} or fewer")
+    factors = grid.factors(rng.permutation(grid.size)[:rows])
     return {"x": render(factors, side), "factors": factors}
 
 

@@ -85,6 +85,35 @@ def test_each_fault_is_found(model, can, training, test):
     assert test in faults(model, source, can, training)
 
 
+class Empty(torch.nn.Module):
+    """Holds nothing; `steps` says whether it ought to have."""
+
+    steps = 0
+
+    def start(self, data, generator):
+        self.left = self.steps
+
+    def advance(self, data, generator):
+        self.left -= 1
+        return {}
+
+    def done(self):
+        return self.left <= 0
+
+
+class EmptySteps(Empty):
+    steps = 3
+
+
+def test_a_rival_that_learns_nothing_is_not_asked_to_change():
+    (found,) = [
+        f for f in check_training("it", Empty, source, frozenset({"Iterative"})) if f.test == "training changes it"
+    ]
+    assert found.holds
+    assert found.skipped == "it holds nothing, and its training takes no step"
+    assert "training changes it" in faults(EmptySteps, source, "Iterative", {})
+
+
 def test_a_model_of_no_kind_is_refused():
     with pytest.raises(UserError, match="cannot be trained"):
         train_briefly(torch.nn.Linear(2, 2), source(), 2)

@@ -78,6 +78,12 @@ def engine_of(sources: Sources, roots: Mapping[str, str]) -> str:
     return joined({label: colours.of(graph.root(target)) for label, target in roots.items()})
 
 
+def together(module: Module, name: str) -> set[Key]:
+    """A definition and those that one statement binds with it: `A, B = 1, 2` is one source for both."""
+    lines = {s.lineno for s in module.defs[name]}
+    return {(module.name, other) for other, bound in module.defs.items() if lines & {s.lineno for s in bound}}
+
+
 def planted(module: Module, name: str, folder: Path) -> Module:
     """A module in which one definition does something else."""
     tree = ast.parse(module.file.read_text(encoding="utf-8"))

@@ -52,6 +52,18 @@ def test_a_folder_is_a_results_folder_and_keeps_no_empty_ones(tmp_path):
     assert not (tmp_path / "leases/x/run").exists()
 
 
+def test_what_killed_processes_left_goes_below_one_name_only(tmp_path):
+    store = Store(tmp_path)
+    store.write("runs/x/a/checkpoint/1", b"whole")
+    for run in "ab":
+        (tmp_path / f"runs/x/{run}/checkpoint").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"runs/x/{run}/checkpoint/.2.0abc.part").write_bytes(b"ha")
+    store.remove_unfinished("runs/x/a")
+    left = {p.relative_to(tmp_path / "runs/x").as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"a/checkpoint/1", "b/checkpoint/.2.0abc.part"}
+    Store("memory://unfinished").remove_unfinished("runs")  # where names appear whole there is nothing to do
+
+
 def test_what_cannot_be_opened_or_written_is_said_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr("latentbench.scheduling.object_store.PAUSE", 0.001)
     with pytest.raises(UserError, match="no store of this kind"):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentbench.contracts.finding import Finding, attempts
+from latentbench.contracts.finding import Finding, NotApplicable, attempts
 from latentbench.core.capabilities import PROPERTIES, capabilities_of
 from latentbench.training.source import Source
 from latentbench.training.trial import train_briefly
@@ -81,7 +81,9 @@ class _Tests:
         return f"not finite: {', '.join(wrong)}" if wrong else None
 
     def changes(self) -> str | None:
-        before, (model, _) = _state(self._fresh()), self._trained()
+        before, (model, out) = _state(self._fresh()), self._trained()
+        if not before and not out.curve:  # a rival that learns nothing; one that takes steps has to hold what they bring
+            raise NotApplicable("it holds nothing, and its training takes no step")
         return None if _differ(before, _state(model)) else "all that it holds is as it was"
 
     def determinism(self) -> str | None:

@@ -27,7 +27,7 @@ from latentbench.core.bounds import LEASE_BYTES, OBJECT_BYTES, read_at_most
 from latentbench.core.errors import UserError
 from latentbench.core.secrets import without_secrets
 from latentbench.core.whole import written_beside
-from latentbench.records.record import write_atomically
+from latentbench.records.record import remove_unfinished, write_atomically
 
 #: Tries of each request, and seconds before the second; each further wait is twice as long.
 TRIES, PAUSE = 4, 0.5
@@ -141,6 +141,11 @@ class Store:
             if self.folder is not None:
                 with suppress(OSError):
                     (self.folder / name).parent.rmdir()  # an object store has no empty folders either
+
+    def remove_unfinished(self, below: str) -> None:
+        """Remove what killed processes left of writing below ``below/``; nobody else may be writing there."""
+        if self.folder is not None:
+            remove_unfinished(self.folder / below)
 
     def names(self, below: str) -> dict[str, int]:
         """All names that begin with ``below/``, without that beginning, and their sizes in bytes."""

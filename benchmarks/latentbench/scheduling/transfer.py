@@ -177,7 +177,11 @@ class Mirror:
         self._thread.join()
 
     def settle(self) -> None:
-        """Make the store's checkpoints those of the folder, also where that has none any more."""
+        """Make the store's checkpoints those of the folder, also where that has none any more.
+
+        What machines that died in the middle of a checkpoint left of it goes too.
+        """
+        self._store.remove_unfinished(self._place)
         self._send(also_none=True)
 
     def _watch(self) -> None:
