@@ -81,6 +81,8 @@ def __getattr__(name): ...
         ("@a_model('x', 'Sampling')\nclass A: ...\n", "no capability is called 'Sampling'"),
         ("@step('x', version=1 / 0)\nclass A: ...\n", r"mine\.py:2: declaration @step: division by zero"),
         ("@metric('x', '', '1', 'lower', lowest={'k': 1})\ndef f(): ...\n", "`lowest` of k, which is no setting"),
+        ("@metric('x', '', '1', 'none')\ndef f(): ...\n", "`better` is 'none', and should be one of 'higher', 'lower'"),
+        ("@metric('x', '', '1', 'lower', likelihood='bound')\ndef f(): ...\n", "`likelihood` is 'bound'.*'elbo'.*None"),
         ("@metric('x', '', '1', 'lower', settings={1: 1})\ndef f(): ...\n", r"mine\.py:2: 1 is no text"),
         ("class A:\n", r"mine\.py: is no Python"),
     ],

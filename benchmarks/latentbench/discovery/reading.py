@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from latentbench import declare
 from latentbench.core.capabilities import CAPABILITIES, PROPERTIES
@@ -134,8 +134,24 @@ def _check(kind: str, arguments: dict[str, Any]) -> None:
                 raise ValueError(f"no capability is called {capability!r}")
     if kind == "metric":
         _check_range(arguments["within"])
+    for name, values in _choices(kind).items():
+        if arguments.get(name) not in values:
+            known = ", ".join(map(repr, values))
+            raise ValueError(f"`{name}` is {arguments.get(name)!r}, and should be one of {known}")
     if unknown := set(arguments.get("lowest") or {}) - set(arguments.get("settings") or {}):
         raise ValueError(f"`lowest` of {', '.join(sorted(unknown))}, which is no setting")
+
+
+@cache
+def _choices(kind: str) -> dict[str, tuple[Any, ...]]:
+    """The arguments of a declaration that are one of few words, and those words."""
+    hints = get_type_hints(getattr(declare, kind))
+    hints.pop("return", None)
+    found = {
+        name: tuple(v for part in (hint, *get_args(hint)) if get_origin(part) is Literal for v in get_args(part))
+        for name, hint in hints.items()
+    }
+    return {name: values + (None,) * (type(None) in get_args(hints[name])) for name, values in found.items() if values}
 
 
 def _check_range(within: Any) -> None:
