@@ -246,7 +246,7 @@ def test_an_interrupt_keeps_what_has_finished_and_the_rest_goes_on(project, jobs
     options = ("run", "small", "--seeds", "1", "--method", "floor", "--method", "last", "--jobs", jobs)
     process = project.start(*options, "--device", "cpu", "--wandb", "disabled")
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.7)
@@ -271,7 +271,7 @@ def test_a_second_request_on_the_way_out_ends_it_at_once_and_without_a_word(proj
     options = ("run", "small", "--seeds", "1", "--method", "floor", "--method", "last", "--jobs", "1")
     process = project.start(*options, "--device", "cpu", "--wandb", "disabled")
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
