@@ -29,7 +29,7 @@ def grid(sources):
 
 def one(order):
     """Mixing matrix (3, 4) and sample of one latent behind three variables and an effect of the first on the second."""
-    m = np.array([[A[0], 1, 0, 0], [A[1] + B * A[0], B, 1, 0], [A[2], 0, 0, 1]])
+    m = np.array([[A[0], 1.5, 0, 0], [A[1] + B * A[0], 1.5 * B, 1, 0], [A[2], 0, 0, 1]])
     return m[order], np.tile(grid(4), (6, 1)) @ m[order].T
 
 
@@ -132,8 +132,13 @@ def test_problems(structure, p, latents, noise):
     np.testing.assert_array_equal(m[:, latents:], effects + np.eye(p))
     assert np.abs(m[m != 0]).min() >= designs.LEAST
     assert (m[:, :latents] != 0).sum(0).tolist() == [p, 3][:latents]
-    small = olc.OLC(INFO, structure=structure, rows=1)
-    assert len({small.problem(rng(i)).truth["graph"].tobytes() for i in range(5)}) > 1, "variables are shuffled"
+    truths = [olc.OLC(INFO, structure=structure, rows=1).problem(rng(i)).truth for i in range(5)]
+    assert len({t["graph"].tobytes() for t in truths}) > 1, "variables are shuffled"
+    for t in truths:
+        assert np.abs(t["mixing"][t["mixing"] != 0]).min() >= designs.LEAST
+        proxy = (t["mixing"][:, :latents] == 0).any(1)
+        assert not t["graph"][proxy].any(), "what measures the first latent alone has no effect"
+        assert not t["graph"][:, proxy].any(), "and is not affected"
 
 
 def test_distance_of_mixing_matrices():
@@ -160,13 +165,14 @@ class TestRivals:
         shuffled = np.empty((3, 3))
         shuffled[:, place] = w * np.array([[2.0], [-3.0], [0.5]])
         assert rivals.causal_order(shuffled[[1, 2, 0]]) == place
+        assert rivals.causal_order(np.array([[2.0, 0.6], [0.25, 0.5]])) == [0, 1], "by rows whose diagonal is one"
 
     def test_least_squares_has_the_latents_bias(self):
         _, x = one([0, 1, 2])
         graph = np.zeros((3, 3), int)
         graph[0, 1] = 1
         found = rivals.KnownGraph(INFO).answer({"x": x, "graph": graph}, rng())
-        assert found["effects"][1, 0] == pytest.approx(B + A[0] * A[1] / (A[0] ** 2 + 1))
+        assert found["effects"][1, 0] == pytest.approx(B + A[0] * A[1] / (A[0] ** 2 + 1.5**2))
         assert np.count_nonzero(found["effects"]) == 1
 
     def test_objective_and_its_gradient(self):
