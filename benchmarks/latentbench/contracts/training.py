@@ -82,7 +82,7 @@ class _Tests:
 
     def changes(self) -> str | None:
         before, (model, out) = _state(self._fresh()), self._trained()
-        if not before and not out.curve:  # a rival that learns nothing; one that takes steps has to hold what they bring
+        if not before and not out.curve:  # a rival that learns nothing; one that takes steps holds what they bring
             raise NotApplicable("it holds nothing, and its training takes no step")
         return None if _differ(before, _state(model)) else "all that it holds is as it was"
 
