@@ -44,7 +44,7 @@ def causal_order(unmixing: np.ndarray) -> list[int]:
     rows = linear_sum_assignment(1.0 / np.maximum(np.abs(unmixing.T), 1e-12))[1]
     w = unmixing[rows]
     b = np.eye(p) - w / np.diag(w)[:, None]
-    return list(min(permutations(range(p)), key=lambda o: (np.triu(b[np.ix_(o, o)]) ** 2).sum()))
+    return list(min(permutations(range(p)), key=lambda o: (np.triu(b[np.ix_(o, o)]) ** 2).sum()))  # type: ignore[call-overload]
 
 
 def pruned(x: np.ndarray, order: list[int]) -> np.ndarray:
