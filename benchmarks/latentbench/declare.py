@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar
 Better = Literal["higher", "lower"]
 Direction = Literal["higher", "lower", "none"]
 #: Which quantity a likelihood metric reports; never ranked against another one. None for other metrics.
-Likelihood = Literal["exact", "elbo", "importance-weighted", "annealed-importance-sampling"] | None
+Likelihood = Literal["exact", "elbo", "importance-weighted", "annealed-importance-sampling", None]
 
 T = TypeVar("T")
 

@@ -238,6 +238,12 @@ def test_a_mirror_file_of_another_content_is_refused(remote, monkeypatch):
     assert (mirror / "a.gz").read_bytes() == b"something else", "what is not ours stays"
 
 
+def until_a_run_has_ended(project):
+    deadline = time.monotonic() + 600
+    while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupt_keeps_what_has_finished_and_the_rest_goes_on(project, jobs):
     """In processes of their own: all of them are interrupted, as a terminal does, while the second run trains."""
@@ -246,9 +252,7 @@ def test_an_interrupt_keeps_what_has_finished_and_the_rest_goes_on(project, jobs
     options = ("run", "small", "--seeds", "1", "--method", "floor", "--method", "last", "--jobs", jobs)
     process = project.start(*options, "--device", "cpu", "--wandb", "disabled")
     try:
-        deadline = time.monotonic() + 600
-        while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until_a_run_has_ended(project)
         time.sleep(0.7)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
@@ -271,9 +275,7 @@ def test_a_second_request_on_the_way_out_ends_it_at_once_and_without_a_word(proj
     options = ("run", "small", "--seeds", "1", "--method", "floor", "--method", "last", "--jobs", "1")
     process = project.start(*options, "--device", "cpu", "--wandb", "disabled")
     try:
-        deadline = time.monotonic() + 600
-        while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until_a_run_has_ended(project)
         process.send_signal(signal.SIGINT)
         said = ""
         while not said.startswith("interrupted: ") and (said := process.stderr.readline()):

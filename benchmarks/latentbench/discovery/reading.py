@@ -146,12 +146,7 @@ def _check(kind: str, arguments: dict[str, Any]) -> None:
 def _choices(kind: str) -> dict[str, tuple[Any, ...]]:
     """The arguments of a declaration that are one of few words, and those words."""
     hints = get_type_hints(getattr(declare, kind))
-    hints.pop("return", None)
-    found = {
-        name: tuple(v for part in (hint, *get_args(hint)) if get_origin(part) is Literal for v in get_args(part))
-        for name, hint in hints.items()
-    }
-    return {name: values + (None,) * (type(None) in get_args(hints[name])) for name, values in found.items() if values}
+    return {name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal}
 
 
 def _check_range(within: Any) -> None:

@@ -161,7 +161,7 @@ class Mirror:
     """
 
     def __init__(self, store: Store, place: str, folder: Path, say: Callable[[str], None]) -> None:
-        self._store, self._place, self._say = store, f"{place}/{CHECKPOINT}", say
+        self._store, self._run, self._place, self._say = store, place, f"{place}/{CHECKPOINT}", say
         self._folder = folder / CHECKPOINT
         self._there = set(store.names(self._place))
         self._sent: dict[str, bytes] = {}
@@ -179,9 +179,9 @@ class Mirror:
     def settle(self) -> None:
         """Make the store's checkpoints those of the folder, also where that has none any more.
 
-        What machines that died in the middle of a checkpoint left of it goes too.
+        What machines that died while they wrote left of the run goes too.
         """
-        self._store.remove_unfinished(self._place)
+        self._store.remove_unfinished(self._run)
         self._send(also_none=True)
 
     def _watch(self) -> None:
