@@ -1,4 +1,8 @@
-"""Which suites differ from an earlier revision: by a file in their folder, or by the fingerprint of a run."""
+"""What differs from an earlier revision.
+
+Suites do by a file in their folder, or by the fingerprint of a run; rooms (folders of the package) by a file of theirs
+or of their tests.
+"""
 
 from __future__ import annotations
 
@@ -77,10 +81,30 @@ def fingerprints(tree: Path, scratch: Path, tier: str = "smoke") -> dict[str, An
     return {path.stem: json.loads(path.read_bytes()) for path in (scratch / "of").glob("*.json")}
 
 
+def room_of(file: str) -> str | None:
+    """The room that a file of the package or of the tests belongs to; None for what belongs to none."""
+    for places in ("benchmarks/latentbench/", "tests/"):
+        if file.startswith(places):
+            room, inside, _ = file.removeprefix(places).partition("/")
+            return room if inside else None
+    return None
+
+
+def changed_rooms(folder: Path, base: str) -> list[str]:
+    """Rooms that differ from `base` in the working tree, sorted."""
+    touched = _touched_files(folder, base, "benchmarks/latentbench", "tests")
+    return sorted({room for file in touched if (room := room_of(file))})
+
+
 def _touched(folder: Path, base: str) -> Iterator[str]:
     """Names of the folders under ``suites/`` in which a file differs from `base`."""
-    changed = git(folder, "diff", "--name-only", "-z", "--relative", base, "--", "suites") or b""
-    new = git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "suites") or b""
-    for name in (changed + new).decode().split("\0"):
+    for name in _touched_files(folder, base, "suites"):
         if len(parts := Path(name).parts) > 2:
             yield parts[1]
+
+
+def _touched_files(folder: Path, base: str, *places: str) -> list[str]:
+    """Files below `places` that differ from `base`, also those that git does not know yet."""
+    changed = git(folder, "diff", "--name-only", "-z", "--relative", base, "--", *places) or b""
+    new = git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", *places) or b""
+    return [name for name in (changed + new).decode().split("\0") if name]

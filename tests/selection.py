@@ -1,10 +1,11 @@
-"""Which suites' tests run: of those that changed, and of a tenth of the others, whose turn has come.
+"""Which tests run: those of what changed, and of a tenth of the others, whose turn has come.
 
-The harness's own tests always run. Tests that belong to a suite (those in its folder, and those that bear the mark
-``suite(id)``: its smoke tier, the contract of its models) grow with every paper, so a run of everything takes hours one
-day. `pytest` without paths takes the suites that differ from an earlier revision (`tests.changes`), at most `MOST`, and
-a tenth of the rest, another one with each revision; ten revisions see them all. Paths, `-k` or ``--suites all`` take
-what they name.
+Tests that belong to a suite (those in its folder, and those that bear the mark ``suite(id)``: its smoke tier, the
+contract of its models) grow with every paper, so a run of everything takes hours one day. `pytest` without paths takes
+the suites that differ from an earlier revision (`tests.changes`), at most `MOST`, and a tenth of the rest, another one
+with each revision; ten revisions see them all. So it is with the harness's tests that bear the mark ``slow``, most of
+which wait for processes: those of the rooms (folders of the package) that changed, and a tenth of the others' files.
+All its other tests always run. Paths, `-k` or ``--suites all`` take what they name.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.changes import base_revision, changed_suites, git
+from tests.changes import base_revision, changed_rooms, changed_suites, git, room_of
 from tests.project import REPOSITORY
 
 #: Changed suites that are taken at most: an edit to what all share changes all.
@@ -31,10 +32,21 @@ ROUND = 10
 
 @dataclass(frozen=True)
 class Selection:
-    """Suites whose tests run, and why, for people to read."""
+    """Suites and rooms whose tests run, and why, for people to read."""
 
     suites: list[str]
     why: list[str]
+    #: Rooms whose slow tests run, those of other rooms on their turn; None for all.
+    rooms: list[str] | None = None
+    turn: int = 0
+
+    def takes_slow(self, file: str) -> bool:
+        """Whether the slow tests of a file run.
+
+        Args:
+            file: its path below the repository, with slashes; a test of a room lies in ``tests/<room>/``.
+        """
+        return self.rooms is None or room_of(file) in self.rooms or slot(file) == self.turn % ROUND
 
 
 def slot(name: str, of: int = ROUND) -> int:
@@ -42,14 +54,21 @@ def slot(name: str, of: int = ROUND) -> int:
     return int(hashlib.sha256(name.encode()).hexdigest(), 16) % of
 
 
-def select(known: Collection[str], changed: Mapping[str, str] | None, turn: int, since: str = "") -> Selection:
-    """Choose among the suites that there are.
+def select(
+    known: Collection[str],
+    changed: Mapping[str, str] | None,
+    turn: int,
+    since: str = "",
+    rooms: Collection[str] | None = None,
+) -> Selection:
+    """Choose among the suites and rooms that there are.
 
     Args:
-        known: their ids.
+        known: ids of suites.
         changed: those that changed, with what says so; None where nothing can be compared with.
         turn: counts revisions or days.
         since: what was compared with.
+        rooms: those that changed; None where nothing can be compared with.
     """
     asked = dict.fromkeys(known, "unknown") if changed is None else dict(changed)
     order = sorted(asked, key=lambda name: (asked[name] != "files", (slot(name) - turn) % ROUND, slot(name, 1 << 32)))
@@ -64,7 +83,10 @@ def select(known: Collection[str], changed: Mapping[str, str] | None, turn: int,
     why += [
         f"{len(rest)} of the other {len(known) - len(asked)}, turn {turn % ROUND + 1} of {ROUND}: {', '.join(rest)}"
     ]
-    return Selection([*taken, *rest], [*why, "`nox -s everything` takes all"])
+    if rooms is not None:
+        why += [f"slow tests of {', '.join(sorted(rooms)) or 'no room'}, and a tenth of the other files with some"]
+    why += ["`nox -s everything` takes all"]
+    return Selection([*taken, *rest], why, None if rooms is None else sorted(rooms), turn)
 
 
 def here(root: Path = REPOSITORY) -> Selection:
@@ -73,7 +95,9 @@ def here(root: Path = REPOSITORY) -> Selection:
     base = base_revision(root)
     count = git(root, "rev-list", "--count", "HEAD") if base else None
     turn = int(count) if count else datetime.date.today().toordinal()
-    return select(known, changed_suites(root, base) if base else None, turn, (base or "")[:10])
+    if base is None:
+        return select(known, None, turn)
+    return select(known, changed_suites(root, base), turn, base[:10], changed_rooms(root, base))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,8 +137,8 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, since tests of processes wait for them."""
-    return (os.cpu_count() or 1) + 1
+    """As many as there are cores: each imports all that is tested, which costs more than a wait for a process."""
+    return os.cpu_count() or 1
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -136,7 +160,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if selection is None:
         return
     left = [
-        item for item in items if (mark := item.get_closest_marker("suite")) and mark.args[0] not in selection.suites
+        item
+        for item in items
+        if ((mark := item.get_closest_marker("suite")) and mark.args[0] not in selection.suites)
+        or (item.get_closest_marker("slow") and not selection.takes_slow(item.nodeid.partition("::")[0]))
     ]
     if left:
         config.hook.pytest_deselected(items=left)

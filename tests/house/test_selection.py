@@ -1,4 +1,4 @@
-"""CI runs the tests of suites that changed, and a tenth of the others in turn."""
+"""CI runs the tests of suites that changed and the slow ones of rooms that did, and a tenth of the others in turn."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import chain
 
 import pytest
 
-from tests.changes import base_revision, changed_suites
+from tests.changes import base_revision, changed_rooms, changed_suites, room_of
 from tests.project import REPOSITORY, marks_of
 from tests.selection import MOST, ROUND, here, select
 
-pytestmark = pytest.mark.slow
-
 PAPERS = [f"paper-{i}" for i in range(326)]
+#: Files of slow tests in two rooms, more of each than there are.
+SLOW = [f"tests/{room}/test_{i}.py" for room in ("data", "scheduling/executors") for i in range(100)]
 
 
 def test_what_changed_is_taken_and_a_tenth_of_the_rest():
@@ -43,6 +43,36 @@ def test_edited_folders_go_before_what_else_changed():
     assert all("paper-300" in select(PAPERS, changed, turn).suites for turn in range(ROUND))
 
 
+def test_slow_tests_run_where_their_room_changed_and_a_tenth_of_the_others_in_turn():
+    rounds = [select(PAPERS, {}, turn, rooms={"data", "cli"}) for turn in range(ROUND)]
+    of_data, others = SLOW[:100], SLOW[100:]
+    assert all(found.takes_slow(file) for found in rounds for file in of_data)
+    taken = [[file for file in others if found.takes_slow(file)] for found in rounds]
+    assert sorted(chain(*taken)) == sorted(others), "each once in a round"
+    assert max(map(len, taken)) < 25
+    assert "slow tests of cli, data, and a tenth of the other files with some" in rounds[0].why
+
+
+def test_where_nothing_can_be_compared_with_all_slow_tests_run():
+    assert all(map(select(PAPERS, None, turn=3).takes_slow, SLOW))
+
+
+@pytest.mark.parametrize(
+    ("file", "room"),
+    [
+        ("benchmarks/latentbench/scheduling/executors/ray.py", "scheduling"),
+        ("tests/scheduling/test_kills.py", "scheduling"),
+        ("benchmarks/latentbench/declare.py", None),
+        ("tests/project.py", None),
+        ("suites/vgae/gae.py", None),
+        ("docs/tests/index.md", None),
+    ],
+)
+def test_a_room_is_a_folder_of_the_package_with_its_tests(file, room):
+    assert room_of(file) == room
+
+
+@pytest.mark.slow
 def test_suites_change_with_their_files_and_with_the_code_that_they_reach(clone):
     base = clone.git("rev-parse", "HEAD")
     assert base_revision(clone.root) is None, "there is no history"
@@ -51,6 +81,8 @@ def test_suites_change_with_their_files_and_with_the_code_that_they_reach(clone)
     (clone.root / "suites/pic/new.md").write_text("A new file, which git does not know yet.\n")
     entry = clone.root / "data/registry/cite-seq-pca50.yaml"
     assert changed_suites(clone.root, base) == {"iwae": "files", "pic": "files"}
+    assert changed_rooms(clone.root, base) == [], "a suite is not a room"
+    (clone.root / "tests/audit/test_new.py").write_text("NOTHING = None\n")
     clone.commit()
     assert base_revision(clone.root) == base, "on main, the revision before"
     clone.git("switch", "--quiet", "--create", "topic")
@@ -61,6 +93,8 @@ def test_suites_change_with_their_files_and_with_the_code_that_they_reach(clone)
     main = clone.git("rev-parse", "main")
     assert base_revision(clone.root) == main, "on a branch, where it left main"
     found = changed_suites(clone.root, main)
+    assert changed_rooms(clone.root, main) == sorted({room_of(str(source.relative_to(clone.root)))} - {None})
+    assert changed_rooms(clone.root, base) == sorted({"audit", *changed_rooms(clone.root, main)})
     assert "light-schrodinger-bridge" in found
     assert "iwae" not in found
     assert len(found) < 5
@@ -81,6 +115,7 @@ def test_without_git_all_count_as_changed(tmp_path):
     assert found.why[0] == "no earlier revision to compare with: all 2 suites count as changed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "taken"), [("gon,vae", {"gon", "vae"}), ("all", None)])
 def test_pytest_runs_what_is_selected(asked, taken):
     command = [sys.executable, "-m", "pytest", "-n", "0", "--collect-only", "--suites", asked]
