@@ -19,7 +19,7 @@ from latentbench.spec import registry
 
 from tests.project import REPOSITORY, TOYS, Project, toy_entries, whole
 
-pytest_plugins = ["tests.selection"]
+pytest_plugins = ["tests.selection", "tests.deadline"]
 
 settings.register_profile("latentbench", settings(), deadline=None, database=None)  # timing is the benchmarks' matter
 settings.load_profile("latentbench")

@@ -19,6 +19,8 @@ from tests.house.tracing import Seen, traced
 from tests.house.trees import Hashes, cells_of, copied, engine_of, planted, sources_in, together
 from tests.project import REPOSITORY, every_suite
 
+pytestmark = pytest.mark.slow
+
 #: Additions that change no result, and so no run: to a file below benchmarks/latentbench.
 GROWTH = {
     "data/steps.py": "\n\nclass Another(Flatten):\n    name = 'another'\n",
@@ -154,7 +156,6 @@ def test_what_runs_execute_is_hashed():
     assert len(seen) > 100
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", every_suite())
 def test_what_smoke_runs_execute_is_hashed(name):
     runs = plan(load_suite(name), "smoke")

@@ -19,8 +19,10 @@ from tests.project import REPOSITORY, TOYS, Project
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
-#: Seconds within which anything here should have happened.
-PATIENCE = 60
+pytestmark = pytest.mark.slow
+
+#: Seconds within which anything here should have happened, on a machine that is busy with other work.
+PATIENCE = 300
 CHANGES = {
     "methods": {
         "slow": {"model": "toy", "params": {"pause": 0.04}},
@@ -69,7 +71,6 @@ def sweep(cluster, project: Project, monkeypatch):
     interrupts.install()
 
 
-@pytest.mark.slow
 def test_a_node_dies_and_the_sweep_ends_complete(cluster, sweep, project):
     """Each run has one record; that of the dead node went on from the checkpoint in the store."""
     specs = project.plan("cpu", CHANGES)

@@ -19,6 +19,8 @@ from tests.project import Project
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
+pytestmark = pytest.mark.slow
+
 #: Seconds within which anything here should have happened, on a machine that is busy with other work.
 PATIENCE = 300
 CHANGES = {
@@ -60,7 +62,6 @@ def _tasks() -> list[int]:
     return found
 
 
-@pytest.mark.slow
 def test_a_warned_task_saves_its_state_goes_back_into_the_queue_and_ends(project):
     specs = project.plan("cpu", CHANGES)
     warned: list[int] = []
@@ -115,7 +116,6 @@ def test_interrupted_the_tasks_save_their_state_and_end(project):
     assert not list(project.results.rglob("record.json"))
 
 
-@pytest.mark.slow
 def test_a_task_that_dies_is_tried_again_and_then_given_up(project):
     changes = CHANGES | {"methods": {"deadly": {"model": "toy", "params": {"spoil": "kill"}}}}
     [(_, record, _)] = run(project, project.plan("cpu", changes))
