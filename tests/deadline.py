@@ -1,7 +1,7 @@
 """Tests for which no time is left are skipped, counted and named as such.
 
-``LATENTBENCH_TESTS_UNTIL``, seconds since 1970, says until when tests may begin: on a machine on which all of them would
-outlast the patience of whoever waits, some answer is better than none. Slow tests come last, so that they go first.
+``LATENTBENCH_TESTS_UNTIL``, seconds since 1970, says until when tests may begin: on a machine on which all of them
+would outlast the patience of whoever waits, some answer is better than none. Slow tests come last, and so go first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if left := sum(WHY in str(report.longrepr) for report in skipped):
-        terminalreporter.write_line(f"{left} tests were not run, as {WHY.replace('was', 'is')}: run them by their paths")
+        terminalreporter.write_line(f"{left} tests were not run: {WHY}")
 
 
 def _until() -> float:

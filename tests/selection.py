@@ -155,7 +155,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path in slow)  # what most likely fails is told soon, and never left for want of time
+    items.sort(key=lambda item: item.path in slow)  # quick ones tell soon what is wrong
     selection = config.stash[SELECTION]
     if selection is None:
         return

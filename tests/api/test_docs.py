@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY
+from tests.project import PATIENCE, REPOSITORY
 
 PAGE, NOTEBOOK = REPOSITORY / "docs/python.md", REPOSITORY / "docs/python.ipynb"
 
@@ -50,7 +50,7 @@ def test_the_notebook_has_ten_cells_and_no_output():
 def test_the_notebook_runs(user):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(user)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": str(user)}}).execute()
     shown = [out["data"] for c in notebook.cells for out in c.get("outputs", ()) if "data" in out]
     assert any("image/png" in data for data in shown)
     assert sum("text/html" in data for data in shown) >= 4, "DataFrames"

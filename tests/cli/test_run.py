@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests.project import PATIENCE
+
 pytestmark = pytest.mark.slow
 
 
@@ -239,7 +241,7 @@ def test_a_mirror_file_of_another_content_is_refused(remote, monkeypatch):
 
 
 def until_a_run_has_ended(project):
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE
     while not list(project.results.glob("runs/small/*/record.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -255,7 +257,7 @@ def test_an_interrupt_keeps_what_has_finished_and_the_rest_goes_on(project, jobs
         until_a_run_has_ended(project)
         time.sleep(0.7)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -281,7 +283,7 @@ def test_a_second_request_on_the_way_out_ends_it_at_once_and_without_a_word(proj
         while not said.startswith("interrupted: ") and (said := process.stderr.readline()):
             assert "Traceback" not in said
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=PATIENCE)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

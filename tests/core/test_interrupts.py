@@ -11,6 +11,8 @@ import sys
 import pytest
 from latentbench.core import interrupts
 
+from tests.project import PATIENCE
+
 
 @pytest.fixture(autouse=True)
 def handlers():
@@ -137,7 +139,7 @@ sys.exit({code})
 def end(acts: str, code: int = 0, name: str = "SIGINT", *, last: bool = True) -> tuple[int, str]:
     """Exit code and stdout of a process that does this; nothing is on its stderr."""
     text = PROCESS.format(signal=name, acts=acts, code=code, last=last)
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.stderr == ""
     return done.returncode, done.stdout
 
@@ -197,7 +199,7 @@ except KeyboardInterrupt:
 def test_terminals_and_batch_systems_ask_to_stop(name, ignored, said):
     """A state is saved first, unless somebody insists."""
     text = HANGUP.format(name=name, ignored=ignored)
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.stdout, done.stderr) == (said, "")
 
 
@@ -205,4 +207,4 @@ def test_a_child_leaves_to_its_parent_what_the_group_gets():
     text = "from latentbench.core.interrupts import leave_to_parent as l; import os, signal; l(); " + "; ".join(
         f"os.kill(os.getpid(), signal.{s.name})" for s in interrupts.OF_THE_GROUP
     )
-    assert subprocess.run([sys.executable, "-c", text], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", text], timeout=PATIENCE, check=False).returncode == 0

@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from latentbench.core import streams
 
+from tests.project import PATIENCE
+
 ENCODINGS = ("latin-1", "iso8859-15", "cp1252", "cp437", "koi8-r", "ascii", "utf-8")
 streams.codecs.register_error(streams.PLAIN, streams._in_plain_characters)
 
@@ -35,7 +37,7 @@ def latentbench(*arguments: str, redirect: str = "", encoding: str | None = None
     environment = {**os.environ, **({"PYTHONIOENCODING": encoding} if encoding else {})}
     line = f'exec "{sys.executable}" -m latentbench "$@" {redirect}'
     return subprocess.run(
-        ["bash", "-c", line, "-", *arguments], capture_output=True, env=environment, timeout=120, check=False
+        ["bash", "-c", line, "-", *arguments], capture_output=True, env=environment, timeout=PATIENCE, check=False
     )
 
 
@@ -69,7 +71,7 @@ def test_a_closed_streams_number_is_not_given_to_a_file(tmp_path):
         f"f = open({str(tmp_path / 'f')!r}, 'w')\nassert f.fileno() > 2\nprint('lost')\n"
         "os.system('echo lost')\nf.write('kept')\n"
     )
-    subprocess.run(["bash", "-c", f'exec "{sys.executable}" -c "$0" >&- 2>&-', text], timeout=60, check=True)
+    subprocess.run(["bash", "-c", f'exec "{sys.executable}" -c "$0" >&- 2>&-', text], timeout=PATIENCE, check=True)
     assert (tmp_path / "f").read_text() == "kept"
 
 
@@ -89,6 +91,8 @@ def test_a_reader_that_has_gone_is_no_fault():
         "import os, subprocess, sys; r, w = os.pipe(); os.close(r); sys.exit(subprocess.call(sys.argv[1:], stderr=w))"
     )
     code = subprocess.run(
-        [sys.executable, "-c", gone, sys.executable, "-m", "latentbench", "list", "nothing"], timeout=60, check=False
+        [sys.executable, "-c", gone, sys.executable, "-m", "latentbench", "list", "nothing"],
+        timeout=PATIENCE,
+        check=False,
     ).returncode
     assert code == 2, "the remark is lost, its exit code is not"

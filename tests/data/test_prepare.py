@@ -22,6 +22,8 @@ from latentbench.data.prepare import prepare
 from latentbench.data.progress import silent
 from latentbench.data.registry import Column, Entry, load_entry
 
+from tests.project import PATIENCE
+
 from .tiny import entry, mnist_entry, mnist_files
 
 DTYPES = ["uint8", "int16", "int32", "int64", "float32", "float64"]
@@ -267,7 +269,7 @@ def test_two_processes_at_once(workplace, tiny):
         )
         for _ in range(3)
     ]
-    results = [job.communicate(timeout=240) for job in jobs]
+    results = [job.communicate(timeout=PATIENCE) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], results
     assert len({out for out, _ in results}) == 1
     assert sum("preparing" in err for _, err in results) == 1, "one prepares, the others find the work done"

@@ -14,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from tests.project import REPOSITORY, Project
+from tests.project import PATIENCE, REPOSITORY, Project
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def is_a_lock(text: str) -> bool:
 def test_killed_inside_dvc_and_a_lock_cut_in_half(pipeline):
     process = repro(pipeline)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE
         while not pipeline.records() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
@@ -104,7 +104,7 @@ def test_killed_inside_dvc_and_a_lock_cut_in_half(pipeline):
 
     lock.unlink()
     process = repro(pipeline)
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     records = pipeline.records()
     assert set(records) == {"floor--line--cpu--s0", "slow--line--cpu--s0"}
@@ -115,7 +115,7 @@ def test_killed_inside_dvc_and_a_lock_cut_in_half(pipeline):
 def redone(project: Project) -> set[str]:
     """The stages that `dvc repro` starts."""
     process = repro(project, "bench@small", "bench@other")
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     return set(re.findall(r"^Running stage '(.*)':", said, re.MULTILINE))
 
@@ -151,7 +151,7 @@ def test_the_name_of_a_suite_brings_its_datasets(pipeline):
     parameters = {"tier": "cpu", "jobs": 1, "suites": ["small", "absent"]}
     (pipeline.root / "params.yaml").write_text(yaml.safe_dump(parameters))
     process = repro(pipeline, "fingerprints")
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert "absent: its data are not prepared" in said
     assert (pipeline.root / "data/prepared/line").is_dir()
@@ -185,7 +185,7 @@ def test_plots_of_two_revisions_lie_over_each_other(pipeline):
 
     def tabulate() -> None:
         process = repro(pipeline, "bench@small", "leaderboard")
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
 
     (pipeline.results / "reference").mkdir(parents=True)

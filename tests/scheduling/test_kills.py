@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from perf.disturbed import CHECKPOINTING, EVALUATING, RECORDING, TRAINING, Watch, await_phase, curve, end, kill
-from tests.project import Project
+from tests.project import PATIENCE, Project
 
 pytestmark = pytest.mark.slow
 
@@ -67,13 +67,13 @@ def test_killed_in_every_phase_and_moved(project, monkeypatch, jobs):
         project.results.rename(project.root / "elsewhere")
         monkeypatch.setenv("LATENTBENCH_RESULTS", str(project.root / "elsewhere"))
     process = project.start(*command)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert what_counts(project) == expected
     resumed = [record.provenance.resumed_from for record in project.records().values()]
     assert any(resumed), "some went on from a checkpoint"
     assert all(record.provenance.faults == [] for record in project.records().values())
-    deadline = time.monotonic() + 30  # an orphan may still be at its last step
+    deadline = time.monotonic() + PATIENCE  # an orphan may still be at its last step
     while (left := [*project.results.rglob(".*.part"), *project.results.rglob("checkpoint")]) and (
         time.monotonic() < deadline
     ):
@@ -88,7 +88,7 @@ def test_several_sweeps_share_the_runs(project):
     project.suite(slow, "second")
     command = ("run", "small", "second", "--seeds", "2", *OPTIONS)
     sweeps = [project.start(*command, "--jobs", jobs) for jobs in ("1", "1", "2")]
-    done = [process.communicate(timeout=180) for process in sweeps]
+    done = [process.communicate(timeout=PATIENCE) for process in sweeps]
     assert [process.returncode for process in sweeps] == [0, 0, 0], done
     finished = [int(n) for _, err in done for n in re.findall(r"(\d+) finished", err)]
     there = [int(n) for _, err in done for n in re.findall(r"(\d+) there already", err)]

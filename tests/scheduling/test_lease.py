@@ -11,6 +11,8 @@ from latentbench.core import interrupts
 from latentbench.running.observer import ProgressReport
 from latentbench.scheduling.lease import Lease, Taken, under_way
 
+from tests.project import PATIENCE
+
 FIRST = "leases/small/run/000001.json"
 
 
@@ -96,7 +98,7 @@ def test_who_wakes_up_late_lets_go(store):
     late = lease(store, "late")
     late.__enter__()
     with lease(store, "next", dead=["late"]):
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while not late.lost and time.monotonic() < deadline:
             time.sleep(0.02)
         assert late.lost
@@ -109,7 +111,7 @@ def test_who_wakes_up_late_lets_go(store):
 def test_how_far_runs_are_can_be_seen_from_elsewhere(store):
     with lease(store, "node7:12:abc") as held:
         held.report = ProgressReport("wide--line--cpu--s0", "training", 3, 40, 10.0)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while not (seen := under_way(store)) or not seen[0].report.cell:
             assert time.monotonic() < deadline
             time.sleep(0.02)

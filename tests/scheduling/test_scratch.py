@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from latentbench.scheduling.scratch import PREFIX, scratch_folder
 
+from tests.project import PATIENCE
+
 HOLDER = """\
 from latentbench.scheduling.scratch import scratch_folder
 with scratch_folder() as folder:
@@ -56,7 +58,7 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_stays(place):
             assert {p.name for p in place.iterdir()} == {used.name, own.name}
             with scratch_folder() as other:
                 assert {own, other, used} <= set(place.iterdir()), "one process may have several"
-        living.communicate("\n", timeout=60)
+        living.communicate("\n", timeout=PATIENCE)
     finally:
         for process in (killed, living):
             process.kill()

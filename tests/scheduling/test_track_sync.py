@@ -14,6 +14,8 @@ from latentbench.running.settings import Settings
 from latentbench.scheduling.task import perform
 from latentbench.scheduling.tracking import wandb_id
 
+from tests.project import PATIENCE
+
 wandb_pb2 = pytest.importorskip("wandb.proto.wandb_internal_pb2")
 
 #: wandb's files: a header, then a log of LevelDB's form, in blocks.
@@ -52,7 +54,7 @@ def records_in(path: Path):
 
 def whole(path: Path):
     """What a file of wandb's holds once its own process has written the end, which it does when it comes to it."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (found := list(records_in(path))) or found[-1].WhichOneof("record_type") != "exit":
         assert time.monotonic() < deadline, f"{path.name} has no end"
         time.sleep(0.05)

@@ -15,6 +15,8 @@ from latentbench.scheduling import tracking
 from latentbench.scheduling.task import perform
 from latentbench.scheduling.tracking import Tracker, default_mode, summary_of, track_run
 
+from tests.project import PATIENCE
+
 
 @pytest.fixture(autouse=True)
 def hopeful(monkeypatch):
@@ -70,7 +72,7 @@ def test_offline_files_appear(project, monkeypatch):
             for t in texts
         )
 
-    deadline = time.monotonic() + 120  # wandb's service writes behind our back
+    deadline = time.monotonic() + PATIENCE  # wandb's service writes behind our back
     while logged() != [[False, True], [True, False]] and time.monotonic() < deadline:
         time.sleep(0.1)
     assert logged() == [[False, True], [True, False]]

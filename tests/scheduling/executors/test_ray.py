@@ -15,14 +15,12 @@ from latentbench.data.dataset import open_dataset
 from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.ray import RayExecutor
 
-from tests.project import REPOSITORY, TOYS, Project
+from tests.project import PATIENCE, REPOSITORY, TOYS, Project
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 pytestmark = pytest.mark.slow
 
-#: Seconds within which anything here should have happened, on a machine that is busy with other work.
-PATIENCE = 300
 CHANGES = {
     "methods": {
         "slow": {"model": "toy", "params": {"pause": 0.04}},

@@ -15,14 +15,12 @@ from latentbench.running.settings import Settings
 from latentbench.scheduling.executors.sbatch import SBATCH, SUBMITIT, settings_of
 from latentbench.scheduling.executors.slurm import LISTS, SlurmExecutor
 
-from tests.project import Project
+from tests.project import PATIENCE, Project
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
 pytestmark = pytest.mark.slow
 
-#: Seconds within which anything here should have happened, on a machine that is busy with other work.
-PATIENCE = 300
 CHANGES = {
     "methods": {"slow": {"model": "toy", "params": {"pause": 0.03}}, "floor": {"model": "factorised"}},
     "metrics": {"nll": {}},
