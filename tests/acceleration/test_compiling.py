@@ -98,6 +98,7 @@ def test_a_method_is_timed_once_for_all_its_seeds_and_again_where_the_file_is_da
     assert asked == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_timing_in_a_process_of_its_own(project, settings):
     choice = choose(spec_of(project, {**LONG, "training": {**LONG["training"], "steps": 10_000_000}}), settings)
     assert set(choice.step_seconds) == {"eager", "inductor"}

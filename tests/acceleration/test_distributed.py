@@ -49,6 +49,7 @@ def failing(project: Project, rank: int, how: str) -> tuple[Record, float]:
     return record, time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_a_record_and_its_replay(project):
     spec = plan_of(project)
     record, _ = perform(spec, settings(project))
@@ -82,6 +83,7 @@ def test_a_record_of_one_device_is_as_before(project):
     assert not is_intact(two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "how", "status", "says"),
     [
@@ -120,6 +122,7 @@ def test_what_a_helper_says_of_its_end():
     assert str(raised["failed"].as_error()) == "device 3: ValueError: two lines"
 
 
+@pytest.mark.slow
 def test_interrupted_and_taken_up_again(project):
     """The leader is asked to stop in the middle; both save at the same step, and the run ends in the same bits."""
     spec = plan_of(project, pause=0.05)
@@ -174,6 +177,7 @@ def test_more_gpus_than_there_are(project, monkeypatch):
     assert "--devices: 2 GPUs" in answer.err
 
 
+@pytest.mark.slow
 def test_from_the_command_line(project):
     project.suite({"methods": {"one": {"model": "toy"}}, "claims": []})
     answer = project.run("small", "--devices", "2", "--seeds", "1", "--quiet")

@@ -23,6 +23,7 @@ def filled(project):
     return project
 
 
+@pytest.mark.slow
 def test_importing_is_cheap():
     code = "import sys, latentbench as lb; print(lb.__version__, 'records' in dir(lb), *sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -33,6 +34,7 @@ def test_importing_is_cheap():
         lb.no_such_thing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_packages_are_called_whether_or_not_they_were_imported():
     for before in ("", "import latentbench.records.record, latentbench.papers;"):
         code = (
@@ -64,6 +66,7 @@ def test_tables_are_those_of_the_commands(filled):
         lb.leaderboard("smal")
 
 
+@pytest.mark.slow
 def test_a_run_and_its_model(project):
     params = {"latent_dim": 3, "hidden": [4], "likelihood": "gaussian"}
     methods = {"methods.wide": {"model": "vae", "params": params}, "methods.narrow": None, "methods.floor": None}
@@ -85,6 +88,7 @@ def test_a_run_and_its_model(project):
     assert repr(model).endswith(": sample, reconstruct, encode, decode>")
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_there_or_not_the_runs(project):
     project.suite()
     lb.run("small", tier="smoke", method="wide", jobs=1, device="cpu")

@@ -52,6 +52,7 @@ def test_a_failed_run_ends_it(project):
         measure_noise([spec], Settings(project.results / "noise"), 1, levels=2, evaluations=1)
 
 
+@pytest.mark.slow
 def test_the_command(project):
     project.suite()
     done = project("verdict", "small", "--noise", "--method", "wide", "--levels", "2", "--jobs", "1")

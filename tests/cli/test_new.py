@@ -71,6 +71,7 @@ class Theirs(Factorised):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -119,6 +120,7 @@ def test_nothing_is_overwritten_and_names_are_checked(project, folder):
         assert project("new", "model", "--folder", folder, "--", name).code == 2
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_joins_a_suite(project, folder):
     """From `new model` to a leaderboard with the others, in worker processes too."""
     project("new", "model", "my-model", "--folder", folder)
@@ -133,6 +135,7 @@ def test_a_method_of_ones_own_joins_a_suite(project, folder):
     assert project.records()["mine--line--cpu--s0"].status == "finished"
 
 
+@pytest.mark.slow
 def test_a_helper_module_of_a_plug_in_counts_for_the_code_hash(project, folder):
     project("new", "model", "my-model", "--folder", folder)
     helper = folder / "my_helper.py"

@@ -257,6 +257,7 @@ def test_what_a_killed_process_left_is_swept(workplace, tiny):
     assert workplace.prepared == ["tiny"]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(workplace, tiny):
     code = (
         "import sys; from latentbench.data.dataset import open_dataset;"

@@ -68,12 +68,14 @@ def here() -> dict[str, str]:
     return _made(OPENBLAS_NUM_THREADS="1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("core", "threads"), [("Prescott", "1"), ("Haswell", "2"), ("SkylakeX", "2")])
 def test_no_byte_depends_on_the_kernels_of_matrix_products(here, core, threads):
     assert len(here) > 20
     assert _made(OPENBLAS_CORETYPE=core, OPENBLAS_NUM_THREADS=threads) == here
 
 
+@pytest.mark.slow
 def test_no_byte_depends_on_the_kernels_of_elementary_functions(here):
     """Numpy's own sine and exponential of float32 have other bits without fused multiply-adds."""
     without = "X86_V3 X86_V4 AVX2 FMA3 AVX512F AVX512_SKX"

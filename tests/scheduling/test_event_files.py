@@ -41,6 +41,7 @@ def curves(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_curve_numbers_and_pictures_of_a_run(project):
     project.suite()
     answer = project("run", *RUN, "--tensorboard")
@@ -64,6 +65,7 @@ def test_curve_numbers_and_pictures_of_a_run(project):
     }
 
 
+@pytest.mark.slow
 def test_pictures_are_those_beside_the_record(project):
     project.suite()
     assert project("run", *RUN).code == 0

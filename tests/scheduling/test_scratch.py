@@ -45,6 +45,7 @@ def test_a_folder_goes_with_its_block(place):
     assert not list(place.iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_stays(place):
     killed, left = holder()
     living, used = holder()
@@ -79,6 +80,7 @@ def test_what_only_bears_the_name_stays(place):
     assert (place / f"{PREFIX}file").is_file()
 
 
+@pytest.mark.slow
 def test_a_folder_for_good_is_gone_with_its_process_however_that_ends(tmp_path):
     """Ended by itself it removes the folder; killed, the next one does."""
     code = (

@@ -132,6 +132,7 @@ def test_a_ledger_cut_short_tells_again_under_the_same_name(project):
     assert len({run.run.run_id for run in told(project)}) == 1
 
 
+@pytest.mark.slow
 def test_smoke_runs_are_left_out_unless_asked(project, monkeypatch):
     seen = []
     monkeypatch.setattr(

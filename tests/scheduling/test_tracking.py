@@ -52,6 +52,7 @@ def test_who_has_logged_in_is_online(nobody, monkeypatch):
     assert default_mode() == "offline"
 
 
+@pytest.mark.slow
 def test_offline_files_appear(project, monkeypatch):
     """One for the run, with configuration, tags and final metrics, and one for the leaderboard's table."""
     for name in ("INIT_TIMEOUT", "PATIENCE"):

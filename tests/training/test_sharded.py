@@ -179,6 +179,7 @@ def one_process(name: str) -> dict[str, Any]:
     return case.train(Fabric(accelerator="cpu", devices=1, strategy=InTurn(DEVICES), precision=precision))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*PLAIN, *IN_TURN])
 def test_two_processes_and_one(side_by_side, name):
     alone = one_process(name)
@@ -199,6 +200,7 @@ def test_two_processes_and_one(side_by_side, name):
     assert alone["curve"][0]["loss"] > alone["curve"][-1].get("loss", -1.0)
 
 
+@pytest.mark.slow
 def test_the_cases_are_what_they_say(side_by_side):
     led = side_by_side[0]
     steps, _, best, early = led["stopped early"]["counts"]
@@ -213,6 +215,7 @@ def test_the_cases_are_what_they_say(side_by_side):
     assert loose["weights"] != led["clipped"]["weights"]
 
 
+@pytest.mark.slow
 def test_one_process_that_diverges_takes_the_others_along(side_by_side):
     assert [found["diverged"] for found in side_by_side] == ["the loss is nan at step 4 of 12"] * DEVICES
 

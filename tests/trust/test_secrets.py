@@ -218,6 +218,7 @@ def test_a_metric_that_fails_with_a_secret_in_its_message(project, secrets, monk
     assert leaks(kept) == []
 
 
+@pytest.mark.slow
 def test_wandb_keeps_none(project, secrets):
     """A run tracked offline in a process of its own, secrets in its environment and on its command line."""
     pytest.importorskip("wandb")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import DESK, PHONE
+from tests.report.browser.conftest import DESK, PHONE
 from tests.report import hostile
+
+pytestmark = pytest.mark.slow
 
 PAGES = [
     "index.html",
