@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser.conftest import DESK, PHONE
 from tests.report import hostile
+from tests.report.browser.conftest import DESK, PHONE
 
 pytestmark = pytest.mark.slow
 
