@@ -54,6 +54,8 @@ def _commit(folder: Path, name: str) -> str | None:
 
 def changed_suites(folder: Path, base: str) -> dict[str, str] | None:
     """Suites that differ from `base` in the working tree, with what says so; None where that cannot be told."""
+    if not _touched_files(folder, base, *PLANNED):
+        return {}
     with tempfile.TemporaryDirectory(prefix="latentbench-base-") as scratch:
         tree, packed = Path(scratch, "tree"), Path(scratch, "packed.tar")
         if git(folder, "archive", "--format=tar", f"--output={packed}", base, "--", *PLANNED) is None:
