@@ -13,6 +13,8 @@ import pytest
 
 VARIABLE = "LATENTBENCH_TESTS_UNTIL"
 WHY = f"no time was left ({VARIABLE})"
+#: Outcomes of the tests that ran.
+_ran: set[str] = set()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if time.time() > _until():
         pytest.skip(WHY)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where not one test began in time, nothing was tested, and that is a failure."""
+    if time.time() > _until() and not _ran:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In the process that gathers what workers report."""
+    if report.when == "call":
+        _ran.add(report.outcome)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
