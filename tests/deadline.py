@@ -1,7 +1,8 @@
 """Tests for which no time is left are skipped, counted and named as such.
 
 ``LATENTBENCH_TESTS_UNTIL``, seconds since 1970, says until when tests may begin: on a machine on which all of them
-would outlast the patience of whoever waits, some answer is better than none. Slow tests come last, and so go first.
+would outlast the patience of whoever waits, some answer is better than none. Those of what changed come first, slow
+ones last (`tests.selection`).
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ from tests.project import REPOSITORY
 MOST = 40
 #: Revisions after which every suite has been taken.
 ROUND = 10
+#: Rooms whose tests run whole commands or trainings: after the others, since quick tests tell soon what is wrong.
+LATE = frozenset({"acceleration", "api", "audit", "cli", "house", "perf", "running", "scheduling", "training"})
 
 
 @dataclass(frozen=True)
@@ -154,21 +156,25 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path in slow)  # quick ones tell soon what is wrong
     selection = config.stash[SELECTION]
-    if selection is None:
-        return
-    left = [
-        item
-        for item in items
-        if ((mark := item.get_closest_marker("suite")) and mark.args[0] not in selection.suites)
-        or (item.get_closest_marker("slow") and not selection.takes_slow(item.nodeid.partition("::")[0]))
-    ]
-    if left:
+    if selection is not None and (left := [item for item in items if not _takes(selection, item)]):
         config.hook.pytest_deselected(items=left)
         gone = set(left)
         items[:] = [item for item in items if item not in gone]
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path in slow, not _below(item.path), room_of(_file(item)) in LATE))
+
+
+def _takes(selection: Selection, item: pytest.Item) -> bool:
+    mark = item.get_closest_marker("suite")
+    if mark and mark.args[0] not in selection.suites:
+        return False
+    return not item.get_closest_marker("slow") or selection.takes_slow(_file(item))
+
+
+def _file(item: pytest.Item) -> str:
+    """Below the repository."""
+    return item.nodeid.partition("::")[0]
 
 
 def _below(path: Path) -> tuple[str, ...]:
