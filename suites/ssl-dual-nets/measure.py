@@ -45,7 +45,7 @@ def node_correlation(model: Encoder, view: View, settings: Mapping[str, Any], ge
         raise UserError(f"level is {level}, and the tree has {levels} above its leaves", fix="a level that there is")
     units = torch.cat([block[level - 1].cpu() for block in blocks])
     above = sum(block.shape[1] for block in blocks[0][level:])
-    latents = torch.from_numpy(view.columns["latents"][:])[:, above : above + units.shape[1]]
+    latents = torch.from_numpy(view.columns["latents"][:].copy())[:, above : above + units.shape[1]]
     return MetricValue(float(best_correlations(units, latents).mean()), None, len(units))
 
 

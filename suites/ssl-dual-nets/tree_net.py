@@ -47,7 +47,6 @@ class TreeNet(nn.Module):
         if len(info.shape) != 2 or info.shape[0] != 2 or counts[-1] != 1 or len(counts) < 2:
             wrong = f"rows of shape {tuple(info.shape)} are not two views of a tree's leaves, {children} below a node"
             raise UserError(wrong, fix=f"(2, {children}^depth), such as the dataset latent-tree-07")
-        self.children = children
         widths = [1, *[hidden] * (len(counts) - 1)]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for nodes, (below, here) in zip(counts[1:], pairwise(widths), strict=True):
