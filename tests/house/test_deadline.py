@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +14,7 @@ def nothing_ran(monkeypatch):
     monkeypatch.setattr(deadline, "_ran", set())
 
 
-@pytest.mark.parametrize("until", [None, "", "inf", str(time.time() + 1e6)])
+@pytest.mark.parametrize("until", [None, "", "inf", "1e12"])
 def test_they_run_while_there_is_time(monkeypatch, until):
     monkeypatch.delenv(deadline.VARIABLE, raising=False)
     if until is not None:
