@@ -10,11 +10,15 @@ import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
+from latentbench.data.registry import load_entry
 from latentbench.papers.ssl_dual_nets.measure import best_correlations, node_correlation
 from latentbench.papers.ssl_dual_nets.references import LeafComponents, RootPosterior
 from latentbench.papers.ssl_dual_nets.tree_net import TreeContrast, TreeNet, UntrainedTree
 from latentbench.papers.ssl_dual_nets.trees import latent_tree, make_tree
+from latentbench.spec.loading import load_suite
 from sklearn.decomposition import PCA
+
+from tests.project import REPOSITORY
 
 NINE = DataInfo((2, 9), "real", 40)
 SHAPE = {"depth": 2, "children": 3, "lowest": 0.3, "structure_seed": 5}
@@ -61,15 +65,22 @@ def test_two_views_share_the_root_and_nothing_else():
     made = latent_tree(60_000, np.random.default_rng(3), **SHAPE)
     root = made["factors"][:, 0]
     assert made["x"].shape == (60_000, 2, 9)
-    assert np.array_equal(made["latents"][:, 0], root)
+    assert abs(root.mean() - 0.5) < 4.5 * 0.5 / len(root) ** 0.5
     for value in (0, 1):
         x = made["x"][root == value]
         across = np.cov(np.hstack([x[:, 0], x[:, 1]]).T)[:9, 9:]
         assert np.abs(across).max() < 5 * 0.25 / len(x) ** 0.5
-    within = np.corrcoef(np.hstack([made["latents"][:, 1:], made["x"][:, 0]]).T)[:3, 3:]
-    parent = np.repeat(np.arange(3), 3)
-    polarity = make_tree(**SHAPE).polarities[1]
-    np.testing.assert_allclose(within[parent, np.arange(9)], polarity, atol=0.02)  # latents are of the first view
+
+
+def test_latents_are_those_of_the_first_view_from_the_root_downwards():
+    deep = {"depth": 3, "children": 2, "lowest": 0.3, "structure_seed": 5}
+    made, tree = latent_tree(60_000, np.random.default_rng(3), **deep), make_tree(**deep)
+    assert np.array_equal(made["latents"][:, 0], made["factors"][:, 0])
+    levels = [*np.split(made["latents"], [1, 3], axis=1), made["x"][:, 0]]
+    for above, below, polarities in zip(levels, levels[1:], tree.polarities, strict=False):
+        for node, polarity in enumerate(polarities):
+            found = np.corrcoef(above[:, node // 2], below[:, node])[0, 1]
+            assert found == pytest.approx(polarity, abs=0.02)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, {"depth": 3, "children": 2, "lowest": 0.5, "structure_seed": 1}])
@@ -98,12 +109,12 @@ def test_no_code_correlates_more_with_the_root_than_its_posterior():
     made = latent_tree(30_000, np.random.default_rng(6), **SHAPE)
     x, root = torch.from_numpy(made["x"]), made["factors"][:, 0]
     code = RootPosterior(NINE, **SHAPE).encode(x)
-    assert code.shape == (30_000, 1)
-    assert ((code >= 0) & (code <= 1)).all()
-    assert code[root == 1].mean() > code[root == 0].mean()
+    odds = make_tree(**SHAPE).log_odds(made["x"][:, 0])
+    np.testing.assert_allclose(code[:, 0], 1 / (1 + np.exp(-odds)), atol=1e-6)
     reached = abs(np.corrcoef(code[:, 0], root)[0, 1])
-    linear = np.linalg.lstsq(np.c_[made["x"][:, 0], np.ones(len(root))], root, rcond=None)[0]
-    assert reached >= abs(np.corrcoef(np.c_[made["x"][:, 0], np.ones(len(root))] @ linear, root)[0, 1]) - 1e-3
+    leaves = np.c_[made["x"][:, 0], np.ones(len(root))]
+    fitted = leaves @ np.linalg.lstsq(leaves, root, rcond=None)[0]
+    assert reached >= abs(np.corrcoef(fitted, root)[0, 1]) - 1e-3
 
 
 def build(kind=TreeContrast, **params):
@@ -165,19 +176,25 @@ def test_training_brings_units_nearer_to_the_root_than_they_were():
     assert best_correlations(model.units(x[:, 0])[-1], root).item() > before + 0.03
 
 
-def test_untrained_weights_follow_the_law_of_initial_ones_and_no_row():
-    first, second = (UntrainedTree(NINE, children=3, hidden=400) for _ in range(2))
-    first.fit(views(), torch.Generator().manual_seed(1))
-    second.fit(1 - views(5), torch.Generator().manual_seed(1))
-    made = TreeContrast(NINE, children=3, hidden=400)
-    for one, two, other in zip(first.parameters(), second.parameters(), made.parameters(), strict=True):
-        assert torch.equal(one, two)
-        bound = torch.nn.Linear(one.shape[-1], 1).in_features ** -0.5 if one.dim() == 3 else None
-        assert abs(one.std() / other.std() - 1) < 0.1
-        assert bound is None or 0.97 * bound < one.max() < bound
-        assert abs(one.mean()) < 0.15 * one.std()
-    second.fit(views(), torch.Generator().manual_seed(2))
-    assert not torch.equal(first.weights[0], second.weights[0])
+def test_untrained_weights_are_those_that_training_begins_with():
+    torch.manual_seed(4)
+    model = UntrainedTree(NINE, children=3, hidden=4)
+    model.fit(views(), torch.Generator().manual_seed(1))
+    torch.manual_seed(4)
+    begun = TreeContrast(NINE, children=3, hidden=4)
+    for one, other in zip(model.parameters(), begun.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_initial_weights_follow_the_law_of_torchs_linear_layers():
+    torch.manual_seed(5)
+    made = TreeNet(NINE, children=3, hidden=400)
+    for weight, bias in zip(made.weights, made.biases, strict=True):
+        layer = torch.nn.Linear(weight.shape[-1], 4000)
+        for ours, theirs in ((weight, layer.weight), (bias, layer.bias)):
+            assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.1)
+            assert ours.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=0.02)
+            assert abs(ours.mean()) < 0.2 * ours.std()
 
 
 def test_components_are_scikit_learns_of_the_first_view():
@@ -202,20 +219,29 @@ def test_the_best_unit_counts_whatever_its_sign():
 
 
 def test_a_level_is_held_against_the_variables_at_its_own_nodes():
-    model, x = build(TreeNet), views(50)
-    latents = np.random.default_rng(1).integers(0, 2, (50, 4))
+    torch.manual_seed(2)
+    model = TreeNet(DataInfo((2, 8), "real", 40), children=2, hidden=4)
+    x, latents = views(50)[..., :8], np.random.default_rng(1).integers(0, 2, (50, 7))
     view = SimpleNamespace(x=x, columns={"latents": latents}, blocks=lambda size: [slice(0, 20), slice(20, 50)])
-    low, top = model.units(x[:, 0])
-    for level, units, own in ((1, low, latents[:, 1:]), (2, top, latents[:, :1])):
+    nodes = {1: latents[:, 3:], 2: latents[:, 1:3], 3: latents[:, :1]}
+    for level, units in enumerate(model.units(x[:, 0]), start=1):
         found = node_correlation(model, view, {"level": level}, torch.Generator())
-        assert found.value == pytest.approx(best_correlations(units, torch.from_numpy(own)).mean().item(), rel=1e-6)
+        expected = best_correlations(units, torch.from_numpy(nodes[level])).mean().item()
+        assert found.value == pytest.approx(expected, rel=1e-6)
         assert found.n == 50
-    with pytest.raises(UserError, match="2 above its leaves"):
-        node_correlation(model, view, {"level": 3}, torch.Generator())
+    with pytest.raises(UserError, match="3 above its leaves"):
+        node_correlation(model, view, {"level": 4}, torch.Generator())
     with pytest.raises(UserError, match="no units"):
         node_correlation(LeafComponents(NINE), view, {"level": 1}, torch.Generator())
     with pytest.raises(UserError, match="latents"):
         node_correlation(model, SimpleNamespace(x=x, columns={}, blocks=view.blocks), {"level": 1}, torch.Generator())
+
+
+def test_the_known_trees_are_those_of_the_data():
+    loaded = load_suite(REPOSITORY / "suites/ssl-dual-nets/suite.yaml")
+    for tree in ("07", "08", "09"):
+        params = loaded.suite.methods[f"posterior-{tree}"].params
+        assert {"depth": 5, "children": 2, **params} == load_entry(f"latent-tree-{tree}").params
 
 
 @pytest.mark.parametrize("shape", [(9,), (3, 9), (2, 8), (2, 1), (2, 3, 3)])

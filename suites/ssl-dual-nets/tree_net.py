@@ -9,7 +9,8 @@ units at the root, scaled to length one, and distances between f of two views of
     simple:  r+ - r-                                              L_simp
 
 Their code takes r+ and r- over the minibatch before the exponentials, and no logarithm; so it is here. x- is another
-row of the minibatch, where they draw a datum anew, which is the same law.
+row of the minibatch, where they draw a datum anew: the same law row by row. As r+ and r- are means over units of codes
+of length one, they are at most 4 / hidden, so that a tau weighs less the more units there are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TreeNet(nn.Module):
     Args:
         info: of two views of the leaves, (2, leaves), leaves a power of `children`.
         children: of each node.
-        hidden: units of each node; 1 a child is enough to hold the tree, more is over-parameterised.
+        hidden: units of each node.
 
     Raises:
         UserError: the data are not two views of so many leaves.
@@ -122,12 +123,14 @@ class TreeContrast(TreeNet):
     examples=(Example("pairs", _PAIRS),),
 )
 class UntrainedTree(TreeNet):
-    """A `TreeNet` with its initial weights, drawn anew by `fit`."""
+    """A `TreeNet` as it is made: at the same seed, `TreeContrast` begins with these weights."""
 
-    @torch.no_grad()
+    seen: Tensor
+
+    def __init__(self, info: DataInfo, *, children: PositiveInt = 2, hidden: PositiveInt = 10) -> None:
+        super().__init__(info, children=children, hidden=hidden)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
     def fit(self, x: Tensor, generator: Generator) -> None:
-        """Draw the weights: none of them learns from `x`."""
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            bound = weight.shape[-1] ** -0.5
-            for drawn in (weight, bias):
-                drawn.copy_(torch.rand(drawn.shape, generator=generator, device=generator.device) * 2 * bound - bound)
+        """Count the rows, and learn nothing from them."""
+        self.seen.fill_(len(x))
