@@ -29,7 +29,9 @@ MOST = 40
 #: Revisions after which every suite has been taken.
 ROUND = 10
 #: Rooms whose tests run whole commands or trainings: after the others, since quick tests tell soon what is wrong.
-LATE = frozenset({"acceleration", "api", "audit", "cli", "house", "perf", "running", "scheduling", "training"})
+LATE = frozenset(
+    {"acceleration", "api", "audit", "cli", "contracts", "house", "perf", "running", "scheduling", "training"}
+)
 
 
 @dataclass(frozen=True)

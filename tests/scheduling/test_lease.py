@@ -13,13 +13,15 @@ from latentbench.scheduling.lease import Lease, Taken, under_way
 
 from tests.project import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 FIRST = "leases/small/run/000001.json"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("latentbench.scheduling.lease.BEAT", 0.4)
-    monkeypatch.setattr("latentbench.scheduling.lease.EXPIRY", 1.5)
+    monkeypatch.setattr("latentbench.scheduling.lease.BEAT", 0.8)
+    monkeypatch.setattr("latentbench.scheduling.lease.EXPIRY", 3.0)
     yield
     interrupts.install()
 
@@ -32,7 +34,7 @@ def test_one_at_a_time_and_nothing_is_left(store):
     with lease(store, "one"):
         with pytest.raises(Taken):
             lease(store, "two").__enter__()
-        time.sleep(1.6)
+        time.sleep(3.2)
         with pytest.raises(Taken):
             lease(store, "two").__enter__()  # it beats, so it lives
     with lease(store, "two") as held:
