@@ -26,7 +26,7 @@ def install(session: nox.Session, *extras: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The harness's tests, and those of suites that changed and of a tenth of the others in turn."""
+    """The harness's quick tests; of suites and of slow tests those of what changed, a tenth of the others in turn."""
     install(session, "dev")
     session.run("pytest", *session.posargs)
 

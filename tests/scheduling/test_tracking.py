@@ -186,7 +186,7 @@ def test_nothing_waits_for_a_wandb_that_hangs(project, monkeypatch, capfd, where
     try:
         since = time.monotonic()
         assert perform(one, settings)[0].status == perform(two, settings)[0].status == "finished"
-        assert time.monotonic() - since < PATIENCE
+        assert time.monotonic() - since < 30
         assert wandb.calls == 1
     finally:
         release.set()

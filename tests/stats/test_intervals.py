@@ -31,13 +31,13 @@ def test_too_few_seeds_give_no_interval():
     assert low[2] < 5 < high[2]
 
 
-def test_ten_thousand_groups_take_no_loop():
+def test_leaderboard_of_ten_thousand_groups_takes_milliseconds():
     rng = np.random.default_rng(0)
     groups, values = rng.integers(0, 10_000, 50_000), rng.normal(size=50_000)
     t_interval(2, 0.0, 1.0)  # imports scipy
     start = time.perf_counter()
     low, high = t_interval(*group_summary(values, groups, 10_000))
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 0.5
     assert low.shape == high.shape == (10_000,)
 
 
