@@ -1,11 +1,11 @@
-"""ReLU networks that mirror a latent tree, trained by contrast of two views (Tian et al. 2020, sections 2 and 6).
+"""ReLU networks that mirror a latent tree, trained by contrast of two views (Tian et al. 2020, section 6).
 
 Each node of the tree above the leaves has `hidden` units, which see the units of the node's children alone. With f the
 units at the root, scaled to length one, and distances between f of two views of a datum (+) and of two data (-),
 
     r+ = mean |f(x) - f(x+)|^2,   r- = mean |f(x) - f(x-)|^2      over rows and units,
 
-    nce:     -e^(-r+ / tau) / (e^(-r+ / tau) + e^(-r- / tau))     eq. for L_nce with H = 1, as their code has it
+    nce:     -e^(-r+ / tau) / (e^(-r+ / tau) + e^(-r- / tau))     L_nce with H = 1, as their code has it
     simple:  r+ - r-                                              L_simp
 
 Their code takes r+ and r- over the minibatch before the exponentials, and no logarithm; so it is here. x- is another

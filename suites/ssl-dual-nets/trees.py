@@ -1,4 +1,4 @@
-"""Hierarchical latent trees (Tian et al. 2020, section 5): a binary variable at the root, and leaves that are seen.
+"""Hierarchical latent trees (Tian et al. 2020, section 6): a binary variable at the root, and leaves that are seen.
 
 A child equals its parent with probability (1 + rho) / 2, where rho is the polarity of the link; polarities have sizes
 uniform on [lowest, 1] and fair signs, as in the authors' `simCLR_hltm.py`. Two views of a datum share the root and
@@ -43,12 +43,14 @@ class Tree:
         2 artanh(rho tanh(L / 2)); what the children tell adds up, and the root is fair.
         """
         told = (2 * np.asarray(leaves, float) - 1) * self.polarities[-1]  # a leaf that is seen: tanh(L / 2) = +-1
-        for polarity in [*self.polarities[-2::-1], None]:
-            ratio = 2 * np.arctanh(np.clip(told, -1 + 1e-12, 1 - 1e-12))
-            ratio = ratio.reshape(len(ratio), -1, self.children).sum(2)
-            if polarity is not None:
-                told = polarity * np.tanh(ratio / 2)
-        return ratio[:, 0]
+        for polarity in self.polarities[-2::-1]:
+            told = polarity * np.tanh(self._gathered(told) / 2)
+        return self._gathered(told)[:, 0]
+
+    def _gathered(self, told: np.ndarray) -> np.ndarray:
+        """Log-likelihood ratios at the parents, (N, nodes / children), of what nodes (N, nodes) tell."""
+        ratio = 2 * np.arctanh(np.clip(told, -1 + 1e-12, 1 - 1e-12))
+        return ratio.reshape(len(ratio), -1, self.children).sum(2)
 
 
 def make_tree(depth: int, children: int, lowest: float, structure_seed: int) -> Tree:
