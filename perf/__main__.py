@@ -27,6 +27,7 @@ BENCHMARKS = {
     "decision": "perf.planning:decision",
     "leaderboard": "perf.planning:leaderboard",
     "packed": "perf.planning:packed",
+    "site": "perf.site:site",
     "loop": "perf.harness:loop",
     "kinds": "perf.kinds:kinds",
     "stacking": "perf.stacking:stacking",

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -285,19 +284,14 @@ def test_it_does_without_torch(built):
     assert found.stdout.split()[-1] == "False", found.stderr
 
 
-def test_the_shipped_records_make_a_site_in_time(tmp_path, monkeypatch):
-    """1,000 runs in under 10 s of one core, the first page below 1 MB."""
+def test_the_shipped_records_make_a_site(tmp_path, monkeypatch):
+    """The first page below 1 MB, and one for each paper."""
     from latentbench.report.findings import read_findings
     from latentbench.report.site import build
 
     monkeypatch.setenv("LATENTBENCH_ROOT", str(REPOSITORY))
     monkeypatch.setenv("LATENTBENCH_RESULTS", str(REPOSITORY / "results"))
-    since = time.process_time()
-    findings = read_findings()
-    built = build(findings, tmp_path / "site", built="2026-01-01")
-    taken = time.process_time() - since
-    runs = sum(len(t.records) for s in findings.suites for t in s.tiers)
-    assert taken < 10 * max(1.0, runs / 1000), (taken, runs)
+    built = build(read_findings(), tmp_path / "site", built="2026-01-01")
     assert built.first.stat().st_size < 1_000_000
     assert built.pages >= 326
     links = Path(built.first).read_text().count('href="papers/')

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
 
 from latentbench.core.bounds import shortened
@@ -201,21 +201,24 @@ class _PlainBar:
         self._name, self._total, self._pace, self._closed = name, total, Pace(), closed
         self._said = self._began = time.monotonic()
         self._last: tuple[float | None, str | None, float | None] | None = None
+        self._speaking = RLock()  # between the one who tells and the heartbeat
 
     def update(self, done: float | None, total: float | None = None, text: str | None = None) -> None:
-        self._total = total if total is not None else self._total
-        now = time.monotonic()
-        if self._last is None or text != self._last[1]:
-            self._began = now
-        self._last = done, text, None if done is None else self._pace.left(done, self._total, now)
-        if now - self._said >= PLAIN_INTERVAL:
-            self._say(now)
+        with self._speaking:
+            self._total = total if total is not None else self._total
+            now = time.monotonic()
+            if self._last is None or text != self._last[1]:
+                self._began = now
+            self._last = done, text, None if done is None else self._pace.left(done, self._total, now)
+            if now - self._said >= PLAIN_INTERVAL:
+                self._say(now)
 
     def beat(self, interval: float) -> None:
         """Say the last word again, and since when it holds, if nothing was said for `interval` seconds."""
-        now = time.monotonic()
-        if self._last is not None and now - self._said >= interval:
-            self._say(now, f", for {duration(now - self._began)}" if self._last[0] is None else "")
+        with self._speaking:
+            now = time.monotonic()
+            if self._last is not None and now - self._said >= interval:
+                self._say(now, f", for {duration(now - self._began)}" if self._last[0] is None else "")
 
     def _say(self, now: float, since: str = "") -> None:
         assert self._last is not None  # both callers have seen to it
@@ -231,6 +234,8 @@ class _PlainBar:
     def close(self) -> None:
         with suppress(ValueError):
             self._closed(self)
+        with self._speaking:  # a heartbeat under way ends first, and the next finds nothing to say
+            self._last = None
 
 
 class _Rich:
