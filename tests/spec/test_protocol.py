@@ -47,6 +47,8 @@ from pydantic import ValidationError
         {"schedule": {"decay": 0.9}},
         {"schedule": {"name": "exponential", "decay": 1.5}},
         {"schedule": {"warmup": -1}},
+        {"schedule": {"name": "linear", "period": 5}},
+        {"schedule": {"name": "cosine", "period": 0}},
         {"schedule": {"final": 2.0}},
         {"schedule": {"name": "stages", "stages": [{"epochs": 2, "factor": 1.0}]}, "epochs": 3},
         {"schedule": {"name": "stages", "stages": [{"epochs": 2, "factor": 1.0}]}, "steps": 3},

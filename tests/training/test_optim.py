@@ -34,6 +34,19 @@ def test_cosine():
     assert factors(name="cosine", final=0.1) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_cosine_restarts_every_period_after_the_warmup(warmup):
+    """torch's CosineAnnealingWarmRestarts, whose last stretch here is cut short."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=15, eta_min=0.1)
+    found = factors(name="cosine", final=0.1, period=15, warmup=warmup)
+    for factor in found[warmup:]:
+        assert factor == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+    assert found[:warmup] == pytest.approx([(s + 1) / warmup for s in range(warmup)])
+
+
 def test_exponential_falls_once_an_epoch():
     expected = [0.9 ** (s // PER_EPOCH) for s in range(TOTAL)]
     assert factors(name="exponential", decay=0.9) == pytest.approx(expected)

@@ -144,6 +144,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     **{" ".join(map(str, o.values())): {"epochs": 3, "optimizer": {"lr": 0.02, **o}} for o in OPTIMIZERS},
     "clipped": {"epochs": 3, "gradient_clip_norm": 0.05},
     "warm-up and cosine": {"epochs": 3, "schedule": {"name": "cosine", "warmup": 4}},
+    "cosine with restarts": {"epochs": 3, "schedule": {"name": "cosine", "period": 5}},
     "linear": {"steps": 8, "schedule": {"name": "linear", "final": 0.1}},
     "exponential": {"epochs": 3, "schedule": {"name": "exponential", "decay": 0.5}},
     "stages": {"schedule": STAGES},

@@ -106,26 +106,23 @@ def _work(pipe: Connection, settings: Settings) -> None:
 
     leave_to_parent()
     from latentbench.running.one import Busy
+    from latentbench.scheduling.sparing import sparing
     from latentbench.scheduling.task import perform
 
     install(signal.SIGTERM)
     watch_parent()
-    reported = 0.0
 
-    def report(what: ProgressReport) -> None:
-        nonlocal reported
-        if what.phase != "training" or time.monotonic() - reported > 0.1:
-            reported = time.monotonic()
-            try:
-                pipe.send(what)
-            except OSError:  # nobody listens any more
-                ask()
+    def tell(what: ProgressReport) -> None:
+        try:
+            pipe.send(what)
+        except OSError:  # nobody listens any more
+            ask()
 
     try:
         while True:
             spec = pipe.recv()
             try:
-                answer: Any = perform(spec, settings, report, wait=False)
+                answer: Any = perform(spec, settings, sparing(tell, 0.1), wait=False)
             except Busy as busy:
                 answer = busy
             except Exception as error:  # what no run can do without: the parent ends the sweep with it

@@ -23,8 +23,9 @@ class Stage(Strict):
 class Schedule(Strict):
     """Learning rate as a factor of the optimiser's `lr`.
 
-    constant; linear or cosine (down to `final` over the whole training); exponential (times `decay` each epoch);
-    stages (a list of epochs and factors, the last one holding on). `warmup` steps rise linearly from zero first.
+    constant; linear or cosine (down to `final` over the whole training, or cosine anew every `period` steps: SGDR's
+    warm restarts); exponential (times `decay` each epoch); stages (a list of epochs and factors, the last one holding
+    on). `warmup` steps rise linearly from zero first.
     """
 
     name: Literal["constant", "linear", "cosine", "exponential", "stages"] = "constant"
@@ -32,9 +33,12 @@ class Schedule(Strict):
     final: float = Field(0.0, ge=0, le=1)
     decay: float | None = Field(None, gt=0, le=1)
     stages: list[Stage] = []
+    period: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.period is not None and self.name != "cosine":
+            raise ValueError("`period` goes with name: cosine")
         if (self.name == "stages") != bool(self.stages):
             raise ValueError("`stages` goes with name: stages, and that needs it")
         if (self.name == "exponential") != (self.decay is not None):

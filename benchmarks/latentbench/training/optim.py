@@ -54,6 +54,11 @@ def learning_rate_factor(schedule: Schedule, steps_per_epoch: int, total_steps: 
     return lambda step: shape(step) * min(1.0, (step + 1) / schedule.warmup)
 
 
+def _restarted(period: int, warmup: int) -> Callable[[int], float]:
+    """How much of its stretch of `period` steps is done at a step (Loshchilov & Hutter, arXiv 1608.03983)."""
+    return lambda step: max(0, step - warmup) % period / period
+
+
 def _shape(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> Callable[[int], float]:
     last = max(1, total_steps - schedule.warmup)
 
@@ -66,7 +71,8 @@ def _shape(schedule: Schedule, steps_per_epoch: int, total_steps: int) -> Callab
         case "linear":
             return lambda step: 1.0 - (1.0 - schedule.final) * done(step)
         case "cosine":
-            return lambda step: schedule.final + (1.0 - schedule.final) * 0.5 * (1.0 + math.cos(math.pi * done(step)))
+            since = done if schedule.period is None else _restarted(schedule.period, schedule.warmup)
+            return lambda step: schedule.final + (1.0 - schedule.final) * 0.5 * (1.0 + math.cos(math.pi * since(step)))
         case "exponential":
             decay = schedule.decay or 1.0
             return lambda step: decay ** (step // steps_per_epoch)

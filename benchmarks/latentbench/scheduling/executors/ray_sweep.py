@@ -21,6 +21,7 @@ from latentbench.scheduling.local import LOOK_AGAIN, OnDone, Waiting
 from latentbench.scheduling.remote import give_up_request, perform_request
 from latentbench.scheduling.resources import cell_of, memory
 from latentbench.scheduling.run_requests import RunRequest, SweepContext, data_hash_of, fetch_results
+from latentbench.scheduling.sparing import sparing
 from latentbench.scheduling.workers import GRACE
 
 #: Workers that may die over one run, or nodes under it, before it counts as failed.
@@ -229,16 +230,12 @@ def _perform(request: RunRequest, shared: tuple[SweepContext, Settings], buffer:
     context, settings = shared
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     install(*before)
-    reported = 0.0
 
-    def report(what: ProgressReport) -> None:
-        nonlocal reported
-        if what.phase != "training" or time.monotonic() - reported > POLL:
-            reported = time.monotonic()
-            buffer.put.remote(request.spec.suite, what)
+    def tell(what: ProgressReport) -> None:
+        buffer.put.remote(request.spec.suite, what)
 
     try:
-        return perform_request(request, context, settings, report)
+        return perform_request(request, context, settings, sparing(tell, POLL))
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
