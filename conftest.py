@@ -37,6 +37,15 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def own_data(project: Project, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of the test's own, with the shared registry, to which it may add."""
+    folder = project.root / "data"
+    shutil.copytree(shared_data / "registry", folder / "registry")
+    monkeypatch.setenv("LATENTBENCH_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The plug-in of `tests/toys` is installed, here and in subprocesses."""
     monkeypatch.syspath_prepend(str(TOYS))
@@ -67,3 +76,5 @@ def project(
     if "torch" in sys.modules:
         sys.modules["torch"].set_flush_denormal(False)  # and runs turn this on
     signal.signal(signal.SIGTERM, handler)
+    entries = {"digits", *toy_entries()}
+    assert {p.stem for p in (shared_data / "registry").iterdir()} == entries, "to add to the registry, use `own_data`"

@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 from PIL import Image
 
 
 @pytest.fixture
-def own_data(project, shared_data, monkeypatch):
-    """A data folder of the test's own, with the shared registry."""
-    shutil.copytree(shared_data / "registry", project.root / "data/registry")
-    monkeypatch.setenv("LATENTBENCH_DATA", str(project.root / "data"))
+def alone(project, own_data):
+    """A project with a data folder of its own."""
     return project
 
 
-def test_fetch_prepares_once_and_verify_finds_all_well(own_data):
-    answer = own_data("data", "fetch", "line", "digits", "--quiet")
+def test_fetch_prepares_once_and_verify_finds_all_well(alone):
+    answer = alone("data", "fetch", "line", "digits", "--quiet")
     assert answer.code == 0
     assert [line.split(":")[0] for line in answer.out.splitlines()] == ["line", "digits"]
-    state = {p: p.stat().st_mtime_ns for p in (own_data.root / "data/prepared").rglob("*.arrow")}
+    state = {p: p.stat().st_mtime_ns for p in (alone.root / "data/prepared").rglob("*.arrow")}
     assert len(state) == 6
-    assert own_data("data", "fetch", "line", "--quiet").code == 0
+    assert alone("data", "fetch", "line", "--quiet").code == 0
     assert {p: p.stat().st_mtime_ns for p in state} == state
-    answer = own_data("data", "verify", "line", "--quiet")
+    answer = alone("data", "verify", "line", "--quiet")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith(" 0 wrong\n")
 
 
-def test_a_damaged_file_is_found_and_mended(own_data):
-    own_data("data", "fetch", "line", "--quiet")
-    path = next((own_data.root / "data/prepared/line/test").glob("*.arrow"))
+def test_a_damaged_file_is_found_and_mended(alone):
+    alone("data", "fetch", "line", "--quiet")
+    path = next((alone.root / "data/prepared/line/test").glob("*.arrow"))
     good = path.read_bytes()
     at = len(good) // 2
     path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
-    answer = own_data("data", "verify", "line", "--quiet")
+    answer = alone("data", "verify", "line", "--quiet")
     assert answer.code == 1
     assert "`latentbench data fetch line --force` mends it" in answer.err
-    assert own_data("data", "fetch", "line", "--force", "--quiet").code == 0
+    assert alone("data", "fetch", "line", "--force", "--quiet").code == 0
     assert path.read_bytes() == good
-    assert own_data("data", "verify", "line", "--quiet").code == 0
+    assert alone("data", "verify", "line", "--quiet").code == 0
 
 
-def test_list(own_data):
-    own_data("data", "fetch", "line", "--quiet")
-    found = {d["name"]: d for d in json.loads(own_data("data", "list", "--format", "json").out)}
+def test_list(alone):
+    alone("data", "fetch", "line", "--quiet")
+    found = {d["name"]: d for d in json.loads(alone("data", "list", "--format", "json").out)}
     assert set(found) == {"digits", "line", "enlarged", "poisoned", "linear", "chain"}
     assert found["line"]["rows"] == {"train": 120, "valid": 40, "test": 60}
     assert found["line"]["have"] != found["digits"]["have"]
     assert found["line"]["content_hash"]
-    assert "toy rows" in own_data("data", "list").out
+    assert "toy rows" in alone("data", "list").out
 
 
 def test_show_with_a_contact_sheet(project):
@@ -68,7 +65,7 @@ def test_show_with_a_contact_sheet(project):
 
 
 @pytest.mark.parametrize("command", ["fetch", "show", "verify"])
-def test_unknown_datasets(project, command):
+def test_unknalonesets(project, command):
     answer = project("data", command, "lime", "--quiet")
     assert answer.code == 2
     assert len(answer.errors) == len(answer.err.splitlines()) == 1
@@ -76,14 +73,14 @@ def test_unknown_datasets(project, command):
     assert "did you mean 'line'" in answer.errors[0]
 
 
-def test_what_a_suite_uses_is_fetched_by_its_name(own_data):
+def test_what_a_suite_uses_is_fetched_by_its_name(alone):
     """By the option, and by the file of parameters that names suites and tier; of the runs of that tier alone."""
-    own_data.suite({"datasets": {"plain": {"source": "line", "protocol": "all"}}, "metrics": {"nll": {}}})
-    answer = own_data("data", "fetch", "--suite", "small", "--quiet")
+    alone.suite({"datasets": {"plain": {"source": "line", "protocol": "all"}}, "metrics": {"nll": {}}})
+    answer = alone("data", "fetch", "--suite", "small", "--quiet")
     assert (answer.code, [line.split(":")[0] for line in answer.out.splitlines()]) == (0, ["line"])
-    params = own_data.root / "params.yaml"
+    params = alone.root / "params.yaml"
     params.write_text("tier: smoke\nsuites: [small, absent]\n")
-    answer = own_data("data", "fetch", "--params", str(params), "--quiet")
+    answer = alone("data", "fetch", "--params", str(params), "--quiet")
     assert (answer.code, [line.split(":")[0] for line in answer.out.splitlines()]) == (0, ["line"])
     assert "absent: its data are not prepared" in answer.err
 
@@ -99,16 +96,16 @@ def test_what_a_suite_uses_is_fetched_by_its_name(own_data):
         ("suites: []\ntier: [cpu]", "no tier"),
     ],
 )
-def test_a_file_of_parameters_of_another_form_is_refused(own_data, text, said):
-    params = own_data.root / "params.yaml"
+def test_a_file_of_parameters_of_another_form_is_refused(alone, text, said):
+    params = alone.root / "params.yaml"
     params.write_text(text)
-    answer = own_data("data", "fetch", "--params", str(params))
+    answer = alone("data", "fetch", "--params", str(params))
     assert answer.code == 2
     assert said in answer.err
     assert "params.yaml" in answer.err
 
 
-def test_nothing_to_fetch_is_said(own_data):
-    answer = own_data("data", "fetch")
+def test_nothing_to_fetch_is_said(alone):
+    answer = alone("data", "fetch")
     assert answer.code == 2
     assert "--suite" in answer.err

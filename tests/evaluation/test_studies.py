@@ -177,11 +177,11 @@ tiers:
 
 
 @pytest.fixture
-def paper(project, shared_data):
+def paper(project, own_data):
     from tests.project import REPOSITORY
 
     entry = (REPOSITORY / "data/registry/simulated.yaml").read_text()
-    (shared_data / "registry/simulated.yaml").write_text(entry)
+    (own_data / "registry/simulated.yaml").write_text(entry)
     folder = project.root / "suites/averages"
     folder.mkdir()
     (folder / "mean.py").write_text(PAPER)

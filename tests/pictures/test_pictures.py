@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,9 @@ IMAGES = {
 
 
 @pytest.fixture
-def plane(project: Project, shared_data: Any) -> dict[str, Any]:
+def plane(own_data: Path) -> dict[str, Any]:
     """Changes to the tests' suite for data of two coordinates."""
-    shutil.copy(REPOSITORY / "data/registry/two-moons.yaml", shared_data / "registry")
+    shutil.copy(REPOSITORY / "data/registry/two-moons.yaml", own_data / "registry")
     return {
         "datasets": {"two-moons": {"preprocess": ["standardise"]}},
         "methods": {"flow": METHODS["flow"]},

@@ -6,6 +6,7 @@ import ast
 import gzip
 import io
 import json
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -356,7 +357,7 @@ def test_trust_is_said_by_the_user_alone(project, monkeypatch, tmp_path):
 
 
 def test_a_suite_cannot_trust_itself(project):
-    for key in ("trust", "LATENTBENCH_TRUST"):
+    for key in ("trust", VARIABLE):
         answer = project("validate", project.suite({key: True}))
         assert answer.code == 2
         assert "unknown key" in answer.errors[0]
@@ -392,3 +393,13 @@ def test_a_zip_of_code_is_no_archive_of_data(tmp_path):
         z.writestr("__main__.py", "raise SystemExit('run')")
     with pytest.raises(UserError, match="no array"):
         read_arrays([tmp_path / "a.npz"], ["x"])
+
+
+def test_trust_ends_with_the_call_that_asked_for_it(project, monkeypatch):
+    """One process may run many command lines; what one of them trusts is not the next one's."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert project("--trust", "list", "metrics").code == 0
+    assert VARIABLE not in os.environ
+    monkeypatch.setenv(VARIABLE, "1")
+    assert project("list", "metrics").code == 0
+    assert os.environ[VARIABLE] == "1"

@@ -157,7 +157,7 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: of a call from Python, which goes on afterwards; None for the command line, whose process ends.
     """
-    before = os.environ.get(RESULTS)
+    before = {name: os.environ.get(name) for name in (RESULTS, VARIABLE)}
     if args is None:
         steady()
     install(*REQUESTS)
@@ -170,8 +170,8 @@ def main(args: list[str] | None = None) -> None:
     except OSError:  # the ending could not be told
         code = 1
     finally:
-        if args is not None and os.environ.get(RESULTS) != before:
-            os.environ.pop(RESULTS) if before is None else os.environ.update({RESULTS: before})
+        for name, value in before.items() if args is not None else ():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     if args is None:
         leave(code)
     sys.exit(code)
