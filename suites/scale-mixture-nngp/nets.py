@@ -1,4 +1,4 @@
-"""Networks of finite width at initialisation, against the law that the theorem of section 3 gives those of infinite width.
+"""Networks of finite width at initialisation, against the law of infinite width by the theorem of section 3.
 
 Outputs at three inputs along a direction c: with v ~ IG(alpha, beta) their limit is Student's t of 2 alpha degrees of
 freedom and squared scale (beta / alpha) c' K c, whatever c is; with v = 1 it is N(0, c' K c).
@@ -75,10 +75,9 @@ class WideNets(Study):
         return {"outputs": np.concatenate(found) @ given["c"]}
 
 
-def distance(values: np.ndarray, at_values: np.ndarray) -> float:
-    """Kolmogorov-Smirnov distance of a sample (n,) from a law with that distribution function at the sample's points."""
-    f = np.sort(at_values)
-    n = len(values)
+def distance(at_sample: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of a sample from a law whose distribution function at it, (n,), is given."""
+    f, n = np.sort(at_sample), len(at_sample)
     return float(max((np.arange(1, n + 1) / n - f).max(), (f - np.arange(n) / n).max()))
 
 
@@ -88,6 +87,6 @@ def ks_to_limit(model: WideNets, view: View, settings: Any, generator: Generator
 
     def measure(truth: Arrays, answer: Arrays) -> float:
         scale = np.sqrt(model.beta / model.alpha * truth["variance"])
-        return distance(answer["outputs"], stdtr(2 * model.alpha, answer["outputs"] / scale))
+        return distance(stdtr(2 * model.alpha, answer["outputs"] / scale))
 
     return over_problems(model, measure)

@@ -2,7 +2,7 @@
 
 The variance v of an infinitely wide network's last layer has a prior. Given v the network is a Gaussian process of
 covariance v K; with v inverse gamma it is Student's t process (theorem of section 3), and so is its posterior, in
-closed form. Other priors, here Burr's of type XII, are weighted by the likelihood of the training targets, draw by draw.
+closed form. Of other priors, here Burr's of type XII, draws are weighted by the likelihood of the training targets.
 
 A problem is a random split of a table's rows, 80 % to train on, 10 % to choose the network on, 10 % to be judged by.
 An answer is the law of each test target (`laws`).
