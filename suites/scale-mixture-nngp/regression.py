@@ -76,22 +76,22 @@ class Regression(Study):
         super().__init__(info, problems=problems)
         self.design, self.shift, self.most, self.observed = design, shift, checks.whole("most", most, 20), observed
         self.depths = tuple(sorted(checks.wholes("depths", depths or [1, 4, 16])))
-        self._rows = (np.zeros((0, 1)), np.zeros(0))
+        self._x, self._y = np.zeros((0, 1)), np.zeros(0)
 
     def start(self, data: Batch, generator: Generator) -> None:
         super().start(data, generator)
         if self.design == "rows":
-            self._rows = tuple(part.cpu().numpy().astype(np.float64) for part in (data.x, data.columns["y"][:, 0]))
+            self._x, self._y = (rows.double().cpu().numpy() for rows in (data.x, data.columns["y"][:, 0]))
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {**super().state_dict(), "x": torch.from_numpy(self._rows[0]), "y": torch.from_numpy(self._rows[1])}
+        return {**super().state_dict(), "x": torch.from_numpy(self._x), "y": torch.from_numpy(self._y)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         super().load_state_dict(state)
-        self._rows = (state["x"].numpy(), state["y"].numpy())
+        self._x, self._y = state["x"].numpy(), state["y"].numpy()
 
     def problem(self, rng: np.random.Generator) -> Problem:
-        x, y = self._rows if self.design == "rows" else simulated(self.design, rng)
+        x, y = (self._x, self._y) if self.design == "rows" else simulated(self.design, rng)
         chosen = rng.permutation(len(y))[: self.most]
         x, y = x[chosen], y[chosen]
         train, valid = int(0.8 * len(y)), int(0.1 * len(y))
