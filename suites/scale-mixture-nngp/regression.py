@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks
@@ -60,6 +61,9 @@ class Regression(Study):
         depths: numbers of hidden layers to choose from, rising.
         observed: count noise in the laws, which the authors' code leaves out.
         problems: splits.
+
+    Raises:
+        UserError: rows without one target each.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Regression(Study):
         problems: PositiveInt = 1,
     ) -> None:
         super().__init__(info, problems=problems)
+        if design == "rows" and info.columns.get("y") != (1,):
+            raise UserError("rows have no column `y` of one target each", fix="choose data for regression")
         self.design, self.shift, self.most, self.observed = design, shift, checks.whole("most", most, 20), observed
         self.depths = tuple(sorted(checks.wholes("depths", depths or [1, 4, 16])))
         self._x, self._y = np.zeros((0, 1)), np.zeros(0)

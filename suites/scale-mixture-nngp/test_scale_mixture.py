@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.scale_mixture_nngp import nets, regression
 from latentbench.papers.scale_mixture_nngp.kernels import kernels, moment, posterior
@@ -25,7 +26,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 from scipy.special import erf
 
-INFO = DataInfo((3,), "real", 60)
+INFO = DataInfo((3,), "real", 60, columns={"y": (1,)})
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
 
 
@@ -231,6 +232,11 @@ def test_shifted_rows_are_farthest_along_a_direction():
     assert not np.allclose(np.sort(along), along[np.argsort(y[order])])
     plain = problem.given["x"][:54, :2] @ rng.standard_normal(2)
     assert np.abs(stats.spearmanr(plain, np.arange(54)).statistic) < 0.5  # training and validation rows are mixed
+
+
+def test_rows_need_a_target():
+    with pytest.raises(UserError, match="one target each"):
+        Nngp(DataInfo((3,), "real", 60), design="rows")
 
 
 def test_a_stopped_study_has_its_rows_again():
