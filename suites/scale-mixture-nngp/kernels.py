@@ -57,13 +57,11 @@ class Posterior(NamedTuple):
         mean: (M,) of the function, whatever the last layer's variance.
         variance: (M,) of the function, or of an observation.
         quadratic: y' S^-1 y of the N training targets, S their covariance with noise.
-        log_det: log |S|.
     """
 
     mean: Tensor
     variance: Tensor
     quadratic: float
-    log_det: float
 
 
 def posterior(k: Tensor, prior: Tensor, y: Tensor, noise: float, observed: bool) -> Posterior:
@@ -84,5 +82,4 @@ def posterior(k: Tensor, prior: Tensor, y: Tensor, noise: float, observed: bool)
     solved = torch.linalg.solve_triangular(chol, torch.cat([y[:, None], k[:, n:]], 1), upper=False)
     target, cross = solved[:, 0], solved[:, 1:]
     variance = (prior[n:] - cross.square().sum(0)).clamp_min(1e-12) + amount * observed
-    log_det = 2 * chol.diagonal().log().sum()
-    return Posterior(cross.T @ target, variance, float(target @ target), float(log_det))
+    return Posterior(cross.T @ target, variance, float(target @ target))

@@ -210,7 +210,7 @@ class Constant(Regression):
 
     def posteriors(self, given: Arrays) -> Iterator[Posterior]:
         new = len(given["x"]) - len(given["y"])
-        yield Posterior(torch.zeros(new).double(), torch.ones(new).double(), float(len(given["y"])), 0.0)
+        yield Posterior(torch.zeros(new).double(), torch.ones(new).double(), float(len(given["y"])))
 
     def scales(self, found: Posterior, n: int, draws: np.ndarray) -> Iterator[Scale]:
         return iter([fixed(1.0)])
