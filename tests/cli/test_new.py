@@ -161,6 +161,7 @@ def test_a_broken_suite_is_said_to_be_broken(project):
     path = project.suite({"methods.broken": {"model": "toy", "params": {"spoil": "raise"}}})
     done = project("check", path)
     assert done.code == 1
+    assert project("check", "small").out.splitlines() == done.out.splitlines(), "by its id it is the same"
     assert "broken--line--smoke--s0: its smoke run finishes with every metric: RuntimeError" in done.out
     assert "do not" in done.out.splitlines()[-1]
 

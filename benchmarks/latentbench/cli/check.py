@@ -16,6 +16,7 @@ from latentbench.core.plugins import PAPERS, package_name
 from latentbench.discovery.finding import sources
 from latentbench.discovery.reading import declarations
 from latentbench.spec import registry
+from latentbench.spec.files import SUITE, suite_files
 
 if TYPE_CHECKING:
     from latentbench.contracts.finding import Finding
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "check vae                           a model or a metric by its name",
-        "check suites/iwae/suite.yaml",
+        "check iwae                          a suite by its id, with what its folder declares",
+        "check suites/vae/suite.yaml         a suite that is called as a model is",
         "check my-plugins/my_model.py        models and metrics in a module of your own",
         "check my-plugins                    everything in a folder: modules, suites, data/*.yaml",
     ),
@@ -73,11 +75,11 @@ def findings(what: str, *, quiet: bool = False) -> Iterator[Finding]:
     """The findings of the contract tests on what a user names, as they come; `quiet`, nothing is said meanwhile."""
     path = Path(what)
     if not path.exists():
-        yield from _named(what)
+        yield from _named(what, quiet=quiet)
     elif path.is_dir():
         yield from _folder(path, quiet=quiet)
     elif path.suffix == ".py":
-        yield from _module(path, alone=True)
+        yield from _module(path, alone=True, quiet=quiet)
     elif path.suffix in (".yaml", ".yml"):
         yield from _yaml(path, quiet=quiet)
     else:
@@ -91,7 +93,7 @@ def _folder(folder: Path, *, quiet: bool) -> Iterator[Finding]:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
     registry.add_folder(folder)
     for file in files:
-        yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file, quiet=quiet)
+        yield from _module(file, alone=False, quiet=quiet) if file.suffix == ".py" else _yaml(file, quiet=quiet)
 
 
 def _yaml(path: Path, *, quiet: bool) -> Iterator[Finding]:
@@ -108,7 +110,7 @@ def _yaml(path: Path, *, quiet: bool) -> Iterator[Finding]:
         yield from check_suite(path, (lambda _: None) if quiet else lambda subject: note(f"checking {subject}"))
 
 
-def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
+def _module(path: Path, *, alone: bool, quiet: bool) -> Iterator[Finding]:
     """The findings on a module's models and metrics; `alone`, it must have some."""
     file = path.resolve()
     known = {place: module for place, module, _ in sources()}
@@ -121,19 +123,24 @@ def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
             "it declares neither a model nor a metric", where=path, fix="see what `latentbench new model NAME` writes"
         )
     for name in names:
-        yield from _named(name)
+        yield from _named(name, quiet=quiet)
 
 
-def _named(name: str) -> Iterator[Finding]:
+def _named(name: str, *, quiet: bool) -> Iterator[Finding]:
     from latentbench.contracts.examples import check_examples
     from latentbench.contracts.metrics import check_metric
 
-    models, metrics = registry.models(), registry.metrics()
+    models, metrics, suites = registry.models(), registry.metrics(), suite_files()
     if name in models:
         yield from check_examples(name, models[name])
     elif name in metrics:
         yield from check_metric(name, metrics[name])
+    elif name in suites:
+        file = suites[name]
+        yield from _folder(file.parent, quiet=quiet) if file.name == SUITE else _yaml(file, quiet=quiet)
     else:
         raise UserError(
-            f"{name!r} is no file, model or metric", fix=did_you_mean(name, [*models, *metrics]), where="check"
+            f"{name!r} is no file, model, metric or suite",
+            fix=did_you_mean(name, [*models, *metrics, *suites]),
+            where="check",
         )

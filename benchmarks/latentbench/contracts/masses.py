@@ -116,7 +116,7 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
             model = small.trained() if factor == 1.0 else small.scaled(factor)
             small.kept[factor] = model, *_measured(small, model)
         model, space, mass = small.kept[factor]
-        if _tells(space, mass, last=factor == FACTORS[-1]):
+        if _tells(space, mass, first=factor == 1.0, last=factor == FACTORS[-1]):
             known, large = True, factor > 1.0
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
     if not known:
@@ -138,13 +138,16 @@ def weights_of(model: Any) -> Callable[[Tensor, int, Any], Tensor]:
     return run
 
 
-def _tells(space: Space, mass: Mass, last: bool) -> bool:
+def _tells(space: Space, mass: Mass, first: bool, last: bool) -> bool:
     """Whether an estimate can be held against a model.
 
     Uneven weights may have missed what they were to find, and then fall short, which says nothing unless they do with
-    the smallest of the model's weights, too; a sum that is too large is no accident.
+    the smallest of the model's weights, too; a sum that is too large is no accident. Nothing at all is what a model as
+    trained (`first`) should not have where its samples lie, while with larger weights all may lie between the points.
     """
     total, error = mass.total(space)
+    if not total > 0:
+        return first
     if mass.effective == math.inf:
         return True
     if not (mass.effective >= EFFECTIVE and error <= NOISE * total):
@@ -177,8 +180,8 @@ def _measured(subject: Subject, model: Any) -> tuple[Space, Mass]:
 
 
 def _resolved(space: Space, mass: Mass) -> bool:
-    """Whether a grid twice as coarse gives the same sum."""
+    """Whether a grid twice as coarse gives the same sum, and any."""
     dims = space.x[0].numel()
     shaped = mass.p.view(*[spaces.GRID[dims]] * dims)
     coarse = shaped[(slice(None, None, 2),) * dims].sum() * 2**dims
-    return bool((coarse - mass.p.sum()).abs() <= 0.25 * SLACK["grid"] * mass.p.sum())
+    return bool((coarse - mass.p.sum()).abs() < 0.25 * SLACK["grid"] * mass.p.sum())
