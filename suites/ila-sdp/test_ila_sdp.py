@@ -1,4 +1,4 @@
-"""Programs against certificates of duality and a general solver, likelihoods against scipy, designs against their laws."""
+"""Programs against certificates and a general solver, likelihoods against scipy, designs against their laws."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
+from latentbench.metrics.representation import clustering_accuracy
 from latentbench.papers.ila_sdp import clusters, rivals, sdp
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
@@ -31,7 +32,7 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def groups(n=30, d=3, k=3, apart=3.0, seed=0):
+def groups(n=18, d=3, k=3, apart=3.0, seed=0):
     """Rows, labels and the covariances they were drawn with."""
     r = rng(seed)
     roots = np.linalg.qr(r.standard_normal((k, d, d)))[0] * r.uniform(0.5, 2.0, (k, 1, d))
@@ -176,16 +177,14 @@ def bound(a, traces, found):
     For any N >= 0 and any l, sum_k traces[k] lambda_max(A_k + N_k - (l 1' + 1 l') / 2) + 1' l is no less than the
     optimum, for Z psd, with the rows' sums and traces of the program.
     """
-    g, n, _ = a.shape
-    weight = found.scale * found.penalty
-    slack = a + np.maximum(-weight * found.positive_dual, 0.0) - weight * found.psd_dual  # alpha_k I + (l 1' + 1 l') / 2
-    off = slack.mean(0)
+    n, weight = a.shape[1], found.scale * found.penalty
+    lifted = a + np.maximum(-weight * found.positive_dual, 0.0)
+    off = (lifted - weight * found.psd_dual).mean(0)  # (l 1' + 1 l') / 2 but for the diagonal
     np.fill_diagonal(off, 0.0)
-    sums = off.sum(1)  # of (l_i + l_j) / 2 over j != i
-    total = sums.sum() / (n - 1)
-    l = (2 * sums - total) / (n - 2)
-    rest = a + np.maximum(-weight * found.positive_dual, 0.0) - (l[:, None] + l) / 2
-    return float((traces * np.linalg.eigvalsh(rest)[:, -1]).sum() + l.sum())
+    sums = off.sum(1)
+    rows = (2 * sums - sums.sum() / (n - 1)) / (n - 2)
+    tops = np.linalg.eigvalsh(lifted - (rows[:, None] + rows) / 2)[:, -1]
+    return float((traces * tops).sum() + rows.sum())
 
 
 class TestAscent:
@@ -210,7 +209,9 @@ class TestAscent:
         assert np.linalg.eigvalsh(best).min() == pytest.approx(floor)
         reached = (sdp.affinities(x, best) * z).sum()
         for seed in range(20):
-            values, vectors = np.linalg.eigh(best + 0.05 * (e := rng(seed).standard_normal(best.shape)) @ e.swapaxes(1, 2))
+            values, vectors = np.linalg.eigh(
+                best + 0.05 * (e := rng(seed).standard_normal(best.shape)) @ e.swapaxes(1, 2)
+            )
             other = (vectors * np.maximum(values, floor)[:, None]) @ vectors.swapaxes(1, 2)
             assert (sdp.affinities(x, other) * z).sum() < reached
 
@@ -219,11 +220,10 @@ class TestAscent:
         start = rng(1).permutation(labels)
         z, reached = sdp.ascend(x, start, 3, 0.01, 20, least=1e-4)
         assert len(reached) > 3
-        assert (np.diff(reached) > -0.02 * len(x)).all()
+        assert min(np.diff(reached)) > -1e-3 * len(x)
         assert reached[-1] > sdp.exact_likelihood(x, start, 0.01)
-        assert reached[0] == pytest.approx(
-            (sdp.affinities(x, c := sdp.covariances(x, sdp.lifted(start, 3), 0.01)) * sdp.solve(
-                sdp.affinities(x, c), np.ones(3)).z).sum())
+        a = sdp.affinities(x, sdp.covariances(x, sdp.lifted(start, 3), 0.01))
+        assert reached[0] == pytest.approx((a * sdp.solve(a, np.ones(3)).z).sum())
         one, first = sdp.ascend(x, start, 3, 0.01, 1)
         assert first == reached[:1]
         assert not np.allclose(one, z)
@@ -310,19 +310,17 @@ class TestProcedures:
 
     def test_shapes_are_seen_by_likelihoods_alone(self):
         """Two crossed needles and a ball: k-means cuts the needles."""
-        r = rng(2)
-        labels = np.repeat([0, 1, 2], 30)
+        r, labels = rng(2), np.repeat([0, 1, 2], 15)
         scales = np.array([[5.0, 0.1], [0.1, 5.0], [0.5, 0.5]])
-        x = r.standard_normal((90, 2)) * scales[labels] + np.array([[0.0, 0], [3, 12], [9, 0]])[labels] * 0.5
-        s = np.stack([np.diag(v**2) for v in scales])
-        given = {"x": x, "means": np.array([[0.0, 0], [1.5, 6], [4.5, 0]]), "covariances": s, "random": labels}
+        means = np.array([[0.0, 0.0], [1.5, 6.0], [4.5, 0.0]])
+        x = r.standard_normal((45, 2)) * scales[labels] + means[labels]
+        given = {"x": x, "means": means, "covariances": np.stack([np.diag(v**2) for v in scales]), "random": labels}
         right = {}
-        for cls in clusters.KMeansSdp, clusters.LaSdp, clusters.IlaSdp, rivals.Em, rivals.HardEm, rivals.BayesClusters:
-            start = {} if cls in (clusters.KMeansSdp, clusters.LaSdp, rivals.BayesClusters) else {"start": "random"}
-            study = cls(INFO, rows=90, dimension=2, **start)
-            found = study.answer(given, rng())["labels"]
-            right[cls.__name__] = np.mean(found == labels) if cls is not clusters.KMeansSdp else overlap(found, labels)
-        assert right.pop("KMeansSdp") < 0.9
+        for cls in PROCEDURES:
+            start = {"start": "random"} if cls in (clusters.IlaSdp, rivals.Em, rivals.HardEm) else {}
+            found = cls(INFO, rows=45, dimension=2, **start).answer(given, rng())["labels"]
+            right[cls] = clustering_accuracy(found, labels).value
+        assert max(right.pop(clusters.KMeansSdp), right.pop(rivals.KMeansClusters)) < 0.9
         assert min(right.values()) > 0.93, right
 
     def test_densities(self):
@@ -358,7 +356,10 @@ class TestProcedures:
         assert reached == pytest.approx(sdp.exact_likelihood(x, labels, 0.01))
         assert reached > sdp.exact_likelihood(x, start, 0.01)
         densities = np.stack(
-            [multivariate_normal(r.mean(0), np.cov(r.T, bias=True)).logpdf(x) for r in (x[labels == k] for k in range(3))]
+            [
+                multivariate_normal(r.mean(0), np.cov(r.T, bias=True)).logpdf(x)
+                for r in (x[labels == k] for k in range(3))
+            ]
         )
         assert (densities.argmax(0) == labels).all()
 
@@ -409,9 +410,3 @@ def test_likelihood_excess():
     ]
     assert found.value == pytest.approx((lost[0] - lost[1]) / 2)
     assert found.value < -0.1
-
-
-def overlap(found, labels):
-    table = np.zeros((3, 3))
-    np.add.at(table, (labels, found), 1)
-    return table.max(1).sum() / len(labels)
