@@ -323,6 +323,16 @@ class TestProcedures:
         assert max(right.pop(clusters.KMeansSdp), right.pop(rivals.KMeansClusters)) < 0.9
         assert min(right.values()) > 0.93, right
 
+    def test_leaves_a_bad_start(self):
+        design = {"rows": 45, "dimension": 2, "separation": 8.0, "elongation": 2.0, "start": "merged"}
+        study = clusters.IlaSdp(INFO, **design)
+        problem = study.problem(rng(3))
+        found = study.answer(problem.given, rng())
+        assert same(found["labels"], problem.truth["labels"])
+        assert not same(rivals.Em(INFO, **design).answer(problem.given, rng())["labels"], problem.truth["labels"])
+        single = clusters.IlaSdp(INFO, rounds=1, **design).answer(problem.given, rng())
+        assert (found["turns"] > 2, single["turns"]) == (True, 1)
+
     def test_densities(self):
         x, _, s = groups()
         means = rng(1).standard_normal((3, 3))
