@@ -284,6 +284,11 @@ class TestDesign:
         centres = KMeans(3, n_init=10, random_state=0).fit(problem.given["x"]).cluster_centers_
         found = study.started(problem.given, "kmeans", rng())
         assert same(found, clusters.nearest(problem.given["x"], centres))
+        first = clusters.nearest(problem.given["x"], problem.given["x"][:3])
+        assert not same(problem.given["random"], first)
+        r, untouched = rng(), rng()
+        study.started(problem.given, "kmeans", r)
+        assert r.random() != untouched.random()
 
     def test_nearest(self):
         x = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 4.0]])
