@@ -52,7 +52,7 @@ CHOSEN: dict[str, list[str]] = {
     "mulan": ["multivariate"],
     "neural-ode": ["cnf-2", "planar-2", "latent-ode-30", "rnn-30", "ode-net"],
     "nfdm": ["nfdm-ot"],
-    "pic": ["chow-liu-tree", "learnspn", "hclt-em-k16", "pic-n4"],
+    "pic": ["chow-liu-tree", "learnspn", "hclt-em-k8", "pic-n4"],
     "quickstart": ["ppca", "mixture on digits", "real-nvp on linear-gaussian"],
     "real-nvp": ["real-nvp"],
     "reinmax": ["reinmax-8x4", "poly-reinmax-p2"],

@@ -155,7 +155,7 @@ def test_only_gradient_training_is_spread(project):
     ("suite", "method", "why"),
     [
         ("beta-tcvae", "tcvae-4", "batch as a whole"),
-        ("pic", "hclt-em-k16", "batch as a whole"),
+        ("pic", "hclt-em-k8", "batch as a whole"),
         ("real-nvp", "real-nvp", "normalises batches"),
         ("iwae", "vae-k1-1l", None),
         ("iwae", "factorised", "fitted"),
