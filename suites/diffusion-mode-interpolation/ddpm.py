@@ -6,8 +6,8 @@ With betas b_t, t = 0 ... T - 1, a_t = (1 - b_0) ... (1 - b_t) and a_{-1} = 1,
     x_hat_t = (x_t - sqrt(1 - a_t) eps_hat) / sqrt(a_t),
     x_{t-1} = (sqrt(a_{t-1}) b_t x_hat_t + sqrt(1 - b_t) (1 - a_{t-1}) x_t) / (1 - a_t) + [t > 0] sqrt(b_t) noise
 
-(Ho et al. 2020, "fixed large" variances). Of the authors' 1,000 betas from 0.001 to 0.2, the first 300 leave
-a = 9e-5 of the data's variance; `kept` of them are a chain of their own, and the rest adds noise to noise.
+(Ho et al. 2020, "fixed large" variances). The first 300 of the authors' 1,000 betas from 0.001 to 0.2 leave a = 8e-5;
+what follows adds noise to noise, so that the first ones, `kept`, are a chain of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 from abc import abstractmethod
 
 import torch
+from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks
@@ -166,8 +167,8 @@ class SmallDDPM(Chain):
         self.register_buffer("seen", torch.zeros(checks.whole("rows", rows, 0), self.dims))
 
     def prepare(self, x: Tensor, generator: Generator) -> None:
-        """Keep the rows that training is limited to; there must be as many."""
-        self.seen.copy_(x[: len(self.seen)])
+        """Keep the rows that training is limited to, over and over where there are not as many."""
+        self.seen.copy_(x[torch.arange(len(self.seen), device=x.device) % len(x)])
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         out: Tensor = self.network(x, t)
@@ -187,7 +188,7 @@ class SmallDDPM(Chain):
     "exact-ddpm",
     "Fittable Sampler",
     "discrete-time diffusion with the exact denoiser of a known mixture",
-    examples=(Example("real-vector", {"axes": [[-1.0, 1.0], [0.0], [0.0], [0.5]], "timesteps": 20}),),
+    examples=(Example("real-vector", {"axes": [[-1.0, 1.0], [0.0], [0.0], [0.5], [2.0]], "timesteps": 20}),),
 )
 class ExactDDPM(Chain):
     """The same sampler with E[eps | x_t] of a `GridMixture`: what training tends to.
@@ -211,6 +212,8 @@ class ExactDDPM(Chain):
     ) -> None:
         super().__init__(info, timesteps, kept)
         law = grid_mixture(axes, noise, scale)
+        if len(axes) != self.dims:
+            raise UserError(f"{len(axes)} axes for {self.dims} coordinates", fix="the axes that the dataset has")
         self.std = law.std
         self.register_buffer("means", torch.from_numpy(law.means).float())
 

@@ -28,8 +28,15 @@ BLOCK = 1000
 class Variance(nn.Module):
     """The paper's score."""
 
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
     def fit(self, x: Tensor, generator: Generator) -> None:
-        """There is nothing to learn."""
+        """Count the rows, and learn nothing from them."""
+        self.seen.fill_(len(x))
 
     def score(self, x: Tensor, guesses: Tensor, generator: Generator) -> Tensor:
         """(N,) of samples x (N, D) and their last predictions `guesses` (window, N, D)."""
@@ -54,8 +61,9 @@ class Density(Variance):
         self.register_buffer("rows", torch.zeros(info.n_train, info.dims))
 
     def fit(self, x: Tensor, generator: Generator) -> None:
-        """Keep the training rows."""
-        self.rows.copy_(x)
+        """Keep the training rows, over and over where there are fewer than the data's."""
+        super().fit(x, generator)
+        self.rows.copy_(x[torch.arange(len(self.rows), device=x.device) % len(x)])
 
     def score(self, x: Tensor, guesses: Tensor, generator: Generator) -> Tensor:
         # plain differences: the product form loses the digits that count
