@@ -123,6 +123,11 @@ def test_excess_is_over_the_area_of_the_strips_between_neighbours():
     assert found.details["share"] == pytest.approx(0.75)
     assert found.value == pytest.approx(0.75 - found.details["by_chance"])
     assert found.n == 4
+    uneven = grid_mixture([[0, 2, 6], [0, 2]], 0.1)
+    found = measure.nearest_mode_excess(Fixed(x), view(uneven), settings(5), generator())
+    even = np.random.default_rng(0).random((200_000, 2)) * [6, 2]
+    even = even[uneven.hallucinated(even, 1e-6)]
+    assert found.details["by_chance"] == pytest.approx(uneven.between(even, uneven.radius(1e-6)).mean(), abs=0.006)
     with pytest.raises(UserError, match="plane"):
         measure.nearest_mode_excess(Fixed([[1.5]]), view(LINE), settings(1), generator())
 
