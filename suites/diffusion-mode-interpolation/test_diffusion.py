@@ -49,6 +49,9 @@ def test_rows_take_modes_in_turn_with_the_laws_spread_and_entropy(axes, noise):
     centred = (x.astype(float) - law.means[np.arange(n) % len(law.means)]) / law.std
     assert np.abs(centred.mean(0)).max() < 4.5 / n**0.5
     assert np.abs(centred.std(0) - 1.0).max() < 4.5 / (2 * n) ** 0.5
+    again, other = (grid_gaussians(99, np.random.default_rng(s), axes, noise, 1.5)["x"] for s in (3, 4))
+    assert np.array_equal(again, grid_gaussians(99, np.random.default_rng(3), axes, noise, 1.5)["x"])
+    assert not np.isin(other, again).any()
     spread = law.log_prob(x)
     assert -spread.mean() == pytest.approx(law.entropy, abs=4.5 * spread.std() / n**0.5)
 
