@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -301,3 +302,15 @@ def test_an_option_that_would_do_nothing_is_refused(project, option):
     answer = project("verdict", "small", option, "2")
     assert answer.code == 2
     assert f"{option}: it goes with --noise" in answer.err
+
+
+@pytest.mark.parametrize(("columns", "last"), [(60, "  latentbench run small --tier paper"), (160, None)])
+def test_no_line_s_end_parts_a_command(project, monkeypatch, columns, last):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    claims = [ORDER | {"metric": "nll", "dataset": "line"}, ORDER | {"id": "far", "dataset": "line", "metric": "nll"}]
+    project.suite({"claims": [claims[0], claims[1] | {"tiers": ["paper"]}], "tiers.paper": {"seeds": 3}})
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in project("verdict", "small").out.splitlines()]
+    assert max(map(len, lines)) <= columns
+    [line] = [line.rstrip() for line in lines if "--tier paper" in line]
+    assert line == (last or "1 claim (1 order) judged at tier paper only: latentbench run small --tier paper")

@@ -48,8 +48,9 @@ def print_answers(found: Answers, *, everything: bool = False, title: bool = Tru
             console.print(Text.assemble(line, rest))
     if left := len(found.answers) - len(answers):
         said(f"… and {left} more claims (--all).", style="dim")
-    for what, command in found.waiting:
-        said(f"{what}: {command}", style="dim")
+    for what, command in found.waiting:  # a command that a line's end would part stands on the next one
+        fits = not console.is_terminal or len(f"{what}: {command}") <= console.width
+        said(f"{what}: {command}" if fits else f"{what}:\n  {command}", style="dim")
 
 
 def print_details(found: Sequence[ClaimVerdict], gathered: Gathered) -> None:
