@@ -76,6 +76,10 @@ def test_a_machine_without_git_is_said(monkeypatch, tmp_path):
 def test_the_command_says_what_not_where(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/home/somebody/secret/bin/latentbench", "run", "small"])
     assert provenance.command_line() == ["latentbench", "run", "small"]
+    typed = ["--results", "/home/me/lab/out", "--plugins=/home/me/mine", "~/lab", "suites/small.yaml", "--cap", "3"]
+    monkeypatch.setattr("sys.argv", ["/opt/bin/latentbench", "run", *typed])
+    said = ["--results", "…/out", "--plugins=…/mine", "…/lab", "suites/small.yaml", "--cap", "3"]
+    assert provenance.command_line() == ["latentbench", "run", *said], "where it lies is nobody else's matter"
 
 
 def test_peak_memory_is_in_bytes():

@@ -107,11 +107,18 @@ def sent_by(command: Sequence[str]) -> None:
 
 
 def command_line() -> list[str]:
-    """The command as typed, here or where the run was sent from, without the program's folder (which says where, not
-    what) and without secrets."""
+    """The command as typed, here or where the run was sent from, without secrets and without this machine's folders,
+    which say where, not what."""
     if _sent:
         return list(_sent)
-    return [Path(sys.argv[0]).name, *hide_in_arguments(sys.argv[1:])]
+    return [Path(sys.argv[0]).name, *map(_placeless, hide_in_arguments(sys.argv[1:]))]
+
+
+def _placeless(argument: str) -> str:
+    """`argument`, of whose absolute path (after ``=``, too) the last part is kept, as in ``--results=…/lab``."""
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    place = Path(value).expanduser()
+    return f"{option}{equals}…/{place.name}" if place.is_absolute() else argument
 
 
 def machine() -> str:
