@@ -49,29 +49,36 @@ def hallucination_rate(model: Sampler, view: View, settings: Settings, generator
     "Sampler",
     "1",
     "higher",
-    "share of hallucinations on segments between nearest modes, less that of points spread evenly among the modes",
-    settings={"samples": 10_000, "outside": 1e-6},
-    lowest={"samples": 1, "outside": 1e-300},
+    "share of far hallucinations on segments between nearest modes, less that of points spread evenly among the modes",
+    settings={"samples": 10_000, "outside": 1e-6, "away": 3.0},
+    lowest={"samples": 1, "outside": 1e-300, "away": 1.0},
     data=("oracle",),
     within=(-1.0, 1.0),
 )
 def nearest_mode_excess(model: Sampler, view: View, settings: Settings, generator: Generator) -> MetricValue:
-    """Share of hallucinations within a ball's radius of such a segment, less that of an even grid over the modes' box.
+    """Share within a ball's radius of such a segment, less that of an even grid over the modes' box.
+
+    Of both only what lies `away` radii from every mode: nearer ones may be a mode that is too wide. Its part `counted`
+    is the number of such samples.
 
     Raises:
         UserError: the modes lie on a line, where all that is between modes is between nearest ones.
     """
-    law, x, hallucinated, _ = _judged(model, view, settings, generator)
+    law, x, _, _ = _judged(model, view, settings, generator)
     if law.means.shape[1] != 2:
         raise UserError("nearest modes are told from others on the plane", fix="leave the dataset out with `datasets:`")
-    width = law.radius(float(settings["outside"]))
+    outside, away = float(settings["outside"]), float(settings["away"])
+    width, far = law.radius(outside), law.hallucinated(x, outside, away)
     low, high = law.means.min(0), law.means.max(0)
     ticks = (np.arange(GRID) + 0.5) / GRID
     even = low + np.array(list(product(ticks, ticks))) * (high - low)
-    even = even[law.hallucinated(even, float(settings["outside"]))]
+    even = even[law.hallucinated(even, outside, away)]
+    if not len(even):
+        raise UserError(f"nothing lies {away:g} radii from every mode", fix="a smaller `away`")
     by_chance = float(law.between(even, width).mean())
-    found = _share(int(law.between(x[hallucinated], width).sum()), int(hallucinated.sum()))
-    return MetricValue(found.value - by_chance, found.se, found.n, {"share": found.value, "by_chance": by_chance})
+    found = _share(int(law.between(x[far], width).sum()), int(far.sum()))
+    details = {"share": found.value, "by_chance": by_chance, "counted": float(far.sum())}
+    return MetricValue(found.value - by_chance, found.se, found.n, details)
 
 
 @metric(
@@ -86,7 +93,8 @@ def nearest_mode_excess(model: Sampler, view: View, settings: Settings, generato
     within=(0.0, 1.0),
 )
 def widest_gap_share(model: Sampler, view: View, settings: Settings, generator: Generator) -> MetricValue:
-    """Its share with one more in each gap, so that none at all leave each gap an equal share.
+    """Its share with one more in each gap, so that none at all leave each gap an equal share; the part `counted` is
+    the number in all gaps.
 
     Raises:
         UserError: the modes are not on a line.
@@ -97,7 +105,7 @@ def widest_gap_share(model: Sampler, view: View, settings: Settings, generator: 
     modes = np.sort(law.means[:, 0])
     counts = np.histogram(x[hallucinated, 0], modes)[0]
     widest = int(np.argmax(np.diff(modes)))
-    details = {f"gap_{i}": float(count) for i, count in enumerate(counts)}
+    details = {"counted": float(counts.sum())} | {f"gap_{i}": float(count) for i, count in enumerate(counts)}
     share = _share(int(counts[widest]) + 1, int(counts.sum()) + len(counts))
     return MetricValue(share.value, share.se, int(counts.sum()), details)
 

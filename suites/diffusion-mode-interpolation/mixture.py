@@ -51,9 +51,9 @@ class GridMixture:
         """Of the balls about the modes that hold all but `outside` of the mass."""
         return self.std * math.sqrt(chi2.isf(outside, self.means.shape[1]))
 
-    def hallucinated(self, x: np.ndarray, outside: float) -> np.ndarray:
-        """(N,) bool: rows (N, D) outside all balls of `radius`."""
-        return self._distances(x).min(1) > self.radius(outside)
+    def hallucinated(self, x: np.ndarray, outside: float, radii: float = 1.0) -> np.ndarray:
+        """(N,) bool: rows (N, D) outside all balls of so many times `radius`."""
+        return self._distances(x).min(1) > radii * self.radius(outside)
 
     def neighbours(self) -> list[tuple[int, int]]:
         """Pairs of modes that are nearest to each other: those at the smallest distance that there is."""

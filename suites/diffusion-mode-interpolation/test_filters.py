@@ -106,7 +106,7 @@ def test_the_widest_gaps_share_has_one_more_in_each():
     x = np.array([1.5, 1.5, 1.6, 3.0, 3.2, 2.5, 2.5, 4.4, 0.5, 5.5, 5.6, 2.0])[:, None]
     found = measure.widest_gap_share(Fixed(x), view(LINE), settings(12), generator())
     assert found.value == pytest.approx((4 + 1) / (8 + 3))
-    assert found.details == {"gap_0": 3.0, "gap_1": 4.0, "gap_2": 1.0}
+    assert found.details == {"counted": 8.0, "gap_0": 3.0, "gap_1": 4.0, "gap_2": 1.0}
     none = measure.widest_gap_share(Fixed(np.ones((5, 1))), view(LINE), settings(5), generator())
     assert none.value == pytest.approx(1 / 3)
     with pytest.raises(UserError, match="no gaps"):
@@ -115,21 +115,32 @@ def test_the_widest_gaps_share_has_one_more_in_each():
 
 def test_excess_is_over_the_area_of_the_strips_between_neighbours():
     x = np.array([[1.0, 0.0], [0.0, 3.0], [1.0, 1.0], [0.0, 0.0], [2.0, 1.1]])
-    found = measure.nearest_mode_excess(Fixed(x), view(GRID), settings(5), generator())
-    r, g = GRID.radius(1e-6), 2.0
-    balls = np.pi * r**2
-    strips = 32 * (2 * r * g - balls) - 16 * (4 * r**2 - balls)
-    assert found.details["by_chance"] == pytest.approx(strips / (16 * g**2 - 16 * balls), rel=0.01)
+    found = measure.nearest_mode_excess(Fixed(x), view(GRID), settings(5, away=1.7), generator())
+    r, g, far = GRID.radius(1e-6), 2.0, 1.7 * GRID.radius(1e-6)
+    ends = 2 * (r * np.sqrt(far**2 - r**2) + far**2 * np.arcsin(r / far))
+    strips = 32 * (2 * r * g - ends)
+    assert found.details["by_chance"] == pytest.approx(strips / (16 * g**2 - 16 * np.pi * far**2), rel=0.03)
+    assert found.details["counted"] == 4
     assert found.details["share"] == pytest.approx(0.75)
     assert found.value == pytest.approx(0.75 - found.details["by_chance"])
     assert found.n == 4
     uneven = grid_mixture([[0, 2, 6], [0, 2]], 0.1)
-    found = measure.nearest_mode_excess(Fixed(x), view(uneven), settings(5), generator())
+    found = measure.nearest_mode_excess(Fixed(x), view(uneven), settings(5, away=1.5), generator())
     even = np.random.default_rng(0).random((200_000, 2)) * [6, 2]
-    even = even[uneven.hallucinated(even, 1e-6)]
+    even = even[uneven.hallucinated(even, 1e-6, 1.5)]
     assert found.details["by_chance"] == pytest.approx(uneven.between(even, uneven.radius(1e-6)).mean(), abs=0.006)
     with pytest.raises(UserError, match="plane"):
-        measure.nearest_mode_excess(Fixed([[1.5]]), view(LINE), settings(1), generator())
+        measure.nearest_mode_excess(Fixed([[1.5]]), view(LINE), settings(1, away=3.0), generator())
+    with pytest.raises(UserError, match="nothing lies 9 radii"):
+        measure.nearest_mode_excess(Fixed(x), view(GRID), settings(5, away=9.0), generator())
+
+
+def test_modes_that_are_too_wide_are_not_between_modes():
+    rng = np.random.default_rng(1)
+    blurred = GRID.means[rng.integers(25, size=3000)] + 2.0 * GRID.std * rng.standard_normal((3000, 2))
+    assert GRID.hallucinated(blurred, 1e-6).mean() > 0.02
+    found = measure.nearest_mode_excess(Fixed(blurred), view(GRID), settings(3000, away=1.7), generator())
+    assert found.details["counted"] == 0
 
 
 def test_recall_is_beyond_the_quantile_of_the_others():
