@@ -137,12 +137,13 @@ def test_an_interrupt_does_not_wait_for_the_timing(project, settings, monkeypatc
     spec = spec_of(project, {**LONG, "methods": slow, "metrics": {"nll": {}}})
     calls = itertools.count()
     monkeypatch.setattr(compiling, "check", lambda: interrupts.ask() if next(calls) == 2 else None)
+    others = {*multiprocessing.active_children()}  # that tests before this one have left to their libraries
     try:
         with pytest.raises(KeyboardInterrupt):
             choose(spec, settings)
     finally:
         interrupts.install()
-    assert multiprocessing.active_children() == []
+    assert {*multiprocessing.active_children()} <= others
 
 
 @pytest.mark.parametrize(("first", "then"), [("on", "off"), ("off", "on")])

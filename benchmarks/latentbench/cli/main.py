@@ -17,7 +17,7 @@ from latentbench.core.console import note
 from latentbench.core.errors import LatentbenchError, UserError, did_you_mean
 from latentbench.core.interrupts import INTERRUPTED, REQUESTS, install, last_act, leave
 from latentbench.core.plugins import folders
-from latentbench.core.streams import steady
+from latentbench.core.streams import ReaderGone, steady
 from latentbench.core.trust import VARIABLE
 
 #: Large pages for large tensors: random rows of a split on the CPU come a tenth faster. Read when torch is imported.
@@ -188,6 +188,7 @@ def _said(error: OSError) -> str:
 def _outcome(args: list[str] | None) -> int:
     try:
         code = cli.main(args=args, prog_name="latentbench", standalone_mode=False)
+        sys.stdout.flush()  # while what befalls it can be told
     except UserError as e:
         note(f"error: {e}")
         code = 2
@@ -202,8 +203,7 @@ def _outcome(args: list[str] | None) -> int:
     except KeyboardInterrupt:
         note(KEPT)
         code = INTERRUPTED
-    except BrokenPipeError:  # `latentbench … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ReaderGone:  # `latentbench … | head`
         code = 0
     except LatentbenchError as e:
         note(f"error: {e}")

@@ -57,12 +57,16 @@ class Unwritable(LatentbenchError):
     """Results could not be written to stdout: a full disk, a device that is gone."""
 
 
+class ReaderGone(LatentbenchError):
+    """Nobody reads the pipe that stdout is any more, as in ``latentbench … | head``: no failure, though click takes a
+    BrokenPipeError for one."""
+
+
 def steady() -> None:
     """Make this process's streams bear what may befall them. For the start of a command, once.
 
     A closed stream takes what is written and drops it. What its encoding lacks is written in plain characters. Remarks
-    on stderr are lost where nobody can take them; results that stdout cannot take are an `Unwritable`, but for a pipe
-    whose reader has gone, which stays a BrokenPipeError.
+    on stderr are lost where nobody can take them; results that stdout cannot take are an `Unwritable`, or `ReaderGone`.
     """
     _open_closed()
     codecs.register_error(PLAIN, _in_plain_characters)
@@ -138,7 +142,7 @@ class _Results(io.TextIOWrapper):
             os.dup2(void, self.fileno())
             os.close(void)
         why = f"stdout: results cannot be written: {error.strerror or error} (send them elsewhere, and repeat)"
-        self._lost = error if isinstance(error, BrokenPipeError) else Unwritable(why)
+        self._lost = ReaderGone(why) if isinstance(error, BrokenPipeError) else Unwritable(why)
         return self._lost
 
 
