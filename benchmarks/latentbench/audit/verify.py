@@ -263,8 +263,10 @@ def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
     for checked, record, spec in sound:
         kept = zip(record.metrics, spec.metrics)  # of one length, or that is a fault already
         told = [(m.value, m.n) for m, asked in kept if m.value is not None and not asked.entry.counts]
-        values = [v for v, n in told if not (_is_whole(v) or _is_whole(v * (n or 1)))]
-        if record.status != "finished" or spec.exact or not values or record.cost.steps == 0:
+        values = [v for v, _ in told]
+        if all(_is_whole(v) or _is_whole(v * (n or 1)) for v, n in told):
+            continue
+        if record.status != "finished" or spec.exact or record.cost.steps == 0:
             continue
         key = digest([record.suite, record.method, record.dataset, record.tier, values])
         if key in seen and seen[key][1] != record.seed:
