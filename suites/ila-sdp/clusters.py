@@ -11,11 +11,11 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
+from latentbench.metrics.representation import kmeans
 from latentbench.models import checks
 from latentbench.models.study import Arrays, Problem, Study
 from numpy import ndarray
 from pydantic import PositiveFloat, PositiveInt
-from sklearn.cluster import KMeans
 from torch import Generator
 
 from . import sdp
@@ -92,7 +92,7 @@ class ClusterStudy(Study):
 
 def k_means(x: ndarray, groups: int, rng: np.random.Generator) -> ndarray:
     """Labels (n,) of the best of ten runs from k-means++ starts."""
-    return KMeans(groups, n_init=10, random_state=int(rng.integers(2**31))).fit_predict(x)
+    return kmeans(x, groups, seed=int(rng.integers(2**31)))
 
 
 def nearest(x: ndarray, centres: ndarray) -> ndarray:

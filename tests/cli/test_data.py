@@ -65,7 +65,7 @@ def test_show_with_a_contact_sheet(project):
 
 
 @pytest.mark.parametrize("command", ["fetch", "show", "verify"])
-def test_unknalonesets(project, command):
+def test_unknown_datasets(project, command):
     answer = project("data", command, "lime", "--quiet")
     assert answer.code == 2
     assert len(answer.errors) == len(answer.err.splitlines()) == 1

@@ -107,9 +107,18 @@ def test_the_command_is_the_module_too():
     assert done.stdout.startswith("Usage: latentbench")
 
 
-@pytest.mark.parametrize("options", ["list papers --format json", "--help", "run --help"])
-@pytest.mark.parametrize("reader", ["head -c 1", "sleep 0"])
-def test_a_closed_pipe_is_no_error(options, reader):
+@pytest.mark.parametrize(
+    ("options", "reader", "read"),
+    [
+        ("list papers --format json", "head -n 1", "[\n"),
+        ("--help", "head -c 5", "Usage"),
+        ("run --help", "head -c 5", "Usage"),
+        ("list papers --format json", "sleep 0", ""),
+        ("--help", "sleep 0", ""),
+        ("run --help", "sleep 0", ""),
+    ],
+)
+def test_a_closed_pipe_is_no_error(options, reader, read):
     done = subprocess.run(
         f"set -o pipefail; {sys.executable} -m latentbench {options} | {reader}",
         shell=True,
@@ -118,7 +127,19 @@ def test_a_closed_pipe_is_no_error(options, reader):
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, read, "")
+
+
+def test_a_closed_pipe_hides_no_error_of_input():
+    done = subprocess.run(
+        f"set -o pipefail; {sys.executable} -m latentbench validate quickstart nosuch | sleep 0",
+        shell=True,
+        executable="/bin/bash",
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
 
 @pytest.mark.parametrize("redirect", ["> /dev/full", ">&-", "2> /dev/full", ">&- 2>&-", "| true"])

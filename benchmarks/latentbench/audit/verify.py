@@ -249,8 +249,9 @@ def _numbers(record: Record, spec: RunSpec, faults: list[str]) -> None:
         faults.append("training took longer than the whole run")
 
 
-def _is_whole(value: float) -> bool:
-    return math.isfinite(value) and abs(value - round(value)) <= 1e-9 * max(1.0, abs(value))
+def _is_share(value: float, n: int | None) -> bool:
+    """Whether it may be so many of `n` rows."""
+    return 0 <= value <= 1 and math.isclose(value * (n or 1), round(value * (n or 1)), rel_tol=1e-9)
 
 
 def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
@@ -263,12 +264,11 @@ def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
     for checked, record, spec in sound:
         kept = zip(record.metrics, spec.metrics)  # of one length, or that is a fault already
         told = [(m.value, m.n) for m, asked in kept if m.value is not None and not asked.entry.counts]
-        values = [v for v, _ in told]
-        if all(_is_whole(v) or _is_whole(v * (n or 1)) for v, n in told):
+        told = [(v, n) for v, n in told if not float(v).is_integer()]
+        tells = not all(_is_share(v, n) for v, n in told)
+        if record.status != "finished" or spec.exact or not tells or record.cost.steps == 0:
             continue
-        if record.status != "finished" or spec.exact or record.cost.steps == 0:
-            continue
-        key = digest([record.suite, record.method, record.dataset, record.tier, values])
+        key = digest([record.suite, record.method, record.dataset, record.tier, [v for v, _ in told]])
         if key in seen and seen[key][1] != record.seed:
             checked.faults.append(f"the same numbers in every bit as seed {seen[key][1]}, from another seed")
         seen.setdefault(key, (checked, record.seed))

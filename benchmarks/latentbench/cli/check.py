@@ -74,12 +74,15 @@ def _print(finding: Finding) -> None:
 def findings(what: str, *, quiet: bool = False) -> Iterator[Finding]:
     """The findings of the contract tests on what a user names, as they come; `quiet`, nothing is said meanwhile."""
     path = Path(what)
+    if not path.exists() and what not in {*registry.models(), *registry.metrics()} and what in suite_files():
+        file = suite_files()[what]
+        path = file.parent if file.name == SUITE else file
     if not path.exists():
-        yield from _named(what, quiet=quiet)
+        yield from _named(what)
     elif path.is_dir():
         yield from _folder(path, quiet=quiet)
     elif path.suffix == ".py":
-        yield from _module(path, alone=True, quiet=quiet)
+        yield from _module(path, alone=True)
     elif path.suffix in (".yaml", ".yml"):
         yield from _yaml(path, quiet=quiet)
     else:
@@ -93,7 +96,7 @@ def _folder(folder: Path, *, quiet: bool) -> Iterator[Finding]:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
     registry.add_folder(folder)
     for file in files:
-        yield from _module(file, alone=False, quiet=quiet) if file.suffix == ".py" else _yaml(file, quiet=quiet)
+        yield from _module(file, alone=False) if file.suffix == ".py" else _yaml(file, quiet=quiet)
 
 
 def _yaml(path: Path, *, quiet: bool) -> Iterator[Finding]:
@@ -110,7 +113,7 @@ def _yaml(path: Path, *, quiet: bool) -> Iterator[Finding]:
         yield from check_suite(path, (lambda _: None) if quiet else lambda subject: note(f"checking {subject}"))
 
 
-def _module(path: Path, *, alone: bool, quiet: bool) -> Iterator[Finding]:
+def _module(path: Path, *, alone: bool) -> Iterator[Finding]:
     """The findings on a module's models and metrics; `alone`, it must have some."""
     file = path.resolve()
     known = {place: module for place, module, _ in sources()}
@@ -123,24 +126,21 @@ def _module(path: Path, *, alone: bool, quiet: bool) -> Iterator[Finding]:
             "it declares neither a model nor a metric", where=path, fix="see what `latentbench new model NAME` writes"
         )
     for name in names:
-        yield from _named(name, quiet=quiet)
+        yield from _named(name)
 
 
-def _named(name: str, *, quiet: bool) -> Iterator[Finding]:
+def _named(name: str) -> Iterator[Finding]:
     from latentbench.contracts.examples import check_examples
     from latentbench.contracts.metrics import check_metric
 
-    models, metrics, suites = registry.models(), registry.metrics(), suite_files()
+    models, metrics = registry.models(), registry.metrics()
     if name in models:
         yield from check_examples(name, models[name])
     elif name in metrics:
         yield from check_metric(name, metrics[name])
-    elif name in suites:
-        file = suites[name]
-        yield from _folder(file.parent, quiet=quiet) if file.name == SUITE else _yaml(file, quiet=quiet)
     else:
         raise UserError(
             f"{name!r} is no file, model, metric or suite",
-            fix=did_you_mean(name, [*models, *metrics, *suites]),
+            fix=did_you_mean(name, [*models, *metrics, *suite_files()]),
             where="check",
         )

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from latentbench.core.errors import LatentbenchError
+
 #: Exit code of a process that was asked to stop.
 INTERRUPTED = 130
 
@@ -90,7 +92,11 @@ def _flush() -> None:
             continue
         try:
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more, and the interpreter would complain of that at its end
+        except (
+            OSError,
+            ValueError,
+            LatentbenchError,
+        ):  # nobody reads it any more, and the interpreter would complain of that at its end
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
