@@ -20,7 +20,7 @@ from latentbench.spec.registry import add_folder
 from perf.figures import Figure
 from perf.large import CLAIMS, DATASETS, METHODS, METRICS, SUITE, suite, write_pack, write_records
 from perf.project import project
-from perf.timing import interleaved, ratio, seconds
+from perf.timing import Laps, interleaved, ratio, seconds
 
 #: Seconds that issue 2 grants for 10,000 runs and records (issue 13: for 50,000 that are packed), and issue 7 for
 #: telling which of them a change redoes.
@@ -220,18 +220,7 @@ def _child(*step: str, expect: int) -> dict[str, float]:
     return out
 
 
-class _Laps:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._since = time.perf_counter()
-
-    def __call__(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._since, 4)
-        self._since = now
-
-
-def _plan(lap: _Laps, seeds: int | None) -> int:
+def _plan(lap: Laps, seeds: int | None) -> int:
     from latentbench.data.manifest import content_hash_if_known
     from latentbench.planning.plan import plan
     from latentbench.spec.loading import load_suite
@@ -250,7 +239,7 @@ def _plan(lap: _Laps, seeds: int | None) -> int:
     return len(ids)
 
 
-def _decide(lap: _Laps) -> int:
+def _decide(lap: Laps) -> int:
     """As `latentbench run --dry-run` does it."""
     from latentbench.planning.plan import plan
     from latentbench.records.archive import finished
@@ -264,7 +253,7 @@ def _decide(lap: _Laps) -> int:
     return len(runs) - len(done)
 
 
-def _gathered(lap: _Laps) -> Any:
+def _gathered(lap: Laps) -> Any:
     """As the commands `leaderboard` and `verdict` do it."""
     from latentbench.cli.gathering import gathered
 
@@ -274,7 +263,7 @@ def _gathered(lap: _Laps) -> Any:
     return found
 
 
-def _leaderboard(lap: _Laps) -> int:
+def _leaderboard(lap: Laps) -> int:
     from latentbench.results.leaderboard import leaderboard as table
 
     rows = table(_gathered(lap))
@@ -282,7 +271,7 @@ def _leaderboard(lap: _Laps) -> int:
     return len(rows)
 
 
-def _verdicts(lap: _Laps) -> int:
+def _verdicts(lap: Laps) -> int:
     from latentbench.results.verdicts import verdicts
 
     found = verdicts(_gathered(lap))
@@ -297,7 +286,7 @@ def _parse() -> int:
 
 
 if __name__ == "__main__":
-    timer = _Laps()
+    timer = Laps()
     steps: dict[str, Callable[[], int]] = {
         "plan": lambda: _plan(timer, int(sys.argv[3]) if len(sys.argv) > 3 else None),
         "decide": lambda: _decide(timer),

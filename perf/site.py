@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from perf.figures import Figure
-from perf.timing import interleaved, seconds
+from perf.timing import Laps, interleaved, seconds
 
 #: Processor seconds of one core that issue 16 grants for each 1,000 runs that the site is built from.
 TARGET = 10.0
@@ -40,17 +39,16 @@ def _child(folder: str) -> dict[str, float]:
 
 
 def _build(folder: Path) -> dict[str, float]:
-    began = time.perf_counter()
+    lap = Laps()
     from latentbench.report.findings import read_findings
     from latentbench.report.site import build
 
-    imported = time.perf_counter()
+    lap("imports")
     findings = read_findings()
-    read = time.perf_counter()
+    lap("read")
     build(findings, folder, built="2026-01-01")
-    written = time.perf_counter()
-    runs = sum(len(tier.records) for suite in findings.suites for tier in suite.tiers)
-    return {"imports": imported - began, "read": read - imported, "pages": written - read, "runs": runs}
+    lap("pages")
+    return {**lap.laps, "runs": sum(len(tier.records) for suite in findings.suites for tier in suite.tiers)}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,19 @@ class Times:
     cpu: np.ndarray
 
 
+class Laps:
+    """Seconds since the last lap, or the start, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._since, 4)
+        self._since = now
+
+
 def interleaved(
     contenders: Mapping[str, Callable[[], Any]], *, repeats: int = REPEATS, warm_up: int = 1
 ) -> dict[str, Times]:

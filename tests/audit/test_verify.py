@@ -289,13 +289,10 @@ def test_whole_numbers_and_shares_of_two_seeds_may_agree(results, same):
     assert not any("same numbers" in fault for c in verify(results) for fault in c.faults)
 
 
-def test_damaged_data_are_named_and_nothing_is_measured_on_them(project, results, shared_data, monkeypatch):
-    own = project.root / "own-data"
-    shutil.copytree(shared_data / "registry", own / "registry")
-    monkeypatch.setenv("LATENTBENCH_DATA", str(own))
+def test_damaged_data_are_named_and_nothing_is_measured_on_them(project, results, own_data, monkeypatch):
     monkeypatch.setattr("latentbench.running.watch._sound", set())
     x = open_dataset("line").split("test")["x"][3].tobytes()
-    (file,) = (own / "prepared/line/test").glob("*.arrow")
+    (file,) = (own_data / "prepared/line/test").glob("*.arrow")
     before, content = file.stat(), bytearray(file.read_bytes())
     content[content.index(x)] ^= 1
     file.write_bytes(content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -280,13 +279,10 @@ def test_merge_replaces_what_names_another_thing():
     assert base["schedule"] == {"name": "exponential", "decay": 0.9}, "the base is left as it was"
 
 
-def test_what_a_protocol_means_enters_the_fingerprint(project, shared_data, tmp_path, monkeypatch):
+def test_what_a_protocol_means_enters_the_fingerprint(project, own_data):
     """A registry entry that redefines a split scheme, or how rows are stored, asks for another run."""
     before = project.plan("cpu")[0]
-    own = tmp_path / "own-data"
-    shutil.copytree(shared_data / "registry", own / "registry")
-    monkeypatch.setenv("LATENTBENCH_DATA", str(own))
-    entry = own / "registry/line.yaml"
+    entry = own_data / "registry/line.yaml"
     text = entry.read_text()
     entry.write_text(text.replace("all: {train: train, valid", "all: {train: train+valid, valid"))
     redefined = project.plan("cpu")[0]

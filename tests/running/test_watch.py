@@ -15,11 +15,8 @@ from latentbench.scheduling.task import perform
 
 
 @pytest.fixture
-def prepared(project, shared_data, monkeypatch) -> Path:
+def prepared(own_data, monkeypatch) -> Path:
     """Dataset `line`, prepared in a data folder of the test's own; its folder."""
-    own = project.root / "own-data"
-    shutil.copytree(shared_data / "registry", own / "registry")
-    monkeypatch.setenv("LATENTBENCH_DATA", str(own))
     monkeypatch.setattr("latentbench.running.watch._sound", set())
     open_dataset("line")
     return prepared_dir() / "line"

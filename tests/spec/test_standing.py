@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 from latentbench.core import file_cache
@@ -21,11 +20,9 @@ class Mine:
 
 
 @pytest.fixture
-def remembered(project, shared_data, tmp_path, monkeypatch):
+def remembered(project, own_data, monkeypatch):
     """A project whose files are all old enough to be remembered, with data entries of its own."""
     monkeypatch.setattr(file_cache, "STILL", -1)
-    shutil.copytree(shared_data / "registry", tmp_path / "data/registry")
-    monkeypatch.setenv("LATENTBENCH_DATA", str(tmp_path / "data"))
     return project
 
 

@@ -92,11 +92,8 @@ def _flush() -> None:
             continue
         try:
             stream.flush()
-        except (
-            OSError,
-            ValueError,
-            LatentbenchError,
-        ):  # nobody reads it any more, and the interpreter would complain of that at its end
+        except (OSError, ValueError, LatentbenchError):
+            # nobody reads it any more, and the interpreter would complain of that at its end
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
