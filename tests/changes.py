@@ -21,6 +21,8 @@ from latentbench.data.archive import unpack
 PLANNED = ("benchmarks", "suites", "data/registry")
 #: Names of the revision to compare with, beside those of the main branch.
 VARIABLE = "LATENTBENCH_BASE"
+#: Seconds over which commits on main may have been made that are pushed, and so tested, together.
+PUSHED_TOGETHER = 6 * 3600
 
 
 def git(folder: Path, *args: str) -> bytes | None:
@@ -33,9 +35,10 @@ def git(folder: Path, *args: str) -> bytes | None:
 
 
 def base_revision(folder: Path) -> str | None:
-    """The revision that `LATENTBENCH_BASE` names, else where this branch left main, else, on main, the one before.
+    """The revision that `LATENTBENCH_BASE` names, else where this branch left main.
 
-    None where there is no such history: in a shallow clone, or without git.
+    On main itself, where it stood six hours before its newest commit, or else the revision before: what is pushed is
+    seldom one commit. None where there is no such history: in a shallow clone, or without git.
     """
     if named := os.environ.get(VARIABLE):
         return _commit(folder, named)
@@ -44,7 +47,10 @@ def base_revision(folder: Path) -> str | None:
         found = git(folder, "merge-base", "HEAD", main)
         if found and (base := found.decode().strip()) != head:
             return base
-    return _commit(folder, "HEAD^")
+    made = git(folder, "log", "-1", "--format=%ct", "HEAD")
+    before = f"--before={int(made) - PUSHED_TOGETHER}" if made else "--before=0"
+    stood = git(folder, "rev-list", "-1", "--first-parent", before, "HEAD")
+    return (stood.decode().strip() if stood else "") or _commit(folder, "HEAD^")
 
 
 def _commit(folder: Path, name: str) -> str | None:

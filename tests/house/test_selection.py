@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import chain
@@ -98,6 +99,25 @@ def test_suites_change_with_their_files_and_with_the_code_that_they_reach(clone)
     assert "light-schrodinger-bridge" in found
     assert "iwae" not in found
     assert len(found) < 5
+
+
+def test_on_main_all_that_a_push_brings_is_compared(tmp_path, monkeypatch):
+    monkeypatch.delenv("LATENTBENCH_BASE", raising=False)
+
+    def commit(text, hour):
+        at = f"2026-03-01T{hour:02}:00:00Z"
+        dates = {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
+        name = ("-c", "user.name=one", "-c", "user.email=one@example.org")
+        call = ("git", *name, "commit", "--quiet", "--allow-empty", "--message", text)
+        subprocess.run(call, cwd=tmp_path, check=True, env=os.environ | dates)
+        return subprocess.check_output(("git", "rev-parse", "HEAD"), cwd=tmp_path, text=True).strip()
+
+    subprocess.run(("git", "init", "--quiet", "--initial-branch", "main"), cwd=tmp_path, check=True)
+    first = commit("as it was", 1)
+    commit("one of a push", 6)
+    assert base_revision(tmp_path) == first, "the revision before, where none is six hours old"
+    commit("another of it", 9)
+    assert base_revision(tmp_path) == first
 
 
 def test_what_a_paper_declares_belongs_to_its_suite():
