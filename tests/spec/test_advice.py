@@ -33,6 +33,11 @@ def test_a_suite_without_a_weakness_is_told_nothing(project):
         ({"claims": [ORDER | {"where": "Tables 2 and 3"}, FLOOR]}, "'order' cites Table 2 and Table 3"),
         ({"datasets": {"line": {"protocol": "all"}}}, "on no dataset with a known optimum"),
         (
+            {"metrics.again": {"metric": "nll", "methods": "narrow"}}
+            | {f"tiers.{tier}.methods": ["wide", "floor"] for tier in ("smoke", "cpu", "paper")},
+            "metric 'again' is measured at no tier",
+        ),
+        (
             {
                 "claims": [
                     {**ORDER, "better": "{m}", "worse": "floor", "pool": "sign", "cells": {"m": ["wide", "narrow"]}}

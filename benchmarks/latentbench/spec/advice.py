@@ -28,6 +28,7 @@ def advice(loaded: LoadedSuite) -> list[UserError]:
         *_ungated(loaded),
         *_tables(loaded),
         *_unused(loaded),
+        *_unmeasured(loaded),
         *_optimum(loaded),
     ]
 
@@ -151,6 +152,30 @@ def _unused(loaded: LoadedSuite) -> Iterator[UserError]:
         )
 
 
+def _unmeasured(loaded: LoadedSuite) -> Iterator[UserError]:
+    """Metrics that no tier comes to measure: its datasets and methods are none of theirs."""
+    suite = loaded.suite
+    for key in suite.metrics:
+        if not any(_measured_on(suite, tier, key) for tier in suite.tiers):
+            yield loaded.file.error(
+                f"metric {key!r} is measured at no tier",
+                ("metrics", key),
+                "mend its `methods` and `datasets`, or leave it out",
+            )
+
+
+def _measured_on(suite: Suite, tier: Tier, key: str) -> list[str]:
+    """The datasets on which a tier measures a metric of some method."""
+    spec = suite.tiers[tier]
+    methods = [m for m in suite.methods if selects(spec.methods, m)]
+    return [
+        d
+        for d in suite.datasets
+        if selects(spec.datasets, d)
+        and any(suite.metrics[key].applies(m, d) and suite.methods[m].runs_on(d) for m in methods)
+    ]
+
+
 def _some(called: Sequence[str], most: int = 4) -> str:
     """As in ``'a', 'b' and 3 more``."""
     listed = ", ".join(map(repr, called[:most]))
@@ -174,19 +199,8 @@ def _optimum(loaded: LoadedSuite) -> Iterator[UserError]:
 
 
 def _likelihood_datasets(suite: Suite, tier: Tier) -> list[str]:
-    spec = suite.tiers[tier]
     keys = [k for k in suite.metrics if find_metric(suite.metric_name(k)).likelihood is not None]
-    return [
-        d
-        for d in suite.datasets
-        if selects(spec.datasets, d)
-        and any(
-            suite.metrics[k].applies(m, d)
-            for k in keys
-            for m in suite.methods
-            if suite.methods[m].runs_on(d) and selects(spec.methods, m)
-        )
-    ]
+    return list(dict.fromkeys(d for k in keys for d in _measured_on(suite, tier, k)))
 
 
 def _known(suite: Suite, dataset: str) -> bool:
