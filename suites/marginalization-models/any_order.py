@@ -186,7 +186,8 @@ class MarginalizationModel(AnyOrderARM):
         return gap.square().mean()
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """Stage 1: the any-order bound. Stage 2: the one-step inconsistency, the conditionals held."""
+        """Stage 1: the any-order bound. Stage 2: the inconsistency over all D steps (D times the mean), as the
+        authors' code weighs it, since gradients are clipped; the conditionals held."""
         if batch.progress < self.first_stage:
             return {"loss": self.any_order_bound(batch.x, generator)}
-        return {"loss": self.inconsistency(batch.x, generator, learn_conditionals=False)}
+        return {"loss": self.dims * self.inconsistency(batch.x, generator, learn_conditionals=False)}

@@ -76,6 +76,13 @@ def test_the_any_order_bound_is_the_mean_over_all_orders():
         torch.testing.assert_close(model.any_order_bound(x.repeat(60_000, 1), gen()), wanted, rtol=0.01, atol=0.02)
 
 
+def test_the_second_stage_sums_the_inconsistency_over_steps():
+    model, x = MarginalizationModel(INFO, hidden=[7]), data(30)
+    mean = model.inconsistency(x, gen(), learn_conditionals=False)
+    loss = model.loss(Batch(x, 50, progress=0.5), gen())["loss"]
+    torch.testing.assert_close(loss, mean * x.shape[1])
+
+
 def test_inconsistency_is_the_square_of_equation_7_over_orders_and_steps():
     model = build(MarginalizationModel)
     with torch.no_grad():
