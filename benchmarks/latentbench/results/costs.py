@@ -20,6 +20,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import Collected, is_reference, record_files
 from latentbench.records.former import asked
 from latentbench.records.intact import Intact
+from latentbench.records.known import as_read, priced
 from latentbench.records.record import Record
 from latentbench.results.work import Work, evaluation_factors
 from latentbench.running.pilot import FEW, FIT_FEW, Pilot
@@ -96,12 +97,12 @@ class Known:
             results: folder of the results.
             there: records that were read already, which are not read again.
         """
-        read = {} if there is None else {file: there.found[cell] for cell, file in there.files.items()}
+        read = {} if there is None else {there.files[cell]: one for cell, one in as_read(there.found).items()}
         found = []
         intact = Intact(suite, results)
         for _, file in record_files(suite, results):
             try:
-                record = read.get(file) or intact.read(file).model_copy(update={"metrics": []})
+                record = priced(read.get(file) or intact.unmade(file))
             except UserError:
                 continue
             if record.status == "finished" and record.provenance.resumed_from is None:
