@@ -203,8 +203,8 @@ def like(one: Read) -> Record:
 
 
 def priced(one: Read) -> Record:
-    """The record of what was read as far as its cost tells: without its numbers, and without a seed's own hashes."""
-    return one.kind.priced(one.says) if isinstance(one, PackedRun) else one.model_copy(update={"metrics": []})
+    """The record of what was read, for its cost: of a packed run, without its numbers and a seed's own hashes."""
+    return one.kind.priced(one.says) if isinstance(one, PackedRun) else one
 
 
 def seed_of(one: Read) -> int:

@@ -188,19 +188,19 @@ def _alike(method: str, read: Sequence[Read]) -> dict[str, list[_Cell]]:
     runs = [one for one in read if isinstance(one, PackedRun)]
     if len(runs) < len(read) or len({one.kind for one in runs}) > 1:
         return {}
-    kind, seeds = runs[0].kind, [seed_of(one) for one in runs]
-    way = _Made([kind.first])
-    way.seconds = median(one.says["cost"][kind.costs.index("wall_seconds")] for one in runs)
+    kind, seeds, rows = runs[0].kind, [seed_of(one) for one in runs], [one.measured for one in runs]
+    way, wall = _Made([kind.first]), kind.costs.index("wall_seconds")
+    way.seconds = median(one.says["cost"][wall] for one in runs)
     way.date = max(one.says["provenance"]["ended"] for one in runs)[:10]
     found: dict[str, list[_Cell]] = {}
     for place, one in enumerate(kind.first.metrics):
         if one.name in found:
             continue
-        values = {seed: run.measured[place][0] for seed, run in zip(seeds, runs, strict=True)}
-        given = {seed: value for seed, value in values.items() if value is not None}
-        cell = _Cell(method, one, given, 0, {}, kind.first.exact, find_metric(one.metric).counts)
-        for seed in values.keys() - given.keys():
-            cell.fails(seed, "no value")
+        values = {seed: row[place][0] for seed, row in zip(seeds, rows, strict=True) if row[place][0] is not None}
+        cell = _Cell(method, one, values, 0, {}, kind.first.exact, find_metric(one.metric).counts)
+        for seed in seeds if len(values) < len(seeds) else ():
+            if seed not in values:
+                cell.fails(seed, "no value")
         cell.made = way
         found[one.name] = [cell]
     return found
