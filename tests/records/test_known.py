@@ -9,7 +9,7 @@ import pytest
 from latentbench.records import alike
 from latentbench.records.archive import collect
 from latentbench.records.below import packs_below
-from latentbench.records.known import Known
+from latentbench.records.known import Known, PackedRun, as_read
 from latentbench.records.pack import open_pack
 from latentbench.records.packing import pack_records
 from latentbench.records.record import read_record, seal, write_record
@@ -50,13 +50,30 @@ def test_a_pack_that_is_known_gives_the_same_records(project, monkeypatch):
     monkeypatch.setattr("latentbench.core.file_cache.STILL", -1)
     packed(project, runs)
     made = []
-    monkeypatch.setattr(Known, "record", lambda self, name, real=Known.record: made.append(name) or real(self, name))
+    monkeypatch.setattr(Known, "read", lambda self, name, real=Known.read: made.append(name) or real(self, name))
     first = collect(runs)
     assert made == []
     again = collect(runs)
     assert len(made) == len(runs)
     assert again == first
     assert first.found[runs[1].cell].status == "failed"
+
+
+def test_a_record_of_a_pack_is_made_when_it_is_asked_for(project, monkeypatch):
+    runs = project.plan("cpu")
+    monkeypatch.setattr("latentbench.core.file_cache.STILL", -1)
+    pack = packed(project, runs)
+    collect(runs)
+    found = collect(runs).found
+    unmade = {cell for cell, one in as_read(found).items() if isinstance(one, PackedRun)}
+    cell = runs[0].cell
+    assert cell in unmade
+    assert runs[1].cell not in unmade, "it failed"
+    assert runs[2].cell not in unmade, "something odd came out"
+    assert cell in found
+    assert found[cell] == read_record(pack / found[cell].run_id)
+    assert found[cell] is found[cell]
+    assert {cell for cell, one in as_read(found).items() if isinstance(one, PackedRun)} == unmade - {cell}
 
 
 def test_specifications_are_hashed_once_for_all_seeds(project, monkeypatch):

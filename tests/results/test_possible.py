@@ -6,6 +6,8 @@ import math
 
 import pytest
 from latentbench.models.baselines import Factorised
+from latentbench.records.known import PackedRun
+from latentbench.records.packing import pack_records
 from latentbench.records.record import Measured, Record
 from latentbench.results.gather import gather
 from latentbench.results.leaderboard import leaderboard
@@ -52,6 +54,31 @@ def test_a_likelihood_beyond_the_entropy_is_impossible(project):
     assert verdict.verdict == "impossible"
     assert f"{optimum:.5g} nats" in verdict.reason
     assert verdict.reason in verdict.text
+
+
+@pytest.mark.parametrize(
+    "above", [(-2.0, 0.1, 1.0), (0.2, 0.1, 1.0), (None, 0.1, 1.0)], ids=["impossible", "sound", "without a value"]
+)
+def test_a_table_of_packed_runs_is_that_of_their_records(project, monkeypatch, above):
+    """Once they are known, nobody makes their records, and nothing else may come out."""
+    monkeypatch.setattr("latentbench.core.file_cache.STILL", -1)
+    numbers = {m: None if x is None else entropy("linear") + x for m, x in zip(("wide", "narrow", "floor"), above)}
+    for spec in project.plan("cpu", LINEAR):
+        value = numbers[spec.method]
+        moved = None if value is None or spec.seed == 1 else value + 0.001 * spec.seed
+        write_made_up(spec, {"nll": moved}, errors={"nll": 0.05})
+    pack_records(list((project.results / "runs").rglob("record.json")), project.results)
+    (project.results / "runs").rename(project.root / "away")
+    loaded = project.load({"claims": [ORDER], **LINEAR})
+    first, again = gather(loaded, "cpu"), gather(loaded, "cpu")
+    rows = leaderboard(again)
+    assert all(isinstance(one, PackedRun) for one in again.as_read.values()), "none was made"
+    assert not any(isinstance(one, PackedRun) for one in first.as_read.values())
+    assert rows == leaderboard(first)
+    assert again.impossible == first.impossible
+    assert bool(first.impossible) == (above[0] == -2.0)
+    assert verdicts(again) == verdicts(first)
+    assert all(again.records(r.method, r.dataset) == first.records(r.method, r.dataset) for r in first.runs)
 
 
 def test_chance_is_allowed_for(project):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from latentbench.core.console import note
@@ -21,6 +22,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.alike import Alike
 from latentbench.records.former import asked, asks_the_same, made_by_todays
 from latentbench.records.intact import Intact
+from latentbench.records.known import Kind, PackedRun, Read, Records, like, made, seed_of
 from latentbench.records.pack import SUFFIX, TIERS, open_pack, packs_in
 from latentbench.records.record import Record
 from latentbench.records.vouching import code_of, vouched_codes
@@ -168,7 +170,7 @@ def _is_as_good(file: str, run: RunSpec, data_hash: str, intact: Intact) -> bool
 class Collected:
     """A suite's records: those that count, by cell, and what was left out."""
 
-    found: dict[str, Record] = field(default_factory=dict)
+    found: MutableMapping[str, Record] = field(default_factory=Records)
     files: dict[str, str] = field(default_factory=dict)
     stale_code: list[str] = field(default_factory=list)
     vouched: list[str] = field(default_factory=list)
@@ -192,7 +194,7 @@ def is_reference(file: str) -> bool:
 class _Answer:
     """A record that answers today's specification."""
 
-    record: Record
+    one: Read
     file: str
     fresh: bool
 
@@ -206,40 +208,52 @@ def collect(runs: Sequence[RunSpec], results: Path | None = None) -> Collected:
         `outdated` the records of an earlier specification or of other data, with the reason, `superseded` the cells
         whose stale record gave way to seeds of today's code, `unreadable` the broken files.
     """
-    collected = Collected()
+    collected, found = Collected(), Records()
     data = {source: content_hash_if_known(source) for source in {r.data["source"] for r in runs}}
     by_cell = {r.cell: r for r in runs}
     tiers = tuple(dict.fromkeys(r.tier for r in runs))
     of_tier = re.compile("|".join(f"--{t}--" for t in tiers)).search
     answers: dict[str, list[_Answer]] = {}
     alike = Alike()
+    counting: dict[tuple[Kind, str], bool] = {}  # kinds of which all runs count, as one does: whether they are fresh
     for suite in dict.fromkeys(r.suite for r in runs):
         intact = Intact(suite, results or results_dir())
         for name, file in record_files(suite, results, tiers=tiers):
             if not of_tier(name):
                 continue
             try:
-                record = intact.read(file)
+                one = intact.unmade(file)
             except UserError as e:
                 collected.unreadable.append(str(e))
                 continue
-            if (run := _run_of(record, by_cell)) is not None and _counts(collected, run, data, record, file, alike):
+            if (run := _run_of(one, by_cell)) is None:
+                continue
+            kind = (one.kind, run.suite) if isinstance(one, PackedRun) else None
+            is_fresh = None if kind is None else counting.get(kind)
+            if is_fresh is None:
+                record = made(one)
+                if not _counts(collected, run, data, record, file, alike):
+                    continue
                 is_fresh = alike.is_fresh(record, run, made_by_todays)
-                answers.setdefault(run.cell, []).append(_Answer(record, file, is_fresh))
+                if kind is not None and alike.asks_the_same(record, run):
+                    counting[kind] = is_fresh
+            answers.setdefault(run.cell, []).append(_Answer(one, file, is_fresh))
         collected.unreadable += pack_faults(suite, results or results_dir(), tiers)
         intact.save()
-    vouched = vouched_codes([(a.record, a.fresh) for a in each] for each in answers.values() if len(each) > 1)
+    several = ([(made(a.one), a.fresh) for a in each] for each in answers.values() if len(each) > 1)
+    vouched = vouched_codes(several)
     fresh: dict[str, bool] = {}
     for cell, each in answers.items():
         best = (
             each[0]
             if len(each) == 1
-            else max(each, key=lambda a: (a.fresh or code_of(a.record) in vouched, *_rank(a.record, a.fresh)))
+            else max(each, key=lambda a: (a.fresh or code_of(like(a.one)) in vouched, *_rank(made(a.one), a.fresh)))
         )
-        collected.found[cell], collected.files[cell] = best.record, best.file
-        fresh[cell] = best.fresh or code_of(best.record) in vouched
+        found.read[cell], collected.files[cell] = best.one, best.file
+        fresh[cell] = best.fresh or code_of(like(best.one)) in vouched
         if fresh[cell] and not best.fresh:
             collected.vouched.append(cell)
+    collected.found = found
     _part(collected, by_cell, fresh)
     collected.stale_code = [cell for cell in collected.found if not fresh[cell]]
     return collected
@@ -257,10 +271,16 @@ def _part(collected: Collected, by_cell: dict[str, RunSpec], fresh: dict[str, bo
             del collected.found[cell], collected.files[cell]
 
 
-def _run_of(record: Record, by_cell: dict[str, RunSpec]) -> RunSpec | None:
-    cell = "--".join((safe_name(record.method), safe_name(record.dataset), record.tier, f"s{record.seed}"))
-    run = by_cell.get(cell)
+def _run_of(one: Read, by_cell: dict[str, RunSpec]) -> RunSpec | None:
+    record = like(one)
+    run = by_cell.get(f"{_but_seed(record.method, record.dataset, record.tier)}{seed_of(one)}")
     return run if run is not None and (record.method, record.dataset) == (run.method, run.dataset) else None
+
+
+@lru_cache(maxsize=4096)
+def _but_seed(method: str, dataset: str, tier: str) -> str:
+    """What the cells of a method's seeds begin with."""
+    return "--".join((safe_name(method), safe_name(dataset), tier, "s"))
 
 
 def _counts(

@@ -22,7 +22,7 @@ from latentbench.core.paths import cache_dir, safe_name, shown, without_mark
 from latentbench.records import pack as packs
 from latentbench.records import packform, sealing
 from latentbench.records import record as form
-from latentbench.records.known import Known, as_known
+from latentbench.records.known import Known, Read, as_known, made
 from latentbench.records.pack import SUFFIX, Pack, open_pack
 from latentbench.records.record import REMOVE, Record, Status, place_fault, record_of, record_text
 
@@ -43,7 +43,11 @@ class Intact:
         self._shared: dict[bytes, Any] = {}
 
     def read(self, file: str) -> Record:
-        """The record in a file, or at its place in a pack.
+        """The record in a file, or at its place in a pack. Raises UserError as `unmade` does."""
+        return made(self.unmade(file))
+
+    def unmade(self, file: str) -> Read:
+        """The same, not yet made where it is one of a pack and like others there.
 
         Raises:
             UserError: as `read_record` with `sealed`; or it is the record of another run or suite.
@@ -51,7 +55,7 @@ class Intact:
         folder, _, name = file.rpartition("/")
         if folder.endswith(SUFFIX) and (pack := self._pack(folder)) is not None:
             if pack[1] is not None:
-                return pack[1].record(name)
+                return pack[1].read(name)
             record = self._placed(record_of(pack[0].record(name), file, sealed=True), file)
             self._sound.setdefault(folder, set()).add(name)
             return record

@@ -17,6 +17,7 @@ import numpy as np
 
 from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.design import order
+from latentbench.records.known import like
 from latentbench.results.costs import Estimate, total
 from latentbench.results.designs import first_analysis
 from latentbench.results.gather import Gathered, gather
@@ -96,11 +97,10 @@ class SuiteNeeds:
 
 def is_done(found: Gathered, run: RunSpec) -> bool:
     """Whether a run has a record that counts; an exact method's one record counts for every seed."""
-    records = found.records(run.method, run.dataset)
     if run.exact:
-        return any(r.status in DONE for r in records)
-    record = found.collected.found.get(run.cell)
-    return record is not None and record.status in DONE
+        return any(r.status in DONE for r in found.records(run.method, run.dataset))
+    one = found.as_read.get(run.cell)
+    return one is not None and like(one).status in DONE
 
 
 def suite_needs(

@@ -20,6 +20,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.records.archive import Collected, is_reference, record_files
 from latentbench.records.former import asked
 from latentbench.records.intact import Intact
+from latentbench.records.known import Read, as_read, like, priced
 from latentbench.records.record import Record
 from latentbench.results.work import Work, evaluation_factors
 from latentbench.running.pilot import FEW, FIT_FEW, Pilot
@@ -85,7 +86,7 @@ def unknown(why: str) -> Estimate:
 class Known:
     """The finished records of a suite that costs can be read from."""
 
-    records: Sequence[tuple[Record, bool]]
+    records: Sequence[tuple[Read, bool]]
 
     @classmethod
     def of(cls, suite: str, results: Path, there: Collected | None = None) -> Known:
@@ -96,30 +97,32 @@ class Known:
             results: folder of the results.
             there: records that were read already, which are not read again.
         """
-        read = {} if there is None else {file: there.found[cell] for cell, file in there.files.items()}
+        read = {} if there is None else {there.files[cell]: one for cell, one in as_read(there.found).items()}
         found = []
         intact = Intact(suite, results)
         for _, file in record_files(suite, results):
             try:
-                record = read.get(file) or intact.read(file).model_copy(update={"metrics": []})
+                one = read.get(file) or priced(intact.unmade(file)).model_copy(update={"metrics": []})
             except UserError:
                 continue
+            record = like(one)
             if record.status == "finished" and record.provenance.resumed_from is None:
-                found.append((record, not is_reference(file)))
+                found.append((one, not is_reference(file)))
         intact.save()
         return cls(found)
 
     @cached_property
-    def _by_pair(self) -> dict[tuple[str, str], list[tuple[Record, bool]]]:
-        table: dict[tuple[str, str], list[tuple[Record, bool]]] = {}
-        for record, own in self.records:
-            table.setdefault((record.method, record.dataset), []).append((record, own))
+    def _by_pair(self) -> dict[tuple[str, str], list[tuple[Read, bool]]]:
+        table: dict[tuple[str, str], list[tuple[Read, bool]]] = {}
+        for one, own in self.records:
+            record = like(one)
+            table.setdefault((record.method, record.dataset), []).append((one, own))
         return table
 
     def estimate(self, run: RunSpec, device: str) -> Estimate:
         """The cost of a run on a kind of device, from the nearest records: of the very same run before others, then of
         the nearest amount of work, and of these the ones made here."""
-        there = self._by_pair.get((run.method, run.dataset), [])
+        there = [(priced(one), own) for one, own in self._by_pair.get((run.method, run.dataset), [])]
         on_device = [(r, own) for r, own in there if r.provenance.device == device]
         if not on_device:
             return unknown(f"no record on {device}" if there else "no record of any tier")

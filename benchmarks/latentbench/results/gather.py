@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from latentbench.planning.plan import RunSpec, plan
 from latentbench.records.archive import Collected, collect, record_files
 from latentbench.records.declared import read_declared
 from latentbench.records.design import Declared
+from latentbench.records.known import Read, as_read, like, seed_of
 from latentbench.records.record import Record
 from latentbench.results.possible import Cell, Impossible, impossible
 from latentbench.spec.claims import Tier
@@ -43,7 +44,10 @@ class Gathered:
 
     def records(self, method: str, dataset: str) -> list[Record]:
         """Records of a method on a dataset, in the order of their seeds, failed ones included."""
-        return self._by_pair.get((method, dataset), [])
+        pair = method, dataset
+        if pair not in self._made:
+            self._made[pair] = [self.collected.found[cell] for cell in self._by_pair.get(pair, ())]
+        return self._made[pair]
 
     def stale(self, method: str, dataset: str) -> int:
         """How many of them were made by other code than today's."""
@@ -56,11 +60,16 @@ class Gathered:
     @cached_property
     def impossible(self) -> dict[Cell, Impossible]:
         """Numbers that cannot be, by method, dataset and the suite's name of the metric."""
-        return impossible(self.collected.found.values())
+        return impossible(self.as_read.values())
+
+    @property
+    def as_read(self) -> Mapping[str, Read]:
+        """The records that count, by cell, as yet unmade where nobody has asked for them."""
+        return as_read(self.collected.found)
 
     @cached_property
     def _stale(self) -> Counter[tuple[str, str]]:
-        found = (self.collected.found[cell] for cell in self.collected.stale_code)
+        found = (like(self.as_read[cell]) for cell in self.collected.stale_code)
         return Counter((r.method, r.dataset) for r in found)
 
     @cached_property
@@ -68,11 +77,16 @@ class Gathered:
         return Counter((r.method, r.dataset) for r in self.runs if r.cell not in self.collected.found)
 
     @cached_property
-    def _by_pair(self) -> dict[tuple[str, str], list[Record]]:
-        found: dict[tuple[str, str], list[Record]] = {}
-        for record in sorted(self.collected.found.values(), key=lambda r: r.seed):
-            found.setdefault((record.method, record.dataset), []).append(record)
+    def _by_pair(self) -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for cell, one in sorted(self.as_read.items(), key=lambda each: seed_of(each[1])):
+            record = like(one)
+            found.setdefault((record.method, record.dataset), []).append(cell)
         return found
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, str], list[Record]]:
+        return {}
 
 
 def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gathered:
@@ -88,7 +102,7 @@ def gather(loaded: LoadedSuite, tier: Tier, results: Path | None = None) -> Gath
 
 def _declared(suite: str, tier: Tier, collected: Collected, results: Path | None) -> Declared | None:
     """The first declaration that there is, or that a record was made under: a folder may have lost its own."""
-    designs = (record.provenance.design for record in collected.found.values())
+    designs = (like(one).provenance.design for one in as_read(collected.found).values())
     found = {d.declared: d for d in designs if isinstance(d, Declared) and (d.suite, d.tier) == (suite, tier)}
     if (own := read_declared(suite, tier, results)) is not None:
         found.setdefault(own.declared, own)

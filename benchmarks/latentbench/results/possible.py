@@ -18,6 +18,7 @@ from latentbench.core.errors import UserError
 from latentbench.data.registry import call, load_entry
 from latentbench.declare import MetricEntry
 from latentbench.discovery import finding
+from latentbench.records.known import Kind, PackedRun, Read, like, made
 from latentbench.records.record import Measured, Record
 from latentbench.spec.registry import find_metric, metrics
 from latentbench.stats.intervals import UNLIMITED
@@ -49,16 +50,18 @@ class Impossible:
         return self.reason + (f" (seed{'s' * (len(self.seeds) > 1)} {_some(self.seeds)})" if self.seeds else "")
 
 
-def impossible(records: Iterable[Record]) -> dict[Cell, Impossible]:
+def impossible(records: Iterable[Read]) -> dict[Cell, Impossible]:
     """The cells of a suite's records that hold a number which cannot be.
 
     A model whose likelihood is found wrong on one dataset is not believed on another: all its likelihoods are named.
     """
-    finished = [r for r in records if r.status == "finished" and r.metrics]
+    read = [(one, like(one)) for one in records]
+    finished = [(one, record) for one, record in read if record.status == "finished" and record.metrics]
     optima, of_whole = _optima(finished), _of_whole_samples()
+    sound = _sound(finished, optima, of_whole)
     found: dict[Cell, list[tuple[float, int, str]]] = {}
     whole: dict[int, str] = {}  # by the part of the specification that decides it, which records of one pack share
-    for record in finished:
+    for record in (made(one) for one, _ in finished if not (isinstance(one, PackedRun) and one.kind in sound)):
         optimum, data = optima.get(record.dataset), id(record.spec.get("data"))
         if data not in whole:
             whole[data] = _whole_numbers(record.spec)
@@ -69,7 +72,7 @@ def impossible(records: Iterable[Record]) -> dict[Cell, Impossible]:
         for cell, faults in found.items()
     }
     blamed = {method: (dataset, key) for method, dataset, key in reversed(out) if _is_density(_named(finished, key))}
-    for record in finished:
+    for _, record in finished if blamed else ():
         for measured in record.metrics if record.method in blamed else ():
             cell = (record.method, record.dataset, measured.name)
             if cell not in out and _is_density(find_metric(measured.metric)):
@@ -78,8 +81,39 @@ def impossible(records: Iterable[Record]) -> dict[Cell, Impossible]:
     return out
 
 
-def _named(records: Sequence[Record], key: str) -> MetricEntry:
-    return find_metric(next(m.metric for r in records for m in r.metrics if m.name == key))
+def _named(finished: Sequence[tuple[Read, Record]], key: str) -> MetricEntry:
+    return find_metric(next(m.metric for _, r in finished for m in r.metrics if m.name == key))
+
+
+def _sound(finished: Sequence[tuple[Read, Record]], optima: Mapping[str, float], of_whole: frozenset[str]) -> set[Kind]:
+    """Kinds of packed runs of which none holds a number that cannot be, as far as their least and greatest tell."""
+    runs: dict[Kind, list[PackedRun]] = {}
+    for one, _ in finished:
+        if isinstance(one, PackedRun):
+            runs.setdefault(one.kind, []).append(one)
+    return {kind for kind, each in runs.items() if _is_sound(each, optima.get(kind.first.dataset), of_whole)}
+
+
+def _is_sound(runs: Sequence[PackedRun], optimum: float | None, of_whole: frozenset[str]) -> bool:
+    """Whether `_of_record` can find nothing in any of these runs of one kind, by metric instead of run by run."""
+    first = runs[0].kind.first
+    columns = [list(zip(*rows, strict=True)) for rows in zip(*(run.measured for run in runs), strict=True)]
+    if any(None in column[0] for column in columns):
+        return False
+    losses, known = [], 0.0 if _whole_numbers(first.spec) else None
+    for one, (values, *_) in zip(first.metrics, columns, strict=True):
+        entry, (least, most) = find_metric(one.metric), find_metric(one.metric).within
+        if (least is not None and min(values) < least) or (most is not None and max(values) > most):
+            return False
+        losses.append(values if one.better == "lower" else [-value for value in values])
+        limit = None if optimum is None or one.metric not in of_whole else _in_unit(optimum, one, first)
+        if entry.likelihood is not None and any(min(losses[-1]) < x for x in (known, limit) if x is not None):
+            return False
+    for i, j in _bounding(tuple((one.metric, one.likelihood) for one in first.metrics)):
+        errors = zip(losses[i], columns[i][1], losses[j], columns[j][1], strict=True)
+        if any(None not in (s, t) and tight - loose > ERRORS * math.hypot(s, t) for loose, s, tight, t in errors):
+            return False
+    return True
 
 
 def _of_record(
@@ -193,20 +227,24 @@ def _whole_numbers(spec: Mapping[str, Any]) -> str:
     return "whole numbers" if "int" in stored and all(step in _WHOLE for step in steps) else ""
 
 
-def _optima(records: Sequence[Record]) -> dict[str, float]:
+def _optima(finished: Sequence[tuple[Read, Record]]) -> dict[str, float]:
     """Nats a sample that no model can come below in expectation, by the suite's name of the dataset."""
     found: dict[str, float] = {}
     measured: dict[str, list[float]] = {}
     seen: set[str] = set()
-    for record in records:
+    for one, record in finished:
         if record.dataset not in seen:
             seen.add(record.dataset)
             if (known := _entropy_of(record)) is not None:
                 found[record.dataset] = known
-        for one in record.metrics if record.dataset not in found else ():
-            if isinstance(optimum := one.details.get("optimum"), int | float):
+        for details in _details(one) if record.dataset not in found else ():
+            if "optimum" in details and isinstance(optimum := details["optimum"], int | float):
                 measured.setdefault(record.dataset, []).append(-float(optimum))
     return {d: sum(values) / len(values) for d, values in measured.items()} | found
+
+
+def _details(one: Read) -> list[dict[str, Any]]:
+    return [own[4] for own in one.measured] if isinstance(one, PackedRun) else [m.details for m in one.metrics]
 
 
 def _entropy_of(record: Record) -> float | None:
