@@ -9,10 +9,10 @@ Made = dict[str, np.ndarray]
 
 
 def _arms(points: int, turns: float, growth: float) -> np.ndarray:
-    """(2, points, 2): one arm winds inwards clockwise around (-5, 0), the other outwards around (5, 0)."""
+    """(2, points, 2): one arm winds outwards clockwise around (-5, 0), ever faster, the other evenly around (5, 0)."""
     angle = 2 * np.pi * turns * np.linspace(0, 1, points)
-    inward = angle[-1] + 1 - angle
-    arms = ((inward, 50 * growth / inward, -5.0), (angle, growth * angle, 5.0))
+    falling = angle[-1] + 1 - angle
+    arms = ((falling, 50 * growth / falling, -5.0), (angle, growth * angle, 5.0))
     return np.stack([np.stack([r * np.cos(a) + shift, r * np.sin(a)], 1) for a, r, shift in arms])
 
 
@@ -34,9 +34,7 @@ def two_way(
     "observed<k>": (n, length) uint8 with k ones a row, for each k of `kept`}.
     """
     arm = rng.integers(2, size=n)
-    start = rng.integers(
-        length, points - length - ahead + 1, size=n
-    )  # not at the very end of an arm, where it is still
+    start = rng.integers(length, points - length - ahead + 1, size=n)  # not in its first points, as in their example
     path = _arms(points, turns, growth)[arm[:, None], start[:, None] + np.arange(length + ahead)]
     seen = path[:, :length] + noise * rng.standard_normal((n, length, 2))
     made = {

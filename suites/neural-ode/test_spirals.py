@@ -20,7 +20,7 @@ def test_points_lie_on_their_arm():
     assert (np.diff(r[outward], axis=1) > 0).all()
     assert (np.diff(turn[outward], axis=1) > 0).all(), "counter-clockwise"
     assert (np.diff(turn[~outward], axis=1) < 0).all(), "clockwise"
-    # r = 0.3 θ outwards, r (θ) = 15 / θ inwards, the angle being the unwrapped one up to whole turns
+    # r = 0.3 θ counter-clockwise, r (θ) = 15 / θ clockwise, the angle being the unwrapped one up to whole turns
     step = 6 * np.pi / 399
     assert np.diff(r[outward], axis=1) == pytest.approx(0.3 * step, abs=1e-5)
     assert np.diff(1 / r[~outward], axis=1) == pytest.approx(-step / 15, abs=1e-5)
