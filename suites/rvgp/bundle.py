@@ -22,8 +22,7 @@ class Bundle:
 
     Attributes:
         frames: (n, d, m), orthonormal columns.
-        connection: eigenvalues, rising, and orthonormal eigenvectors (n m, pairs) of the connection Laplacian.
-        graph: those (n, pairs) of the graph's Laplacian.
+        connection, graph: eigenvalues, rising, and orthonormal eigenvectors (n m, pairs), (n, pairs) of the Laplacians.
     """
 
     def __init__(self, points: ndarray, pairs: int, neighbours: int = 10, dimension: int = 2) -> None:
@@ -34,7 +33,8 @@ class Bundle:
         rows, columns = np.repeat(np.arange(n), neighbours), around[:, 1 : neighbours + 1].ravel()
         joined = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), (n, n)).tocsr()
         joined = joined.maximum(joined.T).tocoo()
-        transports = transport(self.frames[joined.row], self.frames[joined.col])
+        left, _, right = np.linalg.svd(np.einsum("edm,edk->emk", self.frames[joined.row], self.frames[joined.col]))
+        transports = left @ right  # Procrustes: coordinates at columns into those at rows
         degrees = np.bincount(joined.row, minlength=n).astype(float)
         self.laplacian = sparse.diags(degrees) - joined
         block = np.arange(m)
@@ -51,12 +51,6 @@ class Bundle:
     def ambient(self, local: ndarray) -> ndarray:
         """(n, m, ...) to (n, d, ...)."""
         return np.einsum("ndm,nm...->nd...", self.frames, local)
-
-
-def transport(to: ndarray, of: ndarray) -> ndarray:
-    """Orthogonal (e, m, m) that minimise |to O - of|: coordinates in the frames `of` into those in `to`, (e, d, m)."""
-    left, _, right = np.linalg.svd(np.einsum("edm,edk->emk", to, of))
-    return left @ right
 
 
 def lowest(matrix: sparse.spmatrix, pairs: int) -> Spectrum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,34 +25,26 @@ from .bundle import Bundle
 from .surfaces import Smooth, Surface, diffused, farthest, surface, unit
 
 SMALL = {"problems": 2, "points": 60, "pairs": 20}
+MASKED = {**SMALL, "kernel": "eigenmaps", "task": "masked", "surface": "torus"}
 FACTORS = np.array([0.25, 0.5, 1.0, 2.0, 4.0])  # scales to start from, times the kernel's own
 NOISES = (1e-3, 1e-2, 1e-1)  # shares of the signal's variance to start from
+tensor = partial(torch.as_tensor, dtype=torch.float64)
 WIDTH = 100.0  # how far from its start a parameter may go, as a factor
 
 
-@model(
-    "tangent-field-gp",
-    "Iterative Study",
-    "a Gaussian process for tangent vectors at a cloud's points",
-    examples=(
-        Example("real-vector", SMALL),
-        Example("real-vector", {**SMALL, "kernel": "eigenmaps", "task": "masked", "surface": "torus"}),
-    ),
-)
+@model("tangent-field-gp", "Iterative Study", examples=(Example("real-vector", SMALL), Example("real-vector", MASKED)))
 class TangentFields(Study):
-    """Answers are ``vectors`` (points, 3), posterior means.
+    """A Gaussian process completes tangent vectors: answers are ``vectors`` (points, 3), posterior means.
 
     Args:
         info: of data that are not looked at.
-        surface: of the cloud.
-        task: ``diffused``: the paper's field, seen at half of the points; ``smooth``: a field that no graph has made
-            (`surfaces.Smooth`), seen at half of them; ``masked``: the same, seen everywhere but at the tenth of the
-            points that is nearest to one of the twelve nearest to a singularity.
-        kernel: ``connection``: RVGP, a Matern spectrum of the connection Laplacian; or one for each component of the
-            vectors: ``graph``, that of the graph's Laplacian, RBF on ``coordinates``, or RBF on ``eigenmaps``, rows of
-            the graph Laplacian's eigenvectors times the root of n (the authors' rival).
-        points: n, at least 40.
-        pairs: eigenpairs k of a Laplacian, fewer than n.
+        task: ``diffused``: the paper's field, seen at half of the points; ``smooth``: a field that no graph has made,
+            seen at half of them; ``masked``: the same, seen everywhere but at the tenth of the points that is nearest
+            to one of the twelve nearest to a singularity.
+        kernel: ``connection``: RVGP, a Matern spectrum of the connection Laplacian; or for each component by itself:
+            ``graph``, that of the graph's Laplacian, or RBF on ``coordinates`` or ``eigenmaps``, rows of the graph
+            Laplacian's eigenvectors times the root of n (the authors' rival).
+        surface, points, pairs: of the cloud, at least 40 points, and eigenpairs of a Laplacian, fewer than points.
         problems: how many.
     """
 
@@ -97,10 +90,7 @@ class TangentFields(Study):
 
 
 def spectral(values: ndarray, modes: ndarray, seen: ndarray, targets: ndarray) -> ndarray:
-    """Posterior means (rows, channels) under K = modes diag(S) modes', of targets at the rows seen.
-
-    S is (eigenvalue + 2 nu / kappa^2)^-nu, scaled to the variance; all is done in k dimensions, k columns of modes.
-    """
+    """Means (rows, channels) under modes diag((values + 2 nu / kappa^2)^-nu) modes', given targets at rows seen."""
     lambdas, scaled, y = torch.from_numpy(values.clip(0)), torch.from_numpy(modes * len(modes) ** 0.5), tensor(targets)
     features = scaled[seen]
     gram, projected = features.T @ features, features.T @ y
@@ -133,15 +123,8 @@ def radial(inputs: ndarray, seen: ndarray, targets: ndarray) -> ndarray:
     return (best[1] * torch.exp(-0.5 * squared[:, seen] / best[0] ** 2) @ posterior(best)[1]).numpy()
 
 
-def tensor(array: Any) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float64)
-
-
 def search(cost: Callable[[Tensor], Tensor], scales: ndarray, signal: float, *fixed: float) -> Tensor:
-    """Positive parameters (fixed ..., scale, variance, noise) of the least cost that L-BFGS reaches.
-
-    It moves their logarithms, from the best of a grid: any of the scales, variance `signal`, and noise of a share of that.
-    """
+    """Positive (fixed ..., scale, variance, noise) by L-BFGS on logarithms, from the best of scales and noises."""
 
     def valued(logs: ndarray) -> tuple[float, ndarray]:
         p = torch.from_numpy(logs).requires_grad_()
@@ -151,8 +134,9 @@ def search(cost: Callable[[Tensor], Tensor], scales: ndarray, signal: float, *fi
     grid = [[*fixed, scale, signal, share * signal] for scale in scales for share in NOISES]
     start = np.log(min(grid, key=lambda p: float(cost(tensor(p)))))
     bounds = [(at - np.log(WIDTH), at + np.log(WIDTH)) for at in start]
-    found = minimize(valued, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-11})
-    return tensor(np.exp(found.x))
+    return tensor(
+        np.exp(minimize(valued, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-11}).x)
+    )
 
 
 @metric("field_alignment", "Study", "1", "higher")
@@ -172,8 +156,8 @@ def singularity_error(model: Any, view: View, settings: Arrays, generator: Gener
     """Mean distance of the singularity to the hidden point of the shortest prediction, by the cloud's mean spacing."""
 
     def error(truth: Arrays, answer: Arrays) -> float:
-        x, lengths = truth["x"][truth["hidden"]], np.linalg.norm(answer["vectors"][truth["hidden"]], axis=1)
-        spacing = cKDTree(truth["x"]).query(truth["x"], 2)[0][:, 1].mean()
-        return float(np.linalg.norm(x[lengths.argmin()] - truth["zero"]) / spacing)
+        x, hidden = truth["x"], truth["hidden"]
+        found = x[hidden][np.linalg.norm(answer["vectors"][hidden], axis=1).argmin()]
+        return float(np.linalg.norm(found - truth["zero"]) / cKDTree(x).query(x, 2)[0][:, 1].mean())
 
     return over_problems(model, error)

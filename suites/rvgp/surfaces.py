@@ -43,8 +43,7 @@ def unit(vectors: ndarray) -> ndarray:
 def diffused(bundle: Bundle, rng: Generator, time: float = 100.0) -> ndarray:
     """(n, 3): vectors uniform in a cube, made tangent and of unit length, then exp(-time Lc) of them, of unit length.
 
-    The authors let lengths diffuse by themselves; those of unit vectors stay 1. Of Lc the bundle's lowest eigenpairs
-    are used, of which at this time the first few are left.
+    The authors let lengths diffuse by themselves: those of unit vectors stay 1. At such times few eigenpairs are left.
     """
     local = bundle.local(rng.uniform(-0.5, 0.5, (len(bundle.frames), 3)))
     values, modes = bundle.connection
@@ -55,8 +54,7 @@ def diffused(bundle: Bundle, rng: Generator, time: float = 100.0) -> ndarray:
 class Smooth:
     """The tangent part of W(x) - W(zero), of unit length: a field that knows no graph, singular at `zero`.
 
-    Each component of W is a draw of a Gaussian process with an RBF kernel of length scale 2 on coordinates (200 random
-    cosines): the channel-wise rivals' own prior.
+    Components of W are draws of a process with an RBF kernel of length 2 on coordinates: 200 random cosines.
     """
 
     def __init__(self, rng: Generator, zero: ndarray) -> None:
@@ -64,8 +62,6 @@ class Smooth:
         self.weights, self.zero = rng.standard_normal((200, 3)) / 10.0, zero
 
     def __call__(self, points: ndarray, normals: ndarray) -> ndarray:
-        def ambient(x: ndarray) -> ndarray:
-            return np.cos(x @ self.waves + self.phases) @ self.weights
-
-        raw = ambient(points) - ambient(self.zero[None])
+        raw, at_zero = (np.cos(x @ self.waves + self.phases) @ self.weights for x in (points, self.zero[None]))
+        raw = raw - at_zero
         return unit(raw - (raw * normals).sum(1, keepdims=True) * normals)
