@@ -140,7 +140,7 @@ def test_the_search_goes_down_from_the_best_of_its_grid():
 
 @pytest.mark.parametrize(("task", "count"), [("smooth", 36), ("masked", 7)])
 def test_problems_hide_what_they_say(task, count):
-    problem = TangentFields(INFO, points=71, pairs=10, task=task).problem(rng(12))
+    problem = TangentFields(INFO, points=71, pairs=10, task=task, surface="torus").problem(rng(12))
     given, truth = problem.given, problem.truth
     hidden, x = np.flatnonzero(truth["hidden"]), truth["x"]
     np.testing.assert_array_equal(given["vectors"], truth["vectors"][given["seen"]])
