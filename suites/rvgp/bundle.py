@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy import ndarray
 from scipy import sparse
@@ -42,7 +44,15 @@ class Bundle:
         flat = [np.broadcast_to(index, transports.shape).ravel() for index in at]
         moved = sparse.coo_matrix((transports.ravel(), flat), (n * m, n * m))
         self.connection_laplacian = sparse.diags(np.repeat(degrees, m)) - moved
-        self.connection, self.graph = lowest(self.connection_laplacian, pairs), lowest(self.laplacian, pairs)
+        self.pairs = pairs
+
+    @cached_property
+    def connection(self) -> Spectrum:
+        return lowest(self.connection_laplacian, self.pairs)
+
+    @cached_property
+    def graph(self) -> Spectrum:
+        return lowest(self.laplacian, self.pairs)
 
     def local(self, vectors: ndarray) -> ndarray:
         """Coordinates (n, m) in the frames of the tangent parts of vectors (n, d)."""
