@@ -22,8 +22,7 @@ from numpy import ndarray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
-SMALL = {"rows": 30, "outputs": 3, "inputs": 2, "latents": 2, "iterations": 5, "problems": 2}
-EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "learnable": False, "inputs": 0}))
+EXAMPLES = (Example("real-vector", {"rows": 30, "latents": 2, "inputs": 2, "iterations": 5, "problems": 2}),)
 Arrays = Mapping[str, Any]
 Weights = Mapping[str, Tensor]
 

@@ -84,28 +84,15 @@ def test_objective_is_the_bound_and_answers_are_its_parts(cls, bound, learnable)
 
 
 @pytest.mark.parametrize("learnable", [True, False])
-@pytest.mark.parametrize(("cls", "beta"), [(collapse.LinearCVAE, 2.0), (collapse.LinearMHVAE, 0.9)])
-def test_minimisers_are_the_theorems(cls, beta, learnable):
-    """By L-BFGS, on problems that have latents on either side of the threshold."""
-    study, x, y = made(cls, learnable)
-    theory = study.theory(x.numpy(), y.numpy(), beta)
-    w = {k: v.requires_grad_() for k, v in weights(study, 5).items()}
-    optimiser = torch.optim.LBFGS(
-        w.values(), max_iter=250, tolerance_grad=1e-9, tolerance_change=1e-15, line_search_fn="strong_wolfe"
-    )
-
-    def closure():
-        optimiser.zero_grad()
-        loss = study.objective(w, x, y, beta)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    with torch.no_grad():
-        answer = study.found(w, x, y)
-    for name, value in theory.items():
-        np.testing.assert_allclose(answer[name], value, atol=2e-3, err_msg=name)
-    upper = theory.get("omegas", theory["lambdas"])
+@pytest.mark.parametrize(("cls", "beta"), [(collapse.LinearCVAE, 2.0), (collapse.LinearMHVAE, 1.5)])
+def test_long_training_ends_where_the_theorems_say(cls, beta, learnable):
+    """On problems that have latents on either side of the threshold."""
+    study = cls(INFO, **AWKWARD, learnable=learnable, betas=(beta,), iterations=600, rate=0.05)
+    problem = study.problem(np.random.default_rng(3))
+    answer = study.answer(problem.given, np.random.default_rng(5))
+    for name, value in problem.truth.items():
+        np.testing.assert_allclose(answer[name], value, atol=0.01, err_msg=name)
+    upper = problem.truth.get("omegas", problem.truth["lambdas"])
     assert upper[0] > 0 == upper[-1]
 
 
