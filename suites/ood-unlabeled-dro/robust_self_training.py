@@ -18,9 +18,8 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
-from latentbench.models import checks
 from latentbench.models.study import Problem, Study
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from scipy.optimize import minimize
 from scipy.stats import norm
 from torch import Generator
@@ -81,27 +80,25 @@ class TwoGaussians(Study):
         *,
         dimensions: PositiveInt = 200,
         labelled: tuple[PositiveInt, ...] = (10,),
-        unlabelled: NonNegativeInt = 0,
+        unlabelled: PositiveInt = 100,
         shift: NonNegativeFloat = 0.0,
         noise: PositiveFloat = 1.0,
         problems: PositiveInt = 10,
     ) -> None:
         super().__init__(info, problems=problems)
-        checks.whole("labelled", len(labelled), 1)
         self.dimensions, self.labelled, self.unlabelled = dimensions, tuple(labelled), unlabelled
         self.shift, self.noise = shift, noise
 
     def problem(self, rng: np.random.Generator) -> Problem:
         mean, away = (unit(rng.standard_normal(self.dimensions)) for _ in range(2))
-        signs, noise, hidden, other = rng.spawn(4)
-        y, x = self.rows(max(self.labelled), mean, signs, noise)
-        _, u = self.rows(self.unlabelled, mean + self.shift * away, hidden, other)
+        one, other = rng.spawn(2)
+        y, x = self.rows(max(self.labelled), mean, one)
+        _, u = self.rows(self.unlabelled, mean + self.shift * away, other)
         return Problem({"x": x, "y": y, "unlabelled": u}, {"mean": mean, "noise": self.noise})
 
-    def rows(
-        self, n: int, mean: np.ndarray, signs: np.random.Generator, noise: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, n: int, mean: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Labels (n,) of -1 and 1, and rows (n, D) of single precision, for speed."""
+        signs, noise = rng.spawn(2)
         y = signs.choice(np.array([-1, 1], np.float32), n)
         drawn = noise.standard_normal((n, self.dimensions), np.float32)
         return y, np.float32(self.noise) * drawn + y[:, None] * mean.astype(np.float32)
@@ -140,43 +137,31 @@ class RSS(ERM):
         weight: of an unlabelled row, where a labelled one has 1: lambda is weight * n / m.
     """
 
+    once = False  # whether unlabelled rows keep the labels that the start gives them
+
     def __init__(
-        self,
-        info: DataInfo,
-        *,
-        gamma_prime: PositiveFloat = 0.1,
-        weight: PositiveFloat = 1.0,
-        **design: Any,
+        self, info: DataInfo, *, gamma_prime: PositiveFloat = 0.1, weight: PositiveFloat = 1.0, **design: Any
     ) -> None:
         super().__init__(info, **design)
         self.gamma_prime, self.weight = gamma_prime, weight
 
     def rule(self, x: np.ndarray, y: np.ndarray, unlabelled: np.ndarray) -> np.ndarray:
         start = super().rule(x, y, unlabelled)
-        labels = self.pseudo_labels(start, unlabelled)
+        labels = np.where(unlabelled @ start.astype(unlabelled.dtype) < 0, -1.0, 1.0) if self.once else None
         share = self.weight * len(unlabelled) / len(x)
         return least(start, (1.0, x, self.gamma, y), (share, unlabelled, self.gamma_prime, labels))
-
-    def pseudo_labels(self, start: np.ndarray, unlabelled: np.ndarray) -> np.ndarray | None:
-        """Labels (n,) that stay; none, where they follow theta."""
-        return None
 
 
 @model("pseudo-labels", "Iterative Study", examples=SMALL)
 class PseudoLabels(RSS):
     """The same with labels given once, by the rule from the labelled rows."""
 
-    def pseudo_labels(self, start: np.ndarray, unlabelled: np.ndarray) -> np.ndarray | None:
-        return np.where(unlabelled @ start.astype(unlabelled.dtype) < 0, -1.0, 1.0)
+    once = True
 
 
 @model("gaussian-em", "Iterative Study", examples=SMALL)
 class GaussianEM(TwoGaussians):
-    """Maximum likelihood of mu and sigma of two Gaussians on all rows, as if none were shifted, by EM.
-
-    Args:
-        steps: of EM, from the signed mean of the labelled rows.
-    """
+    """Maximum likelihood of mu and sigma on all rows, as if none were shifted: `steps` of EM from the signed mean."""
 
     def __init__(self, info: DataInfo, *, steps: PositiveInt = 50, **design: Any) -> None:
         super().__init__(info, **design)
@@ -196,41 +181,17 @@ class GaussianEM(TwoGaussians):
         return mean.astype(float), variance
 
 
-def _margins(truth: Arrays, answer: Arrays) -> np.ndarray:
-    """Mean <theta, y x> (K,) of rows of the labelled law."""
-    return np.asarray(answer["rules"] @ truth["mean"])
-
-
 @metric("right_in_domain", "Study", "1", "higher", within=(0.0, 1.0))
 def right_in_domain(model: Answered, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Probability that the rule from the most labelled rows is right on a row of the labelled law, in closed form."""
-    return over_problems(model, lambda truth, answer: norm.cdf(_margins(truth, answer)[-1] / truth["noise"]))
-
-
-@metric("robust_loss_in_domain", "Study", "1", "lower", settings={"gamma": 1.0}, within=(0.0, 1.0))
-def robust_loss_in_domain(model: Answered, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean of phi_gamma over the labelled law, in closed form, of the rule from the most labelled rows."""
-    gamma = float(settings["gamma"])
-
-    def beyond(mean: float, scale: float, threshold: float) -> float:
-        """E max(0, z - threshold) of a normal z."""
-        z = (mean - threshold) / scale
-        return scale * float(z * norm.cdf(z) + norm.pdf(z))
-
-    def loss(truth: Arrays, answer: Arrays) -> float:
-        law = float(_margins(truth, answer)[-1]), float(truth["noise"])
-        return 1 - gamma * (beyond(*law, 0.0) - beyond(*law, 1 / gamma))
-
-    return over_problems(model, loss)
+    return over_problems(model, lambda truth, answer: norm.cdf(answer["rules"][-1] @ truth["mean"] / truth["noise"]))
 
 
 @metric("excess_error_exponent", "Study", "1", "lower")
 def excess_error_exponent(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Least-squares slope, in log m, of the log mean error beyond that of the best rule; m of the study's list."""
-    errors = [
-        norm.sf(_margins(truth, answer) / truth["noise"]) - norm.sf(1 / truth["noise"])
-        for truth, answer in model.answered()
-    ]
+    margins = [(answer["rules"] @ truth["mean"], truth["noise"]) for truth, answer in model.answered()]
+    errors = [norm.sf(margin / noise) - norm.sf(1 / noise) for margin, noise in margins]
     excess = np.maximum(np.mean(errors, axis=0), 1e-12)
     details = {str(m): float(e) for m, e in zip(model.labelled, excess, strict=True)}
     return MetricValue(float(np.polyfit(np.log(model.labelled), np.log(excess), 1)[0]), None, len(errors), details)

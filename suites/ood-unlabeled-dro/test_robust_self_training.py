@@ -24,60 +24,43 @@ def rows(n, d, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d))
 
 
-def test_ramp_is_the_supremum_over_moved_rows():
+@pytest.mark.parametrize("labels", [np.resize([1.0, -1.0, -1.0], 9), None], ids=["given", "its own"])
+def test_ramp_is_the_supremum_over_moved_rows(labels):
     theta, x, gamma = rst.unit(np.array([0.6, -1.1])), rows(9, 2), 0.8
-    y = np.resize([1.0, -1.0, -1.0], 9)
-    axis = np.linspace(-4, 4, 321)
+    axis, expected = np.linspace(-4, 4, 321), []
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    for labels in (y, None):
-        expected = []
-        for row, label in zip(x, np.sign(x @ theta) if labels is None else y, strict=True):
-            wrong = label * (grid @ theta) <= 0
-            expected.append(max(float(label * (row @ theta) <= 0), np.max(wrong - gamma * np.hypot(*(grid - row).T))))
-        assert rst.ramp(theta, x, gamma, labels)[0] == pytest.approx(np.mean(np.maximum(expected, 0)), abs=0.02)
-
-
-def test_gradient_is_the_loss_s():
-    theta, x, y = np.array([0.5, -0.2, 0.9]), rows(40, 3), np.resize([1.0, -1.0, -1.0], 40)
-    for labels in (y, None):
-        numeric = [
-            (rst.ramp(theta + e, x, 0.7, labels)[0] - rst.ramp(theta - e, x, 0.7, labels)[0]) / 2e-6
-            for e in 1e-6 * np.eye(3)
-        ]
-        np.testing.assert_allclose(rst.ramp(theta, x, 0.7, labels)[1], numeric, atol=1e-6)
+    for row, label in zip(x, np.sign(x @ theta) if labels is None else labels, strict=True):
+        wrong = label * (grid @ theta) <= 0
+        expected.append(max(float(label * (row @ theta) <= 0), np.max(wrong - gamma * np.hypot(*(grid - row).T)), 0))
+    loss, slope = rst.ramp(theta, x, gamma, labels)
+    assert loss == pytest.approx(np.mean(expected), abs=0.02)
+    for along, e in zip(slope, 1e-6 * np.eye(2), strict=True):
+        numeric = rst.ramp(theta + e, x, gamma, labels)[0] - rst.ramp(theta - e, x, gamma, labels)[0]
+        assert along == pytest.approx(numeric / 2e-6, abs=1e-6)
 
 
 def test_rules_have_the_least_loss_of_all_directions():
     away = np.array([0.9, 1.2])
     x, y = rows(30, 2, 1) + away, np.ones(30)
     u = np.concatenate([rows(200, 2, 2) + away, rows(200, 2, 3) - away])
-    design = {"gamma": 0.4, "gamma_prime": 0.9, "weight": 0.2}
-    circle = np.linspace(0, 2 * np.pi, 500)
-    for study, labels in ((rst.RSS, None), (rst.PseudoLabels, np.sign(u @ rst.ERM(INFO, gamma=0.4).rule(x, y, u)))):
+    circle = [np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, 2 * np.pi, 500)]
 
-        def loss(theta, labels=labels):  # with lambda = weight n / m
-            return rst.ramp(theta, x, 0.4, y)[0] + 0.2 * 400 / 30 * rst.ramp(theta, u, 0.9, labels)[0]
+    def loss(theta):  # with lambda = weight n / m
+        return rst.ramp(theta, x, 0.4, y)[0] + 0.2 * 400 / 30 * rst.ramp(theta, u, 0.9, None)[0]
 
-        found = study(INFO, **design).rule(x, y, u)
-        assert np.linalg.norm(found) == pytest.approx(1.0)
-        assert loss(found) <= min(loss(np.array([np.cos(a), np.sin(a)])) for a in circle) + 1e-3
+    found = rst.RSS(INFO, gamma=0.4, gamma_prime=0.9, weight=0.2).rule(x, y, u)
+    assert loss(found) <= min(loss(theta) for theta in circle) + 1e-3
     erm = rst.ERM(INFO, gamma=1.5).rule(x, y, u)
-    least = min(rst.ramp(np.array([np.cos(a), np.sin(a)]), x, 1.5, y)[0] for a in circle)
-    assert rst.ramp(erm, x, 1.5, y)[0] <= least + 1e-3
+    assert rst.ramp(erm, x, 1.5, y)[0] <= min(rst.ramp(theta, x, 1.5, y)[0] for theta in circle) + 1e-3
 
 
-def test_where_nothing_is_clipped_rules_are_signed_sums():
+@pytest.mark.parametrize("cls", [rst.RSS, rst.PseudoLabels])
+def test_within_the_margins_rules_are_sums_of_rows_that_are_not_lost(cls):
     x, y, u = rows(6, 50) + 0.2, np.resize([1.0, -1.0], 6), rows(80, 50, 1) + 0.1
-    erm = rst.ERM(INFO, gamma=0.01).rule(x, y, u)
-    np.testing.assert_allclose(erm, rst.unit(y @ x), atol=1e-3)
-    design = {"gamma": 0.02, "gamma_prime": 0.01, "weight": 0.5}
-    theta = rst.RSS(INFO, **design).rule(x, y, u)
-    kept = (y * (x @ theta) > 0) * y  # rows on the wrong side lose 1 wherever theta turns
-    np.testing.assert_allclose(theta, rst.unit(0.02 * kept @ x + 0.5 * 0.01 * np.sign(u @ theta) @ u), atol=2e-3)
-    theta = rst.PseudoLabels(INFO, **design).rule(x, y, u)
-    labels = np.sign(u @ erm)
-    kept, right = (y * (x @ theta) > 0) * y, (labels * (u @ theta) > 0) * labels
-    np.testing.assert_allclose(theta, rst.unit(0.02 * kept @ x + 0.5 * 0.01 * right @ u), atol=2e-3)
+    theta = cls(INFO, gamma=0.02, gamma_prime=0.01, weight=0.5).rule(x, y, u)
+    labels = np.sign(u @ (theta if cls is rst.RSS else y @ x))
+    kept, right = y * (y * (x @ theta) > 0), labels * (labels * (u @ theta) > 0)
+    np.testing.assert_allclose(theta, rst.unit(0.02 * kept @ x + 0.5 * 0.01 * right @ u), atol=1e-4)
 
 
 def test_em_is_maximum_likelihood():
@@ -108,7 +91,6 @@ def test_problems_are_those_of_the_design():
     x, y, u = (problem.given[k].astype(float) for k in ("x", "y", "unlabelled"))
     mean = problem.truth["mean"]
     assert np.linalg.norm(mean) == pytest.approx(1.0)
-    assert set(np.unique(y)) == {-1.0, 1.0}
     assert abs(y.mean()) < 0.02
     np.testing.assert_allclose(y @ x / len(x), mean, atol=0.01)
     np.testing.assert_allclose(np.cov((x - y[:, None] * mean).T), 0.36 * np.eye(3), atol=0.01)
@@ -142,10 +124,6 @@ def test_measurements():
     study = answered(Turned, dimensions=2, labelled=(2, 4), noise=0.7, problems=2)
     z = np.cos(1 / 4) + 0.7 * np.random.default_rng(0).standard_normal(400_000)
     assert rst.right_in_domain(study, None, {}, None).value == pytest.approx(np.mean(z > 0), abs=0.003)
-    for gamma in (0.4, 2.0):
-        expected = np.mean(np.clip(1 - gamma * z, 0, 1))
-        value = rst.robust_loss_in_domain(study, None, {"gamma": gamma}, None).value
-        assert value == pytest.approx(expected, abs=0.003)
     excess = norm.sf(np.cos([1 / 2, 1 / 4]) / 0.7) - norm.sf(1 / 0.7)
     found = rst.excess_error_exponent(study, None, {}, None)
     assert found.value == pytest.approx(np.log(excess[1] / excess[0]) / np.log(2))
