@@ -25,9 +25,6 @@ from latentbench.papers.regression_threshold_enrichment.regressors import REGRES
 from pydantic import PositiveInt
 from torch import Generator, Tensor
 
-#: Least value of a target that Box and Cox's transformation sees, where those of the training rows run from 1 to 2.
-LEAST = 0.1
-
 
 def thresholds(y: np.ndarray, count: int) -> np.ndarray:
     """At most `count` rising thresholds half way between values of y (N,), nearest to its quantiles i / (count + 1)."""
@@ -35,8 +32,9 @@ def thresholds(y: np.ndarray, count: int) -> np.ndarray:
     halves, middle = (values[1:] + values[:-1]) / 2, (count + 1) / 2
     found = []
     for i in range(1, count + 1):
-        place = i * len(y) / (count + 1)
-        distance = np.abs(halves - ordered[math.floor(place) if i <= middle else math.ceil(place)])
+        share = i * len(y) / (count + 1)
+        place = math.floor(share) if i <= middle else min(math.ceil(share), len(y) - 1)
+        distance = np.abs(halves - ordered[place])
         nearest = np.flatnonzero(distance == distance.min())
         found.append(halves[nearest[0 if i < middle else -1]])
     return np.unique(found)
@@ -48,16 +46,13 @@ def normalised(y: np.ndarray, reference: np.ndarray) -> np.ndarray:
     from sklearn.preprocessing import PowerTransformer
 
     low, high = reference.min(), reference.max()
-    scaled, fit = (np.maximum(1 + (a - low) / (high - low), LEAST)[:, None] for a in (y, reference))
+    # the transformation asks for positive values, which targets far under the reference's are not
+    scaled, fit = (np.maximum(1 + (a - low) / (high - low), 0.1)[:, None] for a in (y, reference))
     out: np.ndarray = PowerTransformer("box-cox").fit(fit).transform(scaled)[:, 0]
     return out
 
 
-@model(
-    "enriched-regression",
-    "Iterative Study",
-    examples=(Example("real-vector", {"rows": 24, "trees": 3, "thresholds": 2, "problems": 2}),),
-)
+@model("enriched-regression", "Iterative Study", examples=(Example("real-vector", {"rows": 20, "trees": 3}),))
 class EnrichedRegression(Study):
     """A problem is a random choice of training rows and of as many, or all others, to be judged by.
 
@@ -132,8 +127,8 @@ class EnrichedRegression(Study):
             unseen = self.columns == "out-of-bag"
             forest = RandomForestClassifier(self.trees, oob_score=unseen, random_state=seed(rng)).fit(x, y <= t)
             votes = forest.oob_decision_function_ if unseen else forest.predict_proba(x)
-            # where every tree has seen a row, the share of the class stands in
-            known.append(np.nan_to_num(votes[:, 1], nan=float((y <= t).mean())))
+            # a row that every tree has seen has no votes: the share of the class stands in
+            known.append(np.where(votes.any(1), votes[:, 1], (y <= t).mean()))
             foretold.append(forest.predict_proba(new)[:, 1])
         return np.stack(known, 1), np.stack(foretold, 1)
 

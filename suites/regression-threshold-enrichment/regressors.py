@@ -67,7 +67,7 @@ def boosting(x: np.ndarray, y: np.ndarray, new: np.ndarray, rng: np.random.Gener
 
     trees = Boosted(max_leaf_nodes=None, min_samples_leaf=1, l2_regularization=1.0, early_stopping=False,
                     random_state=seed(rng))  # fmt: skip
-    return tuned(trees, {"max_depth": [4, 8], "learning_rate": [0.1, 0.3]}, x, y, new)
+    return tuned(trees, {"max_depth": [4, 8], "learning_rate": [0.1]}, x, y, new)
 
 
 def naive_bayes(x: np.ndarray, y: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
