@@ -136,8 +136,8 @@ def _over_worlds(model: Any, truth: str, answer: str, measure: Callable[[ndarray
     return MetricValue(value, se if len(pairs) > 1 else None, len(pairs))
 
 
-@metric("effect_error", "Study", "1", "lower", within=(0.0, None))
-def effect_error(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+@metric("extrapolation_error", "Study", "1", "lower", within=(0.0, None))
+def extrapolation_error(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Root of the mean squared error of E[Y | do(a)] over targets outside of the support, averaged over worlds."""
     return _over_worlds(model, "effects", "effects", lambda t, found: float(np.sqrt(np.mean((found - t) ** 2))))
 

@@ -151,7 +151,7 @@ def test_problems_answers_and_metrics():
         other = ex.Rep4Ex(INFO, codes=codes_)
         assert other.control == control
         np.testing.assert_allclose(other.answer(given, rng())["effects"], other.effects(given[codes_], given, rng()))
-    value = ex.effect_error(study, None, {}, None)
+    value = ex.extrapolation_error(study, None, {}, None)
     assert value.value == pytest.approx(np.sqrt(((truth["effects"] - answer["effects"]) ** 2).mean(1)).mean())
     r2 = [np.corrcoef(z[:, 0], c[:, 0])[0, 1] ** 2 for z, c in zip(truth["z"], codes, strict=True)]
     assert ex.latents_affine_r2(study, None, {}, None).value == pytest.approx(np.mean(r2))
