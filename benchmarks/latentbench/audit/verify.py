@@ -264,7 +264,7 @@ def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
     for checked, record, spec in sound:
         kept = zip(record.metrics, spec.metrics)  # of one length, or that is a fault already
         told = [(m.value, m.n) for m, asked in kept if m.value is not None and not asked.entry.counts]
-        told = [(v, n) for v, n in told if not float(v).is_integer()]
+        told = [(v, n) for v, n in told if abs(v - round(v)) > 1e-12]  # a zero may be off by a rounding
         tells = not all(_is_share(v, n) for v, n in told)
         if record.status != "finished" or spec.exact or not tells or record.cost.steps == 0:
             continue
