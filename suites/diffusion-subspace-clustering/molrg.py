@@ -59,8 +59,6 @@ class SubspaceStudy(Study):
         super().__init__(info, problems=problems)
         if clusters * max(dims) > min(ambients):
             raise UserError("orthogonal subspaces do not fit into the ambient space", fix="raise ambients")
-        if len(counts) < 2 or list(counts) != sorted(set(counts)):
-            raise UserError(f"counts are {counts}", fix="give at least two, in ascending order")
         self.clusters, self.restarts, self.counts = clusters, restarts, tuple(counts)
         self.cells = {f"d{d}-n{n}": (d, n) for d in dims for n in ambients}
 
@@ -161,15 +159,12 @@ class KSubspaces(SubspaceStudy):
 
     def bases(self, x: ndarray, d: int, rng: np.random.Generator) -> ndarray:
         k, _, n = x.shape
-        restarts = self.restarts if k > 1 else 1
-        starts = rng.standard_normal((len(self.counts), restarts, k, n, d))
-        for c, each in zip(self.counts, starts, strict=True):
-            for i in range(restarts):
-                each[i] = self.fit(x[:, :c].reshape(-1, n), np.linalg.qr(each[i])[0], rng)
-        return starts
+        starts = np.linalg.qr(rng.standard_normal((len(self.counts), self.restarts, k, n, d)))[0]
+        samples = [x[:, :c].reshape(-1, n) for c in self.counts]
+        return np.stack([[self.alternate(c, u, rng) for u in each] for c, each in zip(samples, starts, strict=True)])
 
-    def fit(self, x: ndarray, bases: ndarray, rng: np.random.Generator) -> ndarray:
-        before = None
+    def alternate(self, x: ndarray, bases: ndarray, rng: np.random.Generator) -> ndarray:
+        before = np.empty(0)
         for _ in range(100):
             labels = np.square(x @ bases).sum(-1).argmax(0)
             if np.array_equal(labels, before):
