@@ -59,6 +59,8 @@ class SubspaceStudy(Study):
         super().__init__(info, problems=problems)
         if clusters * max(dims) > min(ambients):
             raise UserError("orthogonal subspaces do not fit into the ambient space", fix="raise ambients")
+        if len(counts) < 2 or list(counts) != sorted(set(counts)):
+            raise UserError(f"counts are {counts}", fix="give at least two, in ascending order")
         self.clusters, self.restarts, self.counts = clusters, restarts, tuple(counts)
         self.cells = {f"d{d}-n{n}": (d, n) for d in dims for n in ambients}
 

@@ -165,7 +165,8 @@ def test_principal_components_need_d_samples():
 
 
 def test_designs_that_cannot_be():
-    with pytest.raises(UserError, match="fit"):
-        molrg.KSubspaces(INFO, dims=(30,))
+    for design, word in ({"dims": (30,)}, "fit"), ({"counts": (2, 1)}, "counts"):
+        with pytest.raises(UserError, match=word):
+            molrg.KSubspaces(INFO, **design)
     with pytest.raises(UserError, match="several"):
         molrg.transition_exponent(answered(molrg.KSubspaces(INFO, dims=(2,))), None, {"of": "ambient"}, None)

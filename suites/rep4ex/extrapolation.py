@@ -105,7 +105,7 @@ class Rep4Ex(Study):
     ) -> None:
         super().__init__(info, problems=problems)
         self.codes, self.control = codes, control and codes != "actions"
-        self.training = {"variational": variational, "weight": weight, "steps": steps}
+        self.training: dict[str, Any] = {"variational": variational, "weight": weight, "steps": steps}
         self.latents, self.rows, self.strength, self.worlds = latents, rows, strength, worlds
 
     def problem(self, rng: np.random.Generator) -> Problem:

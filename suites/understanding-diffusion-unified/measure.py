@@ -41,7 +41,7 @@ def noised_score(law: PlanarMixture, z: np.ndarray, alpha: np.ndarray, sigma: np
     "BoundTerms",
     "1",
     "lower",
-    "mean squared error of the score under the diffusion's noise, over the score's mean square, both times its variance",
+    "squared error of the score under the diffusion's noise, over the score's square, both times the noise's variance",
     data=("oracle",),
     within=(0.0, None),
 )

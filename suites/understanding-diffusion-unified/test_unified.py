@@ -1,4 +1,4 @@
-"""Conversions, the bound's weights and scores against plain recomputation; the bound with exact predictions against the entropy."""
+"""Conversions, the bound's weights and scores against plain recomputation; exact predictions against the entropy."""
 
 from __future__ import annotations
 
