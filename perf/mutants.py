@@ -11,8 +11,9 @@ that file exactly once, and what it becomes:
         tests: [tests/models/test_coupling.py]
 
 `tests` are those of the file by default (`own_tests`). ``python -m perf.mutants [WORD ...]`` plants all whose kind,
-file or name holds a word, and prints who noticed. Outcomes are kept in results/bench/mutants.jsonl, and a fault whose
-file, tests and text are as they were is not planted again. A test that also fails without the fault counts for nothing.
+file or name holds a word, and prints who noticed. Outcomes are kept in perf/faults/outcomes.jsonl, which is
+committed, and a fault whose file, tests and text are as they were is not planted again. A test that also fails without
+the fault counts for nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 FAULTS = CHECKOUT / "perf/faults"
-KEPT = CHECKOUT / "results/bench/mutants.jsonl"
+KEPT = FAULTS / "outcomes.jsonl"
 #: Seconds of CPU time after which a fault counts as one that keeps a test from ending; as many times that on the clock.
 LIMIT, PATIENCE = 300, 6
 
