@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,11 @@ def test_a_picture_that_cannot_be_made_costs_no_run(project, monkeypatch):
     answer = run(project, {**IMAGES, "tiers.smoke.seeds": 1})
     assert "no pictures of vae--digits" in answer.err
     assert {r.status for r in project.records().values()} == {"finished"}
+
+
+def test_a_model_that_is_no_module_may_call_its_settings_training():
+    data = SimpleNamespace(splits={"test": np.zeros((3, 1))}, entry=SimpleNamespace(modality="table"))
+    assert list(making.make(SimpleNamespace(training={"steps": 3}), data, SimpleNamespace(seeds={}))) == []
 
 
 def test_packing_takes_them_along_and_the_site_shows_them(project, plane):

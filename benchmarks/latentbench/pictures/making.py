@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentbench.core.capabilities import (
     Decoder,
@@ -54,7 +54,7 @@ def make(model: Any, data: Data, spec: RunSpec) -> Iterator[tuple[str, bytes]]:
     """
     maker = _Maker(model, data, spec)
     left = MOST_BYTES
-    was_training = bool(getattr(model, "training", False))
+    was_training = isinstance(model, nn.Module) and model.training
     if hasattr(model, "eval"):
         model.eval()
     try:
