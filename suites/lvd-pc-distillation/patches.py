@@ -106,6 +106,8 @@ class PatchCircuit(nn.Module):
         c, h, w = self.shape
         if h % self.patch or w % self.patch:
             raise UserError(f"patch is {patch} for images of {h}x{w}", fix="a divisor of height and width")
+        if h * w == self.patch**2:
+            raise UserError(f"patch is {patch} for images of {h}x{w}", fix="a smaller one: a tree joins two or more")
         self.grid, self.pixels = (h // self.patch, w // self.patch), c * self.patch**2
         self.start = checks.one_of("start", start, STARTS)
         self.steps, self.batch_size = checks.whole("steps", steps), checks.whole("batch_size", batch_size)

@@ -282,6 +282,20 @@ class TestStandardise:
         assert y.mean(axes).numpy() == pytest.approx(0, abs=1e-4)
         assert y.std(axes, correction=0).numpy() == pytest.approx(1, abs=1e-4)
 
+    def test_a_channel_is_moved_alike_at_all_places(self):
+        x = images(300, COLOUR)
+        x[:, 0] //= 4
+        pipe, _ = fitted(["to_unit", {"standardise": "channel"}], COLOUR, x)
+        unit = x.transpose(0, 3, 1, 2) / 255
+        expected = (unit - unit.mean((0, 2, 3), keepdims=True)) / unit.std((0, 2, 3), keepdims=True)
+        assert pipe.forward(x)[0].numpy() == pytest.approx(expected, abs=1e-4)
+
+    def test_augmentation_is_left_out_of_what_is_learnt(self):
+        x = images(300)
+        x[:, :, 0] //= 4
+        plain, flipped = (fitted(["to_unit", *steps, "standardise"], GREY, x)[0] for steps in ([], ["flip"]))
+        assert (plain.forward(x)[0] == flipped.forward(x)[0]).all()
+
     def test_must_be_fitted(self):
         pipe = build(["standardise"], VECTOR)
         with pytest.raises(UserError, match="not fitted"):
@@ -302,6 +316,17 @@ def test_flip_is_for_training_rows():
     assert (same | mirrored).all()
     assert 10 < mirrored.sum() < 40
     assert log_abs_det.numpy() == pytest.approx(pipe.log_volume)
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.7])
+def test_bits_are_set_above_the_threshold(threshold):
+    pipe, x = fitted([{"binarise": {"mode": "deterministic", "threshold": threshold}}])
+    assert (pipe.forward(x)[0][:, 0].numpy() == (x > threshold * 255)).all()
+
+
+def test_a_new_variable_has_no_volume_of_the_steps_before_it():
+    pipe, x = fitted(["to_unit", {"binarise": "dynamic"}, "flatten"])
+    assert (pipe.forward(x, seeded())[1] == 0).all()
 
 
 def test_dequantise_never_reaches_the_next_level():
