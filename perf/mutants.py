@@ -12,8 +12,8 @@ that file exactly once, and what it becomes:
 
 `tests` are those of the file by default (`own_tests`). ``python -m perf.mutants [WORD ...]`` plants all whose kind,
 file or name holds a word, and prints who noticed. Outcomes are kept in perf/faults/outcomes.jsonl, which is
-committed, and a fault whose file, tests and text are as they were is not planted again. A test that also fails without
-the fault counts for nothing.
+committed: a fault that was noticed is not planted again while its text and file are as they were, one that was missed
+while its tests are, too. A test that also fails without the fault counts for nothing.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Outcome:
     """Who noticed a fault.
 
     Attributes:
-        key: of the fault, its file and its tests, as they were.
+        key: of the fault and its file, as they were.
+        tested: of its tests, as they were.
         tests, check: ``noticed``, ``missed``, ``endless`` or, where it was not asked, empty.
         said: the first test that failed, and what `check` said first.
         seconds: that it took.
@@ -87,6 +88,7 @@ class Outcome:
     name: str
     kind: str
     key: str
+    tested: str
     tests: str
     check: str
     said: str
@@ -118,10 +120,15 @@ def own_tests(file: str) -> tuple[str, ...]:
 
 
 def key_of(fault: Fault, root: Path) -> str:
-    """Changes with the fault, its file and its tests."""
+    """Changes with the fault and its file."""
     text = json.dumps(asdict(fault), sort_keys=True)
-    files = [fault.file, *sorted({t.partition("::")[0] for t in fault.tests})]
-    return hashlib.sha256(text.encode() + b"".join((root / f).read_bytes() for f in files)).hexdigest()[:16]
+    return hashlib.sha256(text.encode() + (root / fault.file).read_bytes()).hexdigest()[:16]
+
+
+def tested_by(fault: Fault, root: Path) -> str:
+    """Changes with the fault's tests."""
+    files = sorted({t.partition("::")[0] for t in fault.tests})
+    return hashlib.sha256(b"".join((root / f).read_bytes() for f in files)).hexdigest()[:16]
 
 
 def plant(fault: Fault, root: Path, sound: Callable[[str], bool]) -> Outcome:
@@ -132,14 +139,14 @@ def plant(fault: Fault, root: Path, sound: Callable[[str], bool]) -> Outcome:
         root: the copy.
         sound: whether a test passes without any fault.
     """
-    start, key = time.monotonic(), key_of(fault, root)
+    start, key, tested = time.monotonic(), key_of(fault, root), tested_by(fault, root)
     with _written(root / fault.file, fault.planted((root / fault.file).read_text(encoding="utf-8"))):
         tests, failed = _pytest(root, fault.tests) if fault.tests else ("", "")
         check, said = _check(root, fault.check) if fault.check else ("", "")
     if tests == "noticed" and not sound(failed):
         tests, failed = "", f"fails without the fault: {failed}"
     told = "; ".join(filter(None, (failed, said)))
-    return Outcome(fault.name, fault.kind, key, tests, check, told, round(time.monotonic() - start, 1))
+    return Outcome(fault.name, fault.kind, key, tested, tests, check, told, round(time.monotonic() - start, 1))
 
 
 @contextmanager
@@ -292,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sound = _soundness(root)
         for i, fault in enumerate(chosen, 1):
             outcome = known.get(key_of(fault, root))
-            if outcome is not None and options.again and "missed" in (outcome.tests, outcome.check):
+            if outcome is not None and not _stands(outcome, tested_by(fault, root), again=options.again):
                 outcome = None
             if outcome is None and not options.report:
                 outcome = plant(fault, root, sound)
@@ -306,6 +313,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if left := len(chosen) - len(outcomes):
         print(f"- not planted yet: {left}")
     return int(any(not o.noticed for o in outcomes))
+
+
+def _stands(outcome: Outcome, tested: str, *, again: bool) -> bool:
+    """Whether an outcome holds for tests as they are now."""
+    if again and "missed" in (outcome.tests, outcome.check):
+        return False
+    return outcome.noticed or outcome.tested == tested
 
 
 def _line(outcome: Outcome) -> str:

@@ -70,10 +70,10 @@ def test_a_run_is_endless_by_what_it_works_not_by_the_clock(tmp_path, monkeypatc
 
 def test_the_report_counts_by_kind():
     outcomes = [
-        Outcome("a", "heads", "1", "noticed", "noticed", "", 1.0),
-        Outcome("b", "heads", "2", "noticed", "missed", "", 1.0),
-        Outcome("c", "metrics", "3", "missed", "", "", 1.0),
-        Outcome("d", "metrics", "4", "endless", "", "", 1.0),
+        Outcome("a", "heads", "1", "t", "noticed", "noticed", "", 1.0),
+        Outcome("b", "heads", "2", "t", "noticed", "missed", "", 1.0),
+        Outcome("c", "metrics", "3", "t", "missed", "", "", 1.0),
+        Outcome("d", "metrics", "4", "t", "endless", "", "", 1.0),
     ]
     told = report(outcomes)
     assert "| heads | 2 | 2 | 2 | 1 |" in told
@@ -81,3 +81,13 @@ def test_the_report_counts_by_kind():
     assert "| all | 4 | 3 | 2 | 1 |" in told
     assert "- noticed by nothing: metrics: c" in told
     assert "- not by `check`: heads: b" in told
+
+
+def test_what_was_missed_is_planted_again_once_its_tests_have_changed():
+    noticed = Outcome("a", "heads", "1", "then", "noticed", "missed", "", 1.0)
+    missed = Outcome("b", "heads", "2", "then", "missed", "", "", 1.0)
+    assert mutants._stands(noticed, "now", again=False)
+    assert not mutants._stands(missed, "now", again=False)
+    assert mutants._stands(missed, "then", again=False)
+    assert not mutants._stands(missed, "then", again=True)
+    assert not mutants._stands(noticed, "then", again=True)  # `check` missed it
