@@ -28,6 +28,7 @@ from scipy.stats import norm
 from torch import Generator, Tensor
 
 EXAMPLES = (Example("real-vector", {"problems": 2, "rows": (4, 8), "dims": 3}),)
+TRAINED = (Example("real-vector", {"problems": 2, "rows": (4, 8), "dims": 3, "steps": 3}),)
 LATENT, HIDDEN = 2, 32  # latents; units of each of two hidden layers, in encoders and decoders
 BATCH, K, RATE = 50, 5, 0.01  # rows a step, importance samples, Adam's first step size
 LEVELS = (0.025, 0.05, 0.1, 0.2, 0.4)
@@ -60,7 +61,7 @@ def bound(x: Tensor, noise: Tensor, encoder: list[Tensor], decoder: list[Tensor]
     return densities.importance_weighted_bound((log_p - log_q).transpose(0, 1))
 
 
-@model("perturbed-decoder", "Iterative Study", "decoders by L_k on data with noise that is dropped", examples=EXAMPLES)
+@model("perturbed-decoder", "Iterative Study", "decoders by L_k on data with noise that is dropped", examples=TRAINED)
 class PerturbedDecoder(ManifoldStudy):
     """A decoder for each n and level; rows held out choose the level, by the distance of g(z) from them.
 
@@ -87,7 +88,7 @@ class PerturbedDecoder(ManifoldStudy):
         noise = torch.randn(BATCH, x.shape[1], generator=draws)
         return x[chosen] if self.fixed else x[chosen] + level.float()[..., None] * noise
 
-    def fit(self, x: Tensor, draws: Generator) -> tuple[list[Tensor], Tensor]:
+    def trained(self, x: Tensor, draws: Generator) -> tuple[list[Tensor], Tensor]:
         """Parameters of the decoders, and log sigma (lanes,), trained on x (N, D)."""
         encoder = layers(len(self.cells), (self.dims, HIDDEN, HIDDEN, 2 * LATENT), draws)
         decoder = layers(len(self.cells), (LATENT, HIDDEN, HIDDEN, self.dims), draws)
@@ -105,7 +106,7 @@ class PerturbedDecoder(ManifoldStudy):
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         draws, shape = torch.Generator().manual_seed(int(rng.integers(2**62))), (len(self.rows), len(self.levels))
-        decoder, _ = self.fit(torch.tensor(given["x"], dtype=torch.float32), draws)
+        decoder, _ = self.trained(torch.tensor(given["x"], dtype=torch.float32), draws)
         z = torch.tensor(norm.ppf(spread(self.rows[-1], LATENT, rng)), dtype=torch.float32)
         points = network(z.repeat(len(self.cells), 1, 1), decoder).detach().unflatten(0, shape).numpy()
         held_out = [given["x"][self.rows[-1] :][:n] for n in self.rows]

@@ -26,7 +26,7 @@ rng, draws = np.random.default_rng, torch.Generator().manual_seed
 def test_training_is_that_of_the_kits_vae_on_perturbed_rows(fixed):
     study = PerturbedDecoder(INFO, levels=(0.1, 0.3), fixed=fixed, steps=5, **SMALL)
     x, z = torch.randn(64, 4, generator=draws(2)), torch.randn(9, 2, generator=draws(4))
-    decoder, log_sigma = study.fit(x, draws(3))
+    decoder, log_sigma = study.trained(x, draws(3))
     for lane, (n, level) in enumerate([(8, 0.1), (8, 0.3), (32, 0.1), (32, 0.3)]):
         again = draws(3)
         own = [p[0] for sizes in ((4, 32, 32, 4), (2, 32, 32, 4)) for p in layers(1, sizes, again)]
@@ -57,7 +57,7 @@ def test_lanes_begin_alike_within_glorots_range():
 
 def test_sigma_finds_the_noise():
     study = PerturbedDecoder(INFO, levels=(0.15, 0.3), steps=600, dims=3, rows=(8, 256))
-    _, log_sigma = study.fit(torch.tensor(study.problem(rng(0)).given["x"], dtype=torch.float32), draws(0))
+    _, log_sigma = study.trained(torch.tensor(study.problem(rng(0)).given["x"], dtype=torch.float32), draws(0))
     np.testing.assert_allclose(log_sigma[2:].exp(), [0.15, 0.3], rtol=0.15)
 
 
@@ -66,7 +66,7 @@ def test_held_out_rows_choose_the_level(monkeypatch):
     x, seen = study.problem(rng(3)).given["x"], []
     slices = (x[:8], x[32:40], x[32:], x[:32], x[32:], x[8:40])
     points = np.stack([each.repeat(32 // len(each), 0) for each in slices])
-    monkeypatch.setattr(study, "fit", lambda x, _: seen.append(x) or ([], None))
+    monkeypatch.setattr(study, "trained", lambda x, _: seen.append(x) or ([], None))
     monkeypatch.setattr(perturbed, "network", lambda z, _: seen.append(z) or torch.tensor(points))
     found = study.answer({"x": x}, rng(6))
     assert np.abs(seen[0].numpy() - x).max() < 1e-6
