@@ -224,11 +224,18 @@ def transition_exponent(model: Any, view: View, settings: Arrays, generator: Gen
 
 @metric("energy_outside", "Study", "1", "lower", within=(0.0, None))
 def energy_outside(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean of `outside` over cells and numbers of samples: what is missing to the optimum, which is 0."""
+    """Mean of `outside` over cells and numbers of samples above d: what is missing to the optimum, which is 0.
+
+    Up to d samples a cluster lie in one subspace, whatever it has to do with the truth.
+    """
 
     def of(truth: Arrays, answer: Arrays) -> float:
-        samples = {name: [truth[f"x-{name}"][:, :c] for c in model.counts] for name in model.cells}
-        left = [outside(x, b) for name, each in samples.items() for x, b in zip(each, answer[name], strict=True)]
+        found = [
+            (truth[f"x-{name}"][:, :c], b)
+            for name in model.cells
+            for c, b in zip(model.counts, answer[name], strict=True)
+        ]
+        left = [outside(x, b) for x, b in found if x.shape[1] > b.shape[-1]]
         return float(np.mean(np.maximum(left, 0.0)))
 
     return over_problems(model, of)

@@ -158,6 +158,18 @@ def test_metrics_of_known_transitions():
     assert set(molrg.samples_per_dimension(never, None, {}, None).details.values()) == {13.0, 13.0 / 3}
 
 
+def test_energy_is_of_more_samples_than_dimensions():
+    never = answered(Oracle(INFO, after=lambda d, n: 99, **SMALL))
+    left = [
+        molrg.outside(truth[f"x-{name}"][:, :c], bases)
+        for truth, answer in never.answered()
+        for name in never.cells
+        for c, bases in zip(never.counts, answer[name], strict=True)
+        if c > int(name[1 : name.index("-")])
+    ]
+    assert molrg.energy_outside(never, None, {}, None).value == pytest.approx(np.mean(left))
+
+
 def test_principal_components_need_d_samples():
     study = answered(molrg.KSubspaces(INFO, dims=(2, 4), ambients=(9, 20), problems=3))
     assert molrg.samples_per_dimension(study, None, {}, None).value == 1.0
