@@ -165,7 +165,14 @@ def test_kmeans_finds_separate_clusters():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"patch": 3}, {"patch": 4}, {"start": "best"}, {"clusters": 1}, {"step_size": 1.5}, {"start": "k-means", "channels": (4, 4)}],
+    [
+        {"patch": 3},
+        {"patch": 4},
+        {"start": "best"},
+        {"clusters": 1},
+        {"step_size": 1.5},
+        {"start": "k-means", "channels": (4, 4)},
+    ],
 )
 def test_bad_parameters(wrong: dict):
     with pytest.raises(UserError):
