@@ -74,9 +74,9 @@ class LatentLearner(Study):
         problems: PositiveInt = 1,
     ) -> None:
         super().__init__(info, problems=problems)
-        self.update = UPDATES[checks.one_of("update", update, UPDATES)]
-        self.divergence = DIVERGENCES[checks.one_of("divergence", divergence, DIVERGENCES)]
-        self.family: Any = {"mixture": Mixture, "neurons": Neurons}[family]()
+        self.c = UPDATES[checks.one_of("update", update, UPDATES)]
+        self.d = DIVERGENCES[checks.one_of("divergence", divergence, DIVERGENCES)]
+        self.family = dict[str, Any](mixture=Mixture, neurons=Neurons)[family]()
         self.family.alone = alone
         self.epochs, self.samples = epochs, checks.whole("samples", samples, 2)
 
@@ -94,10 +94,10 @@ class LatentLearner(Study):
         for x in given["x"].split(family.batch) * self.epochs:
             z = family.draw(phi.detach(), x, self.samples, draws)
             log_q, log_p = family.proposal(phi, x, z), family.joint(theta, x, z)
-            theta.grad = torch.autograd.grad((self.update((log_p - log_q).detach()) * log_p).sum() / len(x), theta)[0]
+            theta.grad = torch.autograd.grad((self.c((log_p - log_q).detach()) * log_p).sum() / len(x), theta)[0]
             ascend_theta.step()
             r = (family.joint(theta.detach(), x, z) - log_q).detach()
-            phi.grad = torch.autograd.grad((self.divergence(r) * log_q).sum() / len(x), phi)[0]
+            phi.grad = torch.autograd.grad((self.d(r) * log_q).sum() / len(x), phi)[0]
             ascend_phi.step()
         return {"theta": theta.detach(), "phi": phi.detach()}
 
