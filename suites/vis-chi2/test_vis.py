@@ -92,7 +92,7 @@ def test_directions():
 
 
 def test_steps_are_adams_in_turn_over_batches_in_order():
-    study, x, asked = vis.LatentLearner(INFO, epochs=2, samples=3), torch.tensor([1.0, -3.0, 2.0, 5.0]), []
+    study, x, asked = vis.LatentLearner(INFO, epochs=2, samples=3), torch.tensor([1.0, -3.0, 2.0, 5.0, -1.0]), []
     (family := study.family).batch, family.lr, family.start = 2, 0.01, (torch.zeros(1), torch.zeros(1))
     family.draw = lambda phi, x, k, _: (
         asked.append((float(phi), x.tolist())) or torch.arange(float(k)).expand(len(x), k)
