@@ -48,11 +48,8 @@ def test_covariances_are_those_of_the_mixture():
 
 def test_distance_from_identity_by_a_loop():
     c = covariance_of_means(posteriors()[0])
-    total = 0.0
-    for i in range(3):
-        for j in range(3):
-            total += 7.0 * float(c[i, i] - 1) ** 2 if i == j else 2.0 * float(c[i, j]) ** 2
-    assert distance_from_identity(c, 2.0, 7.0).item() == pytest.approx(total)
+    terms = [7.0 * (c[i, i] - 1) ** 2 if i == j else 2.0 * c[i, j] ** 2 for i in range(3) for j in range(3)]
+    assert distance_from_identity(c, 2.0, 7.0).item() == pytest.approx(float(sum(terms)))
     assert distance_from_identity(torch.eye(4), 2.0, 7.0).item() == 0
 
 
@@ -146,7 +143,7 @@ def test_correlation_of_known_codes():
     assert measured(mean_correlation, V[:, :1]) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"variant": "iii"}, {"lambda_od": -1.0}, {"factor": -1.0}])
+@pytest.mark.parametrize("wrong", [{"variant": "iii"}, {"lambda_od": -1.0}, {"factor": -1.0}, {"objective": "iwae"}])
 def test_refusals(wrong: dict):
     with pytest.raises(UserError, match=next(iter(wrong))):
         make(**wrong)
