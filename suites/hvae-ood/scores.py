@@ -76,7 +76,7 @@ def _scorer(model: Any, settings: Settings) -> Any:
             fix="score: likelihood, of a model with an exact likelihood; all scores are skip-hvae's",
         )
 
-    def surprise(x: Tensor, generator: Generator) -> Tensor:  # noqa: ARG001 (the protocol's signature)
+    def surprise(x: Tensor, generator: Generator) -> Tensor:
         found: Tensor = -model.log_prob(x)
         return found
 

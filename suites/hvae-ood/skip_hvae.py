@@ -240,7 +240,7 @@ class SkipHVAE(nn.Module):
                 bound less the length of the image as PNG (``complexity``, Serra et al. 2020).
             skip: k of L>k and LLR>k, less than the number of layers.
             samples, samples_above: importance samples of the whole bound and of L>k (1 gives the ELBO).
-            below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``: the prior's means, and q's.
+            below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``, the prior's means and q's.
 
         Raises:
             UserError: a setting is out of its range.
