@@ -7,13 +7,14 @@ Replacing q by the conditional prior in the lowest k layers gives another lower 
 
     L>k = E_{p(z_<=k | z_>k) q(z_>k | x)} [ log p(x | z) + log p(z_>k) - log q(z_>k | x) ],   LLR>k = L - L>k   (eq. 7),
 
-high where the upper, semantic layers alone do not explain x, however well low-level features do.
+high where the upper, semantic layers alone do not explain x, however well low-level features do. One network gives all
+scores: which, and k, are settings of the metrics in `scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
@@ -27,13 +28,14 @@ from latentbench.papers.hvae_ood.maps import Head, ResBlock, Spread
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Generator, Tensor, nn
 
-SCORES = ("likelihood", "llr", "complexity")
+#: What `outlier_score` can be.
+SCORES = ("likelihood", "above", "llr", "complexity")
 
 
 @model(
     "skip-hvae",
     "Trainable VariationalBound Sampler OutlierScorer LikelihoodHead",
-    "convolutional hierarchical VAE with skip connections; outlier scores by likelihood, LLR>k or complexity",
+    "convolutional hierarchical VAE with skip connections; outlier scores by likelihood, L>k, LLR>k or complexity",
     examples=(
         Example(
             "binary-image",
@@ -69,11 +71,6 @@ class SkipHVAE(nn.Module):
         warmup: share of training over which the weight of the KL terms rises from 0 to 1.
         free_nats: nats of each layer's KL (of each place of a map) that cost nothing, spread over its dimensions.
         free_share: share of training with them; over its second half they fall linearly to none.
-        score: what `outlier_score` is: ``llr``, the negative bound (``likelihood``), or that less the length of the
-            image as PNG (``complexity``, Serra et al. 2020).
-        skip: k of LLR>k, less than the number of layers.
-        samples, samples_above: importance samples of the whole bound and of L>k (1 gives the ELBO).
-        below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``: the prior's means, and q's.
 
     Raises:
         UserError: a parameter is out of its range, or the likelihood does not fit the data.
@@ -96,11 +93,6 @@ class SkipHVAE(nn.Module):
         warmup: Annotated[float, Ge(0), Le(1)] = 0.0,
         free_nats: NonNegativeFloat = 0.0,
         free_share: Annotated[float, Ge(0), Le(1)] = 0.4,
-        score: str = "llr",
-        skip: NonNegativeInt = 1,
-        samples: PositiveInt = 1,
-        samples_above: PositiveInt = 1,
-        below: Literal["mode", "sample"] = "mode",
     ) -> None:
         super().__init__()
         self.shape = checks.image_shape("SkipHVAE", info)
@@ -114,12 +106,6 @@ class SkipHVAE(nn.Module):
         self.warmup = checks.number("warmup", warmup, most=1.0)
         self.free_nats = checks.number("free_nats", free_nats)
         self.free_share = checks.number("free_share", free_share, most=1.0)
-        self.score = checks.one_of("score", score, SCORES)
-        self.skip = checks.whole("skip", skip, 0)
-        self.samples, self.above = checks.whole("samples", samples), checks.whole("samples_above", samples_above)
-        if self.skip >= n:
-            raise UserError(f"skip is {skip} with {n} layers", fix="the topmost layer must stay")
-        self.below = checks.one_of("below", below, ("mode", "sample"))
         maps, blocks = checks.whole("maps", maps, 0), checks.whole("blocks", blocks)
         act = nets.ACTIVATIONS[checks.one_of("activation", activation, nets.ACTIVATIONS)]
         self.likelihood = likelihoods.build_likelihood(likelihood, info)
@@ -226,27 +212,63 @@ class SkipHVAE(nn.Module):
         """log p(x, z_i) - log q(z_i | x) for k fresh draws, (k, N) nats; memory grows with k * N."""
         return self.log_weights_above(x, posterior, 0, k, generator)
 
-    def log_weights_above(self, x: Tensor, posterior: Tensor, skip: int, k: int, generator: Generator) -> Tensor:
+    def log_weights_above(
+        self, x: Tensor, posterior: Tensor, skip: int, k: int, generator: Generator, below: str = "sample"
+    ) -> Tensor:
         """The same with the lowest `skip` layers drawn from the conditional prior (the summand of L>k), (k, N) nats."""
         rows, features = (t.repeat(k, *[1] * (t.dim() - 1)) for t in (x, posterior))
-        log_px, rate, _ = self._terms(rows, features, generator, skip, self.below)
+        log_px, rate, _ = self._terms(rows, features, generator, skip, below)
         return (log_px - rate).unflatten(0, (k, x.shape[0]))
 
-    def outlier_score(self, x: Tensor, generator: Generator) -> Tensor:
-        """(N,) nats, high for outliers: see `score`. Images more than 64 at a time are taken in turn."""
-        return torch.cat([self._score(rows, generator) for rows in x.split(64)])
+    def outlier_score(
+        self,
+        x: Tensor,
+        generator: Generator,
+        *,
+        score: str = "llr",
+        skip: int = 1,
+        samples: int = 1,
+        samples_above: int = 1,
+        below: str = "mode",
+    ) -> Tensor:
+        """(N,) nats, high for outliers. Images more than 64 at a time are taken in turn.
 
-    def _score(self, x: Tensor, generator: Generator) -> Tensor:
-        def bound(skip: int, samples: int) -> Tensor:
-            chunks = [min(16, samples - done) for done in range(0, samples, 16)]
-            weights = [self.log_weights_above(x, features, skip, k, generator) for k in chunks]
-            return densities.log_mean_exp(torch.cat(weights))
+        Args:
+            x: (N, *shape).
+            generator: source of the draws.
+            score: ``llr``; the negative bound, whole (``likelihood``) or L>k alone (``above``); or the negative whole
+                bound less the length of the image as PNG (``complexity``, Serra et al. 2020).
+            skip: k of L>k and LLR>k, less than the number of layers.
+            samples, samples_above: importance samples of the whole bound and of L>k (1 gives the ELBO).
+            below: how the lowest k layers are drawn in L>k: ``sample`` (eq. 5), or ``mode``, the prior's means and q's.
 
-        features = self.posterior(x)
-        whole = bound(0, self.samples)
-        if self.score == "llr":
-            return whole - bound(self.skip, self.above)
-        return -whole - (png_nats(x, self.levels) if self.score == "complexity" else 0.0)
+        Raises:
+            UserError: a setting is out of its range.
+        """
+        checks.one_of("score", score, SCORES)
+        checks.one_of("below", below, ("mode", "sample"))
+        whole, above = checks.whole("samples", samples), checks.whole("samples_above", samples_above)
+        if checks.whole("skip", skip, 0) >= len(self.latents):
+            raise UserError(f"skip is {skip} with {len(self.latents)} layers", fix="the topmost layer must stay")
+        blocks = []
+        for rows in x.split(64):
+            features = self.posterior(rows)
+            if score == "above":
+                found = -self._bound(rows, features, skip, above, below, generator)
+            else:
+                found = -self._bound(rows, features, 0, whole, below, generator)
+            if score == "llr":
+                found = -found - self._bound(rows, features, skip, above, below, generator)
+            elif score == "complexity":
+                found = found - png_nats(rows, self.levels)
+            blocks.append(found)
+        return torch.cat(blocks)
+
+    def _bound(self, x: Tensor, features: Tensor, skip: int, samples: int, below: str, generator: Generator) -> Tensor:
+        """L>skip with importance samples, 16 at a time, (N,) nats."""
+        chunks = [min(16, samples - done) for done in range(0, samples, 16)]
+        weights = [self.log_weights_above(x, features, skip, k, generator, below) for k in chunks]
+        return densities.log_mean_exp(torch.cat(weights))
 
     def sample(self, n: int, generator: Generator) -> Tensor:
         """(n, *shape) draws of x, every layer sampled."""

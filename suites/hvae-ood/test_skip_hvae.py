@@ -55,24 +55,54 @@ def by_hand(model: SkipHVAE, x: torch.Tensor, skip: int, below: str, g: torch.Ge
 
 @pytest.mark.parametrize(("skip", "below"), [(0, "mode"), (1, "mode"), (2, "mode"), (1, "sample"), (2, "sample")])
 def test_the_bound_above_k_is_the_definition(skip: int, below: str):
-    model = make(below=below)
-    found = model.log_weights_above(X, model.posterior(X), skip, 1, gen(3))
+    model = make()
+    found = model.log_weights_above(X, model.posterior(X), skip, 1, gen(3), below)
     torch.testing.assert_close(found[0], by_hand(model, X, skip, below, gen(3)))
 
 
-def test_llr_is_the_difference_of_the_two_bounds():
-    model, g = make(skip=2, samples=20, samples_above=3, below="sample"), gen(5)
-    features = model.posterior(X)
+def bound(model: SkipHVAE, skip: int, chunks: tuple[int, ...], below: str, g: torch.Generator) -> torch.Tensor:
+    """L>skip with that many importance samples, (N,): at the draws of `g`, in blocks."""
+    w = torch.cat([model.log_weights_above(X, model.posterior(X), skip, k, g, below) for k in chunks])
+    return w.logsumexp(0) - math.log(sum(chunks))
 
-    def bound(skip: int, *chunks: int) -> torch.Tensor:
-        w = torch.cat([model.log_weights_above(X, features, skip, k, g) for k in chunks])
-        return w.logsumexp(0) - math.log(sum(chunks))
 
-    expected = bound(0, 16, 4) - bound(2, 3)
+@pytest.mark.parametrize("below", ["mode", "sample"])
+def test_every_score_is_its_definition(below: str):
+    model, g = make(), gen(5)
+    ask = {"skip": 2, "samples": 20, "samples_above": 3, "below": below}
+    whole, above = bound(model, 0, (16, 4), below, g), bound(model, 2, (3,), below, g)
+    torch.testing.assert_close(model.outlier_score(X, gen(5), **ask), whole - above)
+    torch.testing.assert_close(model.outlier_score(X, gen(5), score="likelihood", **ask), -whole)
+    compressed = model.outlier_score(X, gen(5), score="complexity", **ask)
+    torch.testing.assert_close(compressed, -whole - png_nats(X, 2))
+    alone = model.outlier_score(X, gen(5), score="above", **ask)
+    torch.testing.assert_close(alone, -bound(model, 2, (3,), below, gen(5)))
+
+
+def test_the_paper_settings_are_the_defaults():
+    """LLR>1 at one sample each, the lowest layer at its mean, as in the authors' ood-llr.py."""
+    model, g = make(), gen(5)
+    expected = bound(model, 0, (1,), "mode", g) - bound(model, 1, (1,), "mode", g)
     torch.testing.assert_close(model.outlier_score(X, gen(5)), expected)
-    other = make(score="likelihood", samples=20)
-    g = gen(5)
-    torch.testing.assert_close(other.outlier_score(X, gen(5)), -bound(0, 16, 4))
+
+
+def test_no_layer_skipped_is_no_ratio():
+    """LLR>0 with the same draws in both bounds is nothing, and L>0 is the likelihood's bound."""
+    model = make()
+    zero = model.outlier_score(X, gen(5), score="above", skip=0)
+    torch.testing.assert_close(zero, model.outlier_score(X, gen(5), score="likelihood"))
+
+
+def test_rows_are_scored_apart():
+    """More than the 64 rows that are taken at a time, in their order."""
+    many = X.repeat(40, 1, 1, 1)
+    model = make(latents=(1, 1), kernels=(1, 1), strides=(1, 1), channels=2)
+    with torch.no_grad():
+        for part in model.parts["q"]:  # codes without noise: scores do not hang on draws
+            part.net[-1].bias.fill_(0.0)
+        scores = torch.stack([model.outlier_score(many, gen(i), score="above") for i in range(200)]).mean(0)
+    assert scores.shape == (160,)
+    torch.testing.assert_close(scores.unflatten(0, (40, 4)).std(0), torch.zeros(4), rtol=0, atol=0.5)
 
 
 def test_loss_is_the_negative_elbo_and_its_closed_forms_match_samples():
@@ -105,7 +135,7 @@ def test_warm_up_and_free_nats():
 def test_every_bound_is_below_the_likelihood():
     """On 2x2 bits p(x) is known by sampling the prior, and sums to one; L and L>k with draws stay below it."""
     info = DataInfo((1, 2, 2), "binary", 9)
-    model = make(info, latents=(1, 1), kernels=(1, 1), strides=(1, 2), channels=3, below="sample")
+    model = make(info, latents=(1, 1), kernels=(1, 1), strides=(1, 2), channels=3)
     x = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4))).reshape(-1, 1, 2, 2)
     with torch.no_grad():
         drawn = model.sample(200000, gen())
@@ -117,12 +147,6 @@ def test_every_bound_is_below_the_likelihood():
             assert (tight < log_p + 0.1).all()
             if skip == 0:
                 torch.testing.assert_close(tight, log_p, rtol=0, atol=0.15)
-
-
-def test_complexity_is_taken_off():
-    model, plain = make(score="complexity"), make(score="likelihood")
-    expected = plain.outlier_score(X, gen()) - png_nats(X, 2)
-    torch.testing.assert_close(model.outlier_score(X, gen()), expected)
 
 
 def test_png_length():
@@ -154,12 +178,9 @@ def test_patches_change_the_layout_alone():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"skip": 3}, "topmost"),
         ({"latents": (2, 3)}, "entries"),
         ({"kernels": (2, 3, 3)}, "odd"),
         ({"strides": (3, 1, 1)}, "strides of 1 or 2"),
-        ({"score": "elbo"}, "score is 'elbo'"),
-        ({"below": "mean"}, "below is 'mean'"),
         ({"warmup": 2.0}, "warmup is 2.0"),
         ({"likelihood": "gaussian"}, "support 'binary'"),
     ],
@@ -167,6 +188,22 @@ def test_patches_change_the_layout_alone():
 def test_refusals(params: dict, message: str):
     with pytest.raises(UserError, match=message):
         make(**params)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"skip": 3}, "topmost"),
+        ({"skip": -1}, "skip is -1"),
+        ({"score": "elbo"}, "score is 'elbo'"),
+        ({"below": "mean"}, "below is 'mean'"),
+        ({"samples": 0}, "samples is 0"),
+        ({"samples_above": 0}, "samples_above is 0"),
+    ],
+)
+def test_scores_that_are_none(settings: dict, message: str):
+    with pytest.raises(UserError, match=message):
+        make().outlier_score(X, gen(), **settings)
 
 
 def test_vectors_are_refused():
