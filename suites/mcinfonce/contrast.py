@@ -12,7 +12,6 @@ Scores are s = t z'z. Losses, of a positive and M negatives of an input:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
@@ -23,24 +22,20 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
+from latentbench.models.densities import log_mean_exp
 from latentbench.models.study import Problem, Study
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.stats import spearmanr
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from .world import Posterior, Span, World, forward, log_normaliser, sample_vmf
+from .world import Posterior, World, log_normaliser, sample_vmf
 
 Arrays = Mapping[str, Any]
 Loss = Literal["infonce", "mcinfonce", "hib", "hib-mean", "elk", "likelihood"]
 DIM, K, INPUTS = 10, 20.0, 1000  # of the world; inputs that are judged
-MEANS, KAPPAS, START = (64, 64, 64), (32, 32), (16.0, 32.0)  # of the encoder: hidden layers, first range of kappa
+MEANS, KAPPAS = (64, 64, 64), (32, 32)  # hidden layers of the encoder
 BATCH, CANDIDATES, SAMPLES, RATE = 128, 64, 32, 1e-3
-
-
-def log_mean_exp(values: Tensor) -> Tensor:
-    """Over the first axis."""
-    return torch.logsumexp(values, 0) - math.log(len(values))
 
 
 def log_ratio(positive: Tensor, negatives: Tensor, apart: Tensor, group: int) -> Tensor:
@@ -52,17 +47,16 @@ def log_ratio(positive: Tensor, negatives: Tensor, apart: Tensor, group: int) ->
 
 def log_products(mu: Tensor, kappa: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """log of the integral of two vMF densities' product (1 for uniform ones): of positives (n,), candidates (n, m)."""
-    v, dim, square = kappa[:, None] * mu, mu.shape[1], kappa.square()
+    v, dim = kappa[:, None] * mu, mu.shape[1]
     c = log_normaliser(kappa, dim)
-    crossed = square[:n, None] + square[2 * n :] + 2.0 * v[:n] @ v[2 * n :].T
-    others = c[:n, None] + c[2 * n :] - log_normaliser(crossed.clamp(min=1e-3).sqrt(), dim)
+    others = c[:n, None] + c[2 * n :] - log_normaliser((v[:n, None] + v[2 * n :]).norm(dim=2), dim)
     return c[:n] + c[n : 2 * n] - log_normaliser((v[:n] + v[n : 2 * n]).norm(dim=1), dim), others
 
 
 def loss_of(loss: Loss, mu: Tensor, kappa: Tensor, apart: Tensor, settings: Arrays, draws: Generator) -> Tensor:
     """Mean loss of n inputs, with mu (2 n + m, d) and kappa (2 n + m,) of them, their positives and m candidates.
 
-    `apart` (n, m) says which candidates are negatives of which; settings are ``temperature``, ``offset``, ``group``.
+    Of these `apart` (n, m) are negatives; settings are ``temperature``, ``offset`` and ``group``.
     """
     n, t, group = len(apart), settings["temperature"], settings["group"]
     if loss == "likelihood":
@@ -95,8 +89,7 @@ class PosteriorEncoder(Study):
         info: of the data, which are not looked at.
         loss: see above.
         phased: mu is learnt first, with one negative (for ``likelihood`` by InfoNCE), then kappa; else both at once.
-        span: of the true kappa.
-        temperature, offset: of scores; the offset is HIB's, and None the true one, -log C(0) / C(20).
+        temperature, offset: of scores; the offset is HIB's, and None the true one.
         group: M in the second phase.
         steps: of Adam in all, whose rate falls to 0 in each phase.
         certainty: answered as kappa; ``norm`` is the length of the network's value for mu.
@@ -108,31 +101,31 @@ class PosteriorEncoder(Study):
         *,
         loss: Loss = "mcinfonce",
         phased: bool = True,
-        span: tuple[PositiveFloat, PositiveFloat] = (16.0, 32.0),
         temperature: PositiveFloat = K,
         offset: float | None = None,
         group: PositiveInt = 1,
-        steps: NonNegativeInt = 2000,
+        steps: NonNegativeInt = 3000,
         certainty: Literal["kappa", "norm"] = "kappa",
     ) -> None:
         super().__init__(info, problems=1)
-        self.loss, self.phased, self.span, self.steps, self.certainty = loss, phased, span, steps, certainty
+        self.loss, self.phased, self.steps, self.certainty = loss, phased, steps, certainty
         self.temperature, self.offset, self.group = temperature, offset, group
 
     def problem(self, rng: np.random.Generator) -> Problem:
-        world, x = judged(int(rng.integers(2**62)), self.span)
-        return Problem({"pairs": world.pairs, "constant": world.constant, "x": x}, predicted(world.posterior, x))
+        world, x = judged(int(rng.integers(2**62)))
+        return Problem({"pairs": world.pairs, "offset": world.offset, "x": x}, predicted(world.posterior, x))
 
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         draws = Generator().manual_seed(int(rng.integers(2**62)))
-        posterior = Posterior(MEANS, KAPPAS, START, torch.rand(INPUTS, DIM, generator=draws), draws)
-        offset = -given["constant"] if self.offset is None else self.offset
+        posterior = Posterior(MEANS, KAPPAS, torch.rand(INPUTS, DIM, generator=draws), draws)
+        offset = given["offset"] if self.offset is None else self.offset
         settings = {"temperature": self.temperature, "offset": offset, "group": 1}
-        first, second = "infonce" if self.loss == "likelihood" else self.loss, {**settings, "group": self.group}
-        phases = [(first, posterior.means, settings), (self.loss, posterior.kappas, second)]
+        means, kappas = (list(one.parameters()) for one in (posterior.means, posterior.kappas))
+        first = "infonce" if self.loss == "likelihood" else self.loss
+        phases = [(first, means, settings), (self.loss, kappas, {**settings, "group": self.group})]
         if not self.phased:
-            phases = [(self.loss, posterior.means + posterior.kappas, settings)]
+            phases = [(self.loss, means + kappas, settings)]
         steps = self.steps // len(phases)
         for loss, trained, options in phases:
             adam = torch.optim.Adam(trained, lr=RATE)
@@ -149,16 +142,16 @@ class PosteriorEncoder(Study):
 
 @lru_cache(maxsize=4)
 @torch.enable_grad()
-def judged(seed: int, span: Span) -> tuple[World, Tensor]:
+def judged(seed: int) -> tuple[World, Tensor]:
     """A world, kept for other methods and for metrics, and (N, d) inputs."""
     draws = Generator().manual_seed(seed)
-    return World(DIM, span, K, draws), torch.rand(INPUTS, DIM, generator=draws)
+    return World(DIM, K, draws), torch.rand(INPUTS, DIM, generator=draws)
 
 
 @torch.no_grad()
 def predicted(posterior: Posterior, x: Tensor) -> dict[str, np.ndarray]:
     """``mu`` (N, d), ``kappa`` (N,) and ``norm`` (N,)."""
-    found = {"mu": posterior.mu(x), "kappa": posterior.kappa(x), "norm": forward(posterior.means, x).norm(dim=1)}
+    found = {"mu": posterior.mu(x), "kappa": posterior.kappa(x), "norm": posterior.means(x).norm(dim=1)}
     return {name: values.double().numpy() for name, values in found.items()}
 
 

@@ -42,14 +42,20 @@ def test_normaliser_and_quantiles_in_closed_form():
 def test_draws_have_the_moments_and_slopes_of_a_vmf():
     means, kappa = unit(3, 6).requires_grad_(), torch.tensor([1.3, 20.0, 110.0], requires_grad=True)
     z, along = w.sample_vmf(means, kappa, draws(1), 100_000), unit(6, seed=2)
-    of_mu, of_kappa = torch.autograd.grad((z @ along).mean(0).sum(), [means, kappa])
+    (of_mu,) = torch.autograd.grad((z @ along).mean(0).sum(), means, retain_graph=True)
+    (of_kappa,) = torch.autograd.grad((z @ along).square().mean(0).sum(), kappa)
     z, mu, k = z.detach(), means.detach(), kappa.detach().numpy()
     a, above = (ive(3, of) / ive(2, of) for of in (k, 1.001 * k))
     np.testing.assert_allclose(z.mean(0), a[:, None] * mu.numpy(), atol=6e-3)
     np.testing.assert_allclose((z * mu).sum(2).square().mean(0), 1 - 5 * a / k, atol=5e-3)
     side = z[:, 0] - (z[:, 0] @ mu[0])[:, None] * mu[0]
     np.testing.assert_allclose(torch.linalg.eigvalsh(side.T @ side / len(side))[1:], a[0] / k[0], rtol=0.03)
-    np.testing.assert_allclose(of_kappa, (above - a) / (0.001 * k) * (mu @ along).numpy(), rtol=0.1)
+    ratio, more, square = (
+        a / k,
+        above / (1.001 * k),
+        (mu @ along).square().numpy(),
+    )  # E (z'v)^2 = r + (1 - 6 r) (mu'v)^2
+    np.testing.assert_allclose(of_kappa, (more - ratio) * (1 - 6 * square) / (0.001 * k), rtol=0.1)
     around = along - (mu @ along)[:, None] * mu
     np.testing.assert_allclose((of_mu * around).sum(1), a * around.square().sum(1).numpy(), atol=0.02)
 
@@ -65,62 +71,62 @@ class Atoms(w.World):
 
 
 def test_pairs_follow_their_chances():
-    world, found, negative, met = Atoms(10, (16.0, 32.0), 8.0, draws()), *np.zeros((3, 3, 3))
+    world, found, negative, met = Atoms(10, 8.0, draws()), *np.zeros((3, 3, 3))
     assert world.constant == pytest.approx(8.0 - log_density(np.eye(10)[0], 8.0, np.eye(10)[0]), abs=1e-3)
     chance = 1 / (1 + np.exp(world.constant - 8.0 * (world.Z @ world.Z.T).double().numpy()))
     for seed in range(100):
         x, positive, candidates, apart = world.pairs(100, 20, draws(seed))
         i, j, k = (one[:, 0].long().numpy() for one in (x, positive, candidates))
-        np.add.at(found, (i, j), 1)
-        np.add.at(negative, (i[:, None], k), apart.numpy())
-        np.add.at(met, (i[:, None], k), 1)
+        for counts, at, one in (
+            (found, (i, j), 1),
+            (negative, (i[:, None], k), apart.numpy()),
+            (met, (i[:, None], k), 1),
+        ):
+            np.add.at(counts, at, one)
     expected = world.CHANCES.numpy() * chance
+    rate = world.CHANCES.numpy() @ expected.sum(1)
+    assert world.offset == pytest.approx(np.log((1 - rate) / rate) - world.constant, abs=0.05)
     np.testing.assert_allclose(found / found.sum(1)[:, None], expected / expected.sum(1)[:, None], atol=0.02)
     np.testing.assert_allclose(negative / met, 1 - chance, atol=0.02)
 
 
 def test_worlds_are_spread_and_smooth_and_networks_as_they_say():
-    world, x = w.World(10, (16.0, 32.0), 20.0, draws(3)), torch.rand(300, 10, generator=draws(6))
+    world, x = w.World(10, 20.0, draws(3)), torch.rand(300, 10, generator=draws(6))
     mu = c.predicted(world.posterior, x)["mu"]
     cosines = (mu @ mu.T)[np.triu_indices(300, 1)]
     assert spearmanr(torch.pdist(x), cosines)[0] < -0.5
     assert cosines.min() < 0.5
-    encoder = w.Posterior([5], [7], (16.0, 32.0), x, draws(7))
-    found, (v, b, v2, b2), h = c.predicted(encoder, x), encoder.means, w.forward(encoder.kappas, x).detach()[:, 0]
-    assert (found["kappa"].min(), found["kappa"].max()) == pytest.approx((16.0, 32.0), rel=1e-4)
+    encoder = w.Posterior([5], [7], x, draws(7))
+    found, value, h = c.predicted(encoder, x), encoder.means(x).detach(), encoder.kappas(x).detach()[:, 0]
+    assert (found["kappa"].min(), found["kappa"].max()) == pytest.approx(w.SPAN, rel=1e-4)
     np.testing.assert_allclose(np.log(found["kappa"]), encoder.a * (1 + h.exp()).log() + encoder.b, atol=1e-4)
-    value = (torch.where(x @ v + b > 0, 1.0, 0.01) * (x @ v + b) @ v2 + b2).detach()
     np.testing.assert_allclose(found["norm"][:, None] * found["mu"], value, atol=1e-5)
-    assert w.network([100, 50], draws())[0].abs().max().item() == pytest.approx(0.1, rel=0.01)
+    reach = [float(weights.detach().abs().max()) for weights in w.network([100, 50, 4], draws()).parameters()]
+    np.testing.assert_allclose(reach, [0.1, 0.1, 50**-0.5, 50**-0.5], rtol=0.2)
 
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_losses_are_their_sums(group):
-    mu, kappa, n, t, b = unit(14, 10, seed=8), torch.linspace(2, 9, 14), 4, 3.0, -0.7
+    mu, kappa, n, t, b = unit(14, 10, seed=8), torch.linspace(2, 9, 14), range(4), 3.0, -0.7
     apart = torch.rand(4, 6, generator=draws(9)) < 0.7
     apart[0, 2:4] = False
     z = np.vstack([w.sample_vmf(mu, kappa, draws(10), c.SAMPLES).double(), mu.double()[None]])
-    gram = np.exp(t * z @ z.swapaxes(1, 2))
-    uniform = unit(300_000, 10, seed=11)
+    gram, uniform, mask = np.exp(t * z @ z.swapaxes(1, 2)), unit(300_000, 10, seed=11), apart.numpy()
     density = torch.exp(uniform @ (kappa[:, None] * mu).T + w.log_normaliser(kappa, 10)).double()
 
     def contrast(gram):
-        ratios = []
-        for i in range(n):
-            for g in range(2 * n, 14, group):
-                if chosen := [j for j in range(g, g + group) if apart[i, j - 2 * n]]:
-                    p = gram[:, i, n + i]
-                    ratios.append(np.log(np.mean(p / (p + gram[:, i, chosen].mean(1)))))
-        return -np.mean(ratios)
+        sets = [(i, [j for j in range(g, g + group) if mask[i, j - 8]]) for i in n for g in range(8, 14, group)]
+        pairs = [(gram[:, i, 4 + i], gram[:, i, chosen].mean(1)) for i, chosen in sets if chosen]
+        return -np.mean([np.log(np.mean(p / (p + q))) for p, q in pairs])
 
-    odds, mask = gram[:-1, :n] * np.exp(b), apart.numpy()
-    yes, no = (odds / (1 + odds))[:, range(n), range(n, 2 * n)], (1 / (1 + odds))[:, :, 2 * n :]
+    odds = gram[:-1, :4] * np.exp(b)
+    yes, no = (odds / (1 + odds))[:, n, range(4, 8)], (1 / (1 + odds))[:, :, 8:]
     expected = {
         "infonce": contrast(gram[-1:]),
         "mcinfonce": contrast(gram[:-1]),
         "hib": -np.log(yes).mean() - np.log(no)[:, mask].mean(),
         "hib-mean": -np.log(yes.mean(0)).mean() - np.log(no.mean(0))[mask].mean(),
-        "likelihood": -np.mean([log_density(z[-1, i], float(kappa[i]), z[-1, n + i]) for i in range(n)]),
+        "likelihood": -np.mean([log_density(z[-1, i], float(kappa[i]), z[-1, 4 + i]) for i in n]),
         "elk": contrast((density.T @ density / len(uniform)).numpy()[None] ** t),
     }
     for loss, value in expected.items():
@@ -139,7 +145,7 @@ def test_phases_move_what_they_should(loss, phased, monkeypatch):
     monkeypatch.setattr(c, "loss_of", watched)
     monkeypatch.setattr(c, "RATE", 1e-5)
     study = c.PosteriorEncoder(INFO, loss=loss, phased=phased, group=32, steps=8 if phased else 4)
-    given = {"pairs": lambda n, m, g: (x[:10], x[10:20], x[20:], None), "constant": 9.5, "x": x}
+    given = {"pairs": lambda n, m, g: (x[:10], x[10:20], x[20:], None), "offset": -9.5, "x": x}
     answer = study.answer(given, np.random.default_rng(1))
     first = "infonce" if loss == "likelihood" else loss
     assert [s[:3] for s in seen] == [(first, 1, -9.5)] * 4 + [(loss, 32, -9.5)] * (4 if phased else 0)
@@ -153,20 +159,15 @@ def test_phases_move_what_they_should(loss, phased, monkeypatch):
     assert norm.max() < 5.0
 
 
-def test_metrics_by_hand_and_worlds_as_asked(monkeypatch):
-    mu, kappa = unit(c.INPUTS, 10).double().numpy(), np.linspace(16, 32, c.INPUTS)
-    study, log = c.PosteriorEncoder(INFO, span=(64.0, 128.0)), np.log(kappa)
-    given, truth = (lambda p: (p.given, p.truth))(study.problem(np.random.default_rng(2)))
-    assert 60 < truth["kappa"].min() < 70 < 120 < truth["kappa"].max() < 140
-    found = given["pairs"].__self__.posterior.kappa(given["x"]).detach()
-    np.testing.assert_allclose(truth["kappa"], found, rtol=1e-5)
-    turned = {"mu": mu @ ortho_group.rvs(10, random_state=1), "kappa": 2 * kappa}
-    bent = {"mu": np.vstack([-mu[:1], mu[1:]]), "kappa": kappa[::-1]}
-    far = 2 * np.abs(mu[1:] @ mu[0]).sum() / (c.INPUTS * (c.INPUTS - 1) / 2)
-    for answer, expected in (
-        (turned, [1.0, 1 - np.log(2) ** 2 / log.var(), 0.0]),
-        (bent, [-1.0, 1 - ((log[::-1] - log) ** 2).mean() / log.var(), far]),
-    ):
-        monkeypatch.setattr(study, "answered", lambda answer=answer: [({"mu": mu, "kappa": kappa}, answer)])
-        values = [f(study, None, {}, None).value for f in (c.kappa_rank_correlation, c.kappa_r2, c.location_error)]
-        np.testing.assert_allclose(values, expected, atol=1e-9)
+def test_metrics_by_hand(monkeypatch):
+    study = c.PosteriorEncoder(INFO)
+    problem = study.problem(np.random.default_rng(2))
+    mu, kappa = problem.truth["mu"], problem.truth["kappa"]
+    found = problem.given["pairs"].__self__.posterior.kappa(problem.given["x"])
+    np.testing.assert_allclose(kappa, found.detach(), rtol=1e-5)
+    bent = {"mu": np.vstack([-mu[:1], mu[1:]]) @ ortho_group.rvs(10, random_state=1), "kappa": 4096 / kappa}
+    monkeypatch.setattr(study, "answered", lambda: [(problem.truth, bent)])
+    values = [f(study, None, {}, None).value for f in (c.kappa_rank_correlation, c.kappa_r2, c.location_error)]
+    error = (np.log(4096 / kappa**2) ** 2).mean() / np.log(kappa).var()
+    far = 2 * np.abs(mu[1:] @ mu[0]).sum() / (len(mu) * (len(mu) - 1) / 2)
+    np.testing.assert_allclose(values, [-1.0, 1 - error, far], rtol=1e-6)

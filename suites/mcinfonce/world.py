@@ -14,10 +14,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from scipy.special import ndtr
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
-Widths, Span = Sequence[int], tuple[float, float]
+SPAN = (16.0, 32.0)  # of kappa, in worlds and in encoders that are not trained
 SPREAD, SMOOTHING = 0.5, 300  # worlds are drawn until two means have at most this cosine; steps
 KAPPAS, SCORES = (math.log(1e-2), math.log(1e5)), 6.0  # reach of `polar_angles`
 
@@ -61,54 +62,59 @@ def sample_vmf(mu: Tensor, kappa: Tensor, draws: Generator, n: int = 1) -> Tenso
     return angle.cos() * mu + angle.sin() * side
 
 
-def network(widths: Widths, draws: Generator) -> list[Tensor]:
-    """Weights (in, out) and biases (out,) of each layer, uniform within 1 / sqrt(in), as PyTorch has them."""
-    layers = []
-    for n, m in pairwise(widths):
-        layers += [(2.0 * torch.rand(shape, generator=draws) - 1.0) / math.sqrt(n) for shape in ((n, m), (m,))]
-    return [one.requires_grad_() for one in layers]
-
-
-def forward(layers: list[Tensor], x: Tensor) -> Tensor:
-    """(B, in) to (B, out), with leaky ReLUs between the layers."""
-    for i in range(0, len(layers), 2):
-        x = torch.addmm(layers[i + 1], functional.leaky_relu(x) if i else x, layers[i])
-    return x
+def network(widths: Sequence[int], draws: Generator) -> nn.Sequential:
+    """Linear layers with leaky ReLUs between them; weights and biases are uniform within 1 / sqrt(in)."""
+    layers = [skip_init(nn.Linear, n, m) for n, m in pairwise(widths)]
+    for one in layers:
+        for weights in one.parameters():
+            nn.init.uniform_(weights, -(one.in_features**-0.5), one.in_features**-0.5, generator=draws)
+    return nn.Sequential(*[part for one in layers for part in (one, nn.LeakyReLU())][:-1])
 
 
 class Posterior:
-    """mu(x) of unit length and kappa(x) = e^(a softplus(h(x)) + b), with a and b such that kappa spans a range over x.
+    """mu(x) of unit length and kappa(x) = e^(a softplus(h(x)) + b), with a and b such that kappa spans `SPAN` over x.
 
     Args:
         means, kappas: widths of hidden layers.
     """
 
     @torch.no_grad()
-    def __init__(self, means: Widths, kappas: Widths, span: Span, x: Tensor, draws: Generator) -> None:
+    def __init__(self, means: Sequence[int], kappas: Sequence[int], x: Tensor, draws: Generator) -> None:
         dim, self.a, self.b = x.shape[1], 1.0, 0.0
         self.means, self.kappas = network([dim, *means, dim], draws), network([dim, *kappas, 1], draws)
-        h, (low, high) = self.kappa(x).log(), (math.log(k) for k in span)
+        h, (low, high) = self.kappa(x).log(), (math.log(k) for k in SPAN)
         self.a = (high - low) / float(h.max() - h.min())
         self.b = high - self.a * float(h.max())
 
     def mu(self, x: Tensor) -> Tensor:
-        return functional.normalize(forward(self.means, x), dim=1)
+        return functional.normalize(self.means(x), dim=1)
 
     def kappa(self, x: Tensor) -> Tensor:
-        return torch.exp(self.a * functional.softplus(forward(self.kappas, x)[:, 0]) + self.b)
+        return torch.exp(self.a * functional.softplus(self.kappas(x)[:, 0]) + self.b)
 
 
 class World:
-    """A process in `dim` dimensions with kappa(x) in `span`; positives have the concentration k about each other."""
+    """A process in `dim` dimensions; positives have the concentration k about each other."""
 
-    def __init__(self, dim: int, span: Span, k: float, draws: Generator) -> None:
+    def __init__(self, dim: int, k: float, draws: Generator) -> None:
         self.dim, self.k, least = dim, k, 1.0
         self.constant = -float(log_normaliser(torch.tensor(k, dtype=torch.float64), dim))  # log C(0) / C(k)
         while least > SPREAD:
-            self.posterior = Posterior([dim, dim], [dim], span, torch.rand(1000, dim, generator=draws), draws)
-            self._smooth(draws)
+            self.posterior = Posterior([dim, dim], [dim], torch.rand(1000, dim, generator=draws), draws)
+            adam = torch.optim.Adam(self.posterior.means.parameters(), lr=0.01)
+            for _ in range(SMOOTHING):  # 1 - cos / 2 of two means is drawn to the distance of their inputs
+                x = torch.rand(64, dim, generator=draws)
+                mu = self.posterior.mu(x)
+                apart = 1.0 - mu @ mu.T / 2
+                adam.zero_grad()
+                ((torch.cdist(x, x) - apart).square() * (math.sqrt(2.0) - apart.detach()) ** 4).mean().backward()
+                adam.step()
             mu = self.posterior.mu(torch.rand(1000, dim, generator=draws)).detach()
             least = float((mu @ mu.T).min())
+        apart = float(self.pairs(1000, 1000, draws)[3].float().mean())
+        self.offset = (
+            math.log(apart / (1.0 - apart)) - self.constant
+        )  # of log odds among as many positives as negatives
 
     def latents(self, n: int, draws: Generator) -> tuple[Tensor, Tensor]:
         """Inputs and draws of their latents, (n, dim) each."""
@@ -130,14 +136,3 @@ class World:
             positive[alone[met]] = candidates[chosen[met]]
             alone = alone[~met]
         return x, positive, *first
-
-    def _smooth(self, draws: Generator) -> None:
-        """1 - cos / 2 of two means is drawn to the distance of their inputs, the more so the less it is."""
-        adam = torch.optim.Adam(self.posterior.means, lr=0.01)
-        for _ in range(SMOOTHING):
-            x = torch.rand(64, self.dim, generator=draws)
-            mu = self.posterior.mu(x)
-            apart = 1.0 - mu @ mu.T / 2
-            adam.zero_grad()
-            ((torch.cdist(x, x) - apart).square() * (math.sqrt(2.0) - apart.detach()) ** 4).mean().backward()
-            adam.step()
