@@ -108,7 +108,7 @@ class PosteriorEncoder(Study):
         certainty: Literal["kappa", "norm"] = "kappa",
     ) -> None:
         super().__init__(info, problems=1)
-        self.loss, self.phased, self.steps, self.certainty = loss, phased, steps, certainty
+        self.objective, self.phased, self.steps, self.certainty = loss, phased, steps, certainty
         self.temperature, self.offset, self.group = temperature, offset, group
 
     def problem(self, rng: np.random.Generator) -> Problem:
@@ -122,10 +122,10 @@ class PosteriorEncoder(Study):
         offset = given["offset"] if self.offset is None else self.offset
         settings = {"temperature": self.temperature, "offset": offset, "group": 1}
         means, kappas = (list(one.parameters()) for one in (posterior.means, posterior.kappas))
-        first = "infonce" if self.loss == "likelihood" else self.loss
-        phases = [(first, means, settings), (self.loss, kappas, {**settings, "group": self.group})]
+        first = "infonce" if self.objective == "likelihood" else self.objective
+        phases = [(first, means, settings), (self.objective, kappas, {**settings, "group": self.group})]
         if not self.phased:
-            phases = [(self.loss, means + kappas, settings)]
+            phases = [(self.objective, means + kappas, settings)]
         steps = self.steps // len(phases)
         for loss, trained, options in phases:
             adam = torch.optim.Adam(trained, lr=RATE)

@@ -50,12 +50,8 @@ def test_draws_have_the_moments_and_slopes_of_a_vmf():
     np.testing.assert_allclose((z * mu).sum(2).square().mean(0), 1 - 5 * a / k, atol=5e-3)
     side = z[:, 0] - (z[:, 0] @ mu[0])[:, None] * mu[0]
     np.testing.assert_allclose(torch.linalg.eigvalsh(side.T @ side / len(side))[1:], a[0] / k[0], rtol=0.03)
-    ratio, more, square = (
-        a / k,
-        above / (1.001 * k),
-        (mu @ along).square().numpy(),
-    )  # E (z'v)^2 = r + (1 - 6 r) (mu'v)^2
-    np.testing.assert_allclose(of_kappa, (more - ratio) * (1 - 6 * square) / (0.001 * k), rtol=0.1)
+    rise = (above / (1.001 * k) - a / k) / (0.001 * k)  # of r = a / k, where E (z'v)^2 = r + (1 - 6 r) (mu'v)^2
+    np.testing.assert_allclose(of_kappa, rise * (1 - 6 * (mu @ along).square().numpy()), rtol=0.1)
     around = along - (mu @ along)[:, None] * mu
     np.testing.assert_allclose((of_mu * around).sum(1), a * around.square().sum(1).numpy(), atol=0.02)
 
@@ -77,12 +73,9 @@ def test_pairs_follow_their_chances():
     for seed in range(100):
         x, positive, candidates, apart = world.pairs(100, 20, draws(seed))
         i, j, k = (one[:, 0].long().numpy() for one in (x, positive, candidates))
-        for counts, at, one in (
-            (found, (i, j), 1),
-            (negative, (i[:, None], k), apart.numpy()),
-            (met, (i[:, None], k), 1),
-        ):
-            np.add.at(counts, at, one)
+        np.add.at(found, (i, j), 1)
+        np.add.at(negative, (i[:, None], k), apart.numpy())
+        np.add.at(met, (i[:, None], k), 1)
     expected = world.CHANCES.numpy() * chance
     rate = world.CHANCES.numpy() @ expected.sum(1)
     assert world.offset == pytest.approx(np.log((1 - rate) / rate) - world.constant, abs=0.05)

@@ -111,10 +111,9 @@ class World:
                 adam.step()
             mu = self.posterior.mu(torch.rand(1000, dim, generator=draws)).detach()
             least = float((mu @ mu.T).min())
-        apart = float(self.pairs(1000, 1000, draws)[3].float().mean())
-        self.offset = (
-            math.log(apart / (1.0 - apart)) - self.constant
-        )  # of log odds among as many positives as negatives
+        share = float(self.pairs(1000, 1000, draws)[3].float().mean())
+        # log odds of Y = 1 at s, less s, among as many positives as negatives
+        self.offset = math.log(share / (1.0 - share)) - self.constant
 
     def latents(self, n: int, draws: Generator) -> tuple[Tensor, Tensor]:
         """Inputs and draws of their latents, (n, dim) each."""
@@ -125,14 +124,14 @@ class World:
     def pairs(self, n: int, m: int, draws: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Inputs (n, d), a positive of each, candidates (m, d), and which of these have Y = 0 with which input."""
         x, z = self.latents(n, draws)
-        positive, alone, first = torch.empty_like(x), torch.arange(n), None
+        positive, alone, first = torch.empty_like(x), torch.arange(n), list[Tensor]()
         while len(alone):
             candidates, others = self.latents(max(n, m), draws)
             chance = torch.sigmoid(self.k * z[alone] @ others.T - self.constant)
             together = torch.rand(chance.shape, generator=draws) < chance
-            first = first or (candidates[:m], ~together[:, :m])
+            first = first or [candidates[:m], ~together[:, :m]]
             chosen = (together * (1.0 - torch.rand(chance.shape, generator=draws))).argmax(1)
             met = together.any(1)
             positive[alone[met]] = candidates[chosen[met]]
             alone = alone[~met]
-        return x, positive, *first
+        return x, positive, first[0], first[1]
