@@ -35,7 +35,7 @@ Arrays = Mapping[str, Any]
 Loss = Literal["infonce", "mcinfonce", "hib", "hib-mean", "elk", "likelihood"]
 DIM, K, INPUTS = 10, 20.0, 1000  # of the world; inputs that are judged
 MEANS, KAPPAS = (64, 64, 64), (32, 32)  # hidden layers of the encoder
-BATCH, CANDIDATES, SAMPLES, RATE = 128, 64, 32, 1e-3
+BATCH, CANDIDATES, SAMPLES, RATE = 512, 64, 8, 1e-3
 
 
 def log_ratio(positive: Tensor, negatives: Tensor, apart: Tensor, group: int) -> Tensor:
@@ -104,7 +104,7 @@ class PosteriorEncoder(Study):
         temperature: PositiveFloat = K,
         offset: float | None = None,
         group: PositiveInt = 1,
-        steps: NonNegativeInt = 3000,
+        steps: NonNegativeInt = 1600,
         certainty: Literal["kappa", "norm"] = "kappa",
     ) -> None:
         super().__init__(info, problems=1)

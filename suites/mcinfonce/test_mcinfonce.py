@@ -70,8 +70,9 @@ def test_pairs_follow_their_chances():
     world, found, negative, met = Atoms(10, 8.0, draws()), *np.zeros((3, 3, 3))
     assert world.constant == pytest.approx(8.0 - log_density(np.eye(10)[0], 8.0, np.eye(10)[0]), abs=1e-3)
     chance = 1 / (1 + np.exp(world.constant - 8.0 * (world.Z @ world.Z.T).double().numpy()))
-    for seed in range(100):
-        x, positive, candidates, apart = world.pairs(100, 20, draws(seed))
+    generator = draws(13)
+    for _ in range(150):
+        x, positive, candidates, apart = world.pairs(100, 20, generator)
         i, j, k = (one[:, 0].long().numpy() for one in (x, positive, candidates))
         np.add.at(found, (i, j), 1)
         np.add.at(negative, (i[:, None], k), apart.numpy())
@@ -79,8 +80,10 @@ def test_pairs_follow_their_chances():
     expected = world.CHANCES.numpy() * chance
     rate = world.CHANCES.numpy() @ expected.sum(1)
     assert world.offset == pytest.approx(np.log((1 - rate) / rate) - world.constant, abs=0.05)
-    np.testing.assert_allclose(found / found.sum(1)[:, None], expected / expected.sum(1)[:, None], atol=0.02)
-    np.testing.assert_allclose(negative / met, 1 - chance, atol=0.02)
+    np.testing.assert_allclose(found / found.sum(1)[:, None], expected / expected.sum(1)[:, None], atol=0.03)
+    np.testing.assert_allclose(negative / met, 1 - chance, atol=0.03)
+    crisp = Atoms(10, 200.0, draws())  # pairs of one atom alone, for which few candidates must be drawn again
+    assert all(torch.equal(*crisp.pairs(6, 2, generator)[:2]) for _ in range(100))
 
 
 def test_worlds_are_spread_and_smooth_and_networks_as_they_say():
