@@ -135,16 +135,26 @@ def test_phases_move_what_they_should(loss, phased, monkeypatch):
     seen, x = [], torch.rand(30, 10, generator=draws(12))
 
     def watched(loss, mu, kappa, apart, settings, generator):
-        seen.append((loss, settings["group"], settings["offset"], mu.detach().clone(), kappa.detach().log()))
+        seen.append(
+            (
+                loss,
+                settings["group"],
+                (settings["offset"], settings["temperature"]),
+                mu.detach().clone(),
+                kappa.detach().log(),
+            )
+        )
         return mu[:, 0].sum() - kappa.log().sum()
 
     monkeypatch.setattr(c, "loss_of", watched)
     monkeypatch.setattr(c, "RATE", 1e-5)
-    study = c.PosteriorEncoder(INFO, loss=loss, phased=phased, group=32, steps=8 if phased else 4)
+    design = {"group": 32, "temperature": 3.0, **({} if phased else {"offset": 0.4})}
+    study = c.PosteriorEncoder(INFO, loss=loss, phased=phased, steps=8 if phased else 4, **design)
     given = {"pairs": lambda n, m, g: (x[:10], x[10:20], x[20:], None), "offset": -9.5, "x": x}
     answer = study.answer(given, np.random.default_rng(1))
     first = "infonce" if loss == "likelihood" else loss
-    assert [s[:3] for s in seen] == [(first, 1, -9.5)] * 4 + [(loss, 32, -9.5)] * (4 if phased else 0)
+    scores = (design.get("offset", -9.5), 3.0)
+    assert [s[:3] for s in seen] == [(first, 1, scores)] * 4 + [(loss, 32, scores)] * (4 if phased else 0)
     seen.append((*seen[-1][:3], torch.tensor(answer["mu"]), torch.tensor(answer["kappa"]).log()))
     for column, still, since in ((3, 4, 0), (4, 3, 4)) if phased else ((3, None, 0), (4, None, 0)):
         part = seen[since : since + 5]
