@@ -14,7 +14,6 @@ from latentbench.papers.fl_gflownet.flownets import SetSampler, balance, build, 
 
 N, K = 5, 3
 E = np.array([0.9, -0.8, 0.3, -0.1, 0.6])
-EMPTY = np.zeros((1, N), np.float32)
 FORMS = [("tb", 0), ("db", 0), ("subtb", 0), ("db", 1), ("subtb", 1)]
 rng = partial(np.random.default_rng, 5)
 study = partial(SetSampler, DataInfo((1,), "real", 1), elements=[N], sizes=[K], steps=5, hidden=16, loss="db")
@@ -44,7 +43,7 @@ def trained(energies=E, **params):
 def lost(s, heads, energies=E, log_z=0.0, length=K):
     states, actions = map(torch.from_numpy, walk(np.zeros_like, np.ones((30, 1)), N, K, rng()))
     h = s.heights(heads(states), states, actions, torch.tensor(energies, dtype=torch.float32), torch.tensor([log_z]))
-    return float(balance(s.loss, h.float(), torch.full((30,), length)))
+    return float(balance(s.form, h.float(), torch.full((30,), length)))
 
 
 def test_a_policys_law_is_the_sum_over_all_orders():
@@ -107,10 +106,11 @@ def test_losses_are_those_of_plain_sums():
 
 
 def test_of_incomplete_trajectories_forward_looking_alone_learns():
-    start = build(N, 16, rng())(torch.zeros(N))[:N].softmax(0)
-    assert trained(loss="tb", complete=0.0)(EMPTY)[0] == pytest.approx(start.detach().numpy())
+    empty = np.zeros((1, N), np.float32)
+    start = build(N, 16, rng())(torch.from_numpy(empty))[:, :N].softmax(1).detach().numpy()
+    assert trained(loss="tb", complete=0.0)(empty) == pytest.approx(start)
     for looking in (False, True):
-        one, other = (trained(e, complete=0.0, forward_looking=looking)(EMPTY) for e in (E, E[::-1]))
+        one, other = (trained(e, complete=0.0, forward_looking=looking)(empty) for e in (E, E[::-1]))
         assert np.array_equal(one, other) == (not looking)
 
 
