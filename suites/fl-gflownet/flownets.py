@@ -130,13 +130,13 @@ class SetSampler(Study):
         """What is measured after each fifth of training on task i, whose energies are (n,)."""
         n, lowest = len(energies), np.sort(energies)[:k].sum()
         network, log_z = build(n, self.hidden, rng), torch.zeros(1, requires_grad=True)
-        optimizer = torch.optim.Adam([{"params": network.parameters()}, {"params": log_z, "lr": 0.1}], lr=self.lr)
+        groups: list[dict[str, Any]] = [{"params": network.parameters()}, {"params": log_z, "lr": 0.1}]
+        optimizer = torch.optim.Adam(groups, lr=self.lr)
 
         def policy(states: ndarray) -> ndarray:
             given = torch.from_numpy(states)
-            with torch.no_grad():
-                logits = network(given)[:, :n] if self.form != "none" else -self.strength * energy.expand_as(given)
-            return np.asarray(logits.masked_fill(given > 0, -torch.inf).double().softmax(1))
+            logits = network(given)[:, :n] if self.form != "none" else -self.strength * energy.expand_as(given)
+            return np.asarray(logits.detach().masked_fill(given > 0, -torch.inf).double().softmax(1))
 
         energy, seen = torch.tensor(energies, dtype=torch.float32), dict[bytes, float]()
         share = np.repeat([self.exploration[i], 0.0], [self.batch, 0 if self.enumerated else self.batch])[:, None]
@@ -152,8 +152,8 @@ class SetSampler(Study):
                 balance(self.form, h, torch.from_numpy(lengths)).backward()
                 optimizer.step()
             if step % (self.steps // 5) == 0:
-                best = sorted(seen.values())[-100:]
-                yield l1(policy, energies, k) if self.enumerated else float(np.log(np.exp(best).mean()))
+                best = np.exp(sorted(seen.values())[-100:])
+                yield l1(policy, energies, k) if self.enumerated else float(np.log(best.mean()))
 
     def heights(self, heads: Tensor, states: Tensor, actions: Tensor, energy: Tensor, log_z: Tensor) -> Tensor:
         """h (m, k + 1) of complete trajectories; of trajectory balance its two ends alone mean something."""
