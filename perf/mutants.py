@@ -169,6 +169,8 @@ def _pytest(root: Path, tests: Sequence[str]) -> tuple[str, str]:
 
     code, out = _apart(root, run)
     wrong = [line.split(" - ")[0].split(" ", 1)[1] for line in out.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if code and not wrong:  # no test failed: pytest did not come to one
+        raise RuntimeError(f"pytest ended with {code} before any of {', '.join(tests)}:\n{out[-2000:]}")
     return _verdict(code), wrong[0] if wrong else ""
 
 
@@ -220,7 +222,8 @@ def _move(root: Path) -> None:
     """This process is one that was started in the copy."""
     os.chdir(root)
     sys.dont_write_bytecode = True
-    sys.path[:] = [str(root), str(root / "benchmarks"), *(p for p in sys.path if not p.startswith(str(CHECKOUT)))]
+    ours = {str(CHECKOUT), str(CHECKOUT / "benchmarks")}  # an environment may lie in the checkout, too
+    sys.path[:] = [str(root), str(root / "benchmarks"), *(p for p in sys.path if p not in ours)]
     for name in [n for n in sys.modules if n.partition(".")[0] in ("perf", "latentbench")]:
         del sys.modules[name]
     os.environ |= {

@@ -91,3 +91,16 @@ def test_what_was_missed_is_planted_again_once_its_tests_have_changed():
     assert mutants._stands(missed, "then", again=False)
     assert not mutants._stands(missed, "then", again=True)
     assert not mutants._stands(noticed, "then", again=True)  # `check` missed it
+
+
+def test_what_pytest_does_not_come_to_is_no_fault_noticed(tmp_path):
+    (tmp_path / "conftest.py").write_text("import there_is_no_such_module\n")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    assert True\n")
+    with pytest.raises(RuntimeError, match=r"before any of test_it.py"):
+        mutants._pytest(tmp_path, ["test_it.py"])
+
+
+def test_a_copy_is_tested_with_the_environment_that_lies_in_the_checkout(tmp_path):
+    (tmp_path / "test_it.py").write_text("import yaml, latentbench\ndef test_it():\n    assert latentbench\n")
+    (tmp_path / "benchmarks").symlink_to(CHECKOUT / "benchmarks")
+    assert mutants._pytest(tmp_path, ["test_it.py"]) == ("missed", "")
