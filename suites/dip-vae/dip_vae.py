@@ -49,7 +49,6 @@ def distance_from_identity(covariance: Tensor, off_diagonal: float, diagonal: fl
     "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
     "LikelihoodHead StandardNormalPrior",
     "VAE with a penalty on the covariance of its means (DIP-VAE-I) or of its codes (DIP-VAE-II)",
-    scalars=("lambda_od", "factor"),
     whole_batch=True,
     examples=(
         Example("binary-vector", {**_SMALL, "lambda_od": 0.0}, "elbo"),

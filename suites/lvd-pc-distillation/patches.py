@@ -106,8 +106,6 @@ class PatchCircuit(nn.Module):
         c, h, w = self.shape
         if h % self.patch or w % self.patch:
             raise UserError(f"patch is {patch} for images of {h}x{w}", fix="a divisor of height and width")
-        if h * w == self.patch**2:
-            raise UserError(f"patch is {patch} for images of {h}x{w}", fix="a smaller one: a tree joins two or more")
         self.grid, self.pixels = (h // self.patch, w // self.patch), c * self.patch**2
         self.start = checks.one_of("start", start, STARTS)
         self.steps, self.batch_size = checks.whole("steps", steps), checks.whole("batch_size", batch_size)
@@ -178,11 +176,11 @@ class PatchCircuit(nn.Module):
             self._fit_clusters(pixels, label, size, self.steps // len(sizes), generator)
         places = label.view(-1, math.prod(self.grid))[:, self.structure[0]]
         counts = pair_counts(places, self.clusters) + self.pseudocount / self.clusters
-        above = self.structure[1, 1:]
-        top = torch.stack([counts[p, :, i + 1] for i, p in enumerate(above.tolist())])
         first = counts[0, :, 0].diagonal()
         with torch.no_grad():
-            self.free["top"].copy_(top / top.sum(-1, keepdim=True))
+            for i, parent in enumerate(self.structure[1, 1:].tolist()):
+                top = counts[parent, :, i + 1]
+                self.free["top"][i] = top / top.sum(-1, keepdim=True)
             self.free["prior"].copy_(first / first.sum())
 
     def _fit_clusters(self, pixels: Tensor, label: Tensor, size: int, steps: int, generator: Generator) -> None:

@@ -167,7 +167,6 @@ def test_kmeans_finds_separate_clusters():
     "wrong",
     [
         {"patch": 3},
-        {"patch": 4},
         {"start": "best"},
         {"clusters": 1},
         {"step_size": 1.5},
@@ -177,6 +176,14 @@ def test_kmeans_finds_separate_clusters():
 def test_bad_parameters(wrong: dict):
     with pytest.raises(UserError):
         PatchCircuit(INFO, **{**SMALL, **wrong})
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_one_patch_is_its_clusters_alone(start: str):
+    model = made(INFO, patch=4, channels=(4, 4), start=start)
+    x = images(INFO, 6)
+    clusters = model.cluster_log_prob(x.flatten(1), dict(model.free))
+    assert model.log_prob(x).tolist() == pytest.approx((clusters + model.free["prior"].log()).logsumexp(1).tolist())
 
 
 def test_vectors_and_wrong_images_are_refused():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import REPOSITORY
+from tests.project import OWN, REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +59,7 @@ def test_it_shows_what_it_brings_and_leaves_nothing(anywhere):
     assert suites["iwae"] == "verdict at cpu"
     assert "invalid" not in suites.values()
     catalogue = json.loads(anywhere("list", "papers", "--format", "json"))
-    assert set(suites) - {"quickstart"} <= {paper["id"] for paper in catalogue}
+    assert set(suites) - OWN <= {paper["id"] for paper in catalogue}
     datasets = {d["name"] for d in json.loads(anywhere("list", "datasets", "--format", "json"))}
     places = ("data/registry/*.yaml", "suites/*/data/*.yaml")
     assert datasets == {p.stem for place in places for p in REPOSITORY.glob(place)}
