@@ -89,6 +89,7 @@ class SetSampler(Study):
         complete: share of trajectories that run to their end. Others are cut after 1 to k - 1 actions, uniformly.
         exploration: weight of the uniform policy in the draws to train on, for all tasks or each.
         lr: of the network; that of log Z, which trajectory balance has in place of the flow's head, is 0.1.
+        first_batch: whether log Z starts at what balances its first batch on average, not at 0 (as the authors' does).
         hidden: width of two hidden layers.
     """
 
@@ -107,6 +108,7 @@ class SetSampler(Study):
         complete: NonNegativeFloat = 1.0,
         exploration: tuple[NonNegativeFloat, ...] = (0.0,),
         lr: PositiveFloat = 1e-3,
+        first_batch: bool = False,
         hidden: PositiveInt = 256,
     ) -> None:
         super().__init__(info, problems=1)
@@ -118,6 +120,7 @@ class SetSampler(Study):
         self.form, self.strength, self.forward_looking, self.terminal = loss, strength, forward_looking, terminal
         self.exploration = np.broadcast_to(exploration, len(sizes))
         self.complete, self.lr, self.hidden, self.enumerated = complete, lr, hidden, max(elements) <= 16
+        self.first_batch = first_batch
 
     def problem(self, rng: Generator) -> Problem:
         return Problem({str(i): draw_energies(rng, n) for i, n in enumerate(self.elements)})
@@ -139,6 +142,7 @@ class SetSampler(Study):
             return np.asarray(logits.detach().masked_fill(given > 0, -torch.inf).double().softmax(1))
 
         energy, seen = torch.tensor(energies, dtype=torch.float32), dict[bytes, float]()
+        to_estimate = self.first_batch
         share = np.repeat([self.exploration[i], 0.0], [self.batch, 0 if self.enumerated else self.batch])[:, None]
         for step in range(1, self.steps + 1):
             states, actions = walk(policy, share, n, k, rng)
@@ -148,6 +152,9 @@ class SetSampler(Study):
             if self.form in ("db", "subtb") or (self.form == "tb" and (lengths == k).any()):
                 visited, taken = torch.from_numpy(states[: self.batch]), torch.from_numpy(actions[: self.batch])
                 h = self.heights(network(visited), visited, taken, energy, log_z)
+                if self.form == "tb" and to_estimate:
+                    log_z.data += (h[:, -1] - h[:, 0]).detach()[torch.from_numpy(lengths == k)].mean()
+                    h, to_estimate = self.heights(network(visited), visited, taken, energy, log_z), False
                 optimizer.zero_grad()
                 balance(self.form, h, torch.from_numpy(lengths)).backward()
                 optimizer.step()

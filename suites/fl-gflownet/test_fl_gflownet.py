@@ -114,6 +114,23 @@ def test_of_incomplete_trajectories_forward_looking_alone_learns():
         assert np.array_equal(one, other) == (not looking)
 
 
+@pytest.mark.parametrize("complete", [1.0, 0.5])
+def test_log_z_may_start_where_the_first_batch_balances(complete, monkeypatch):
+    gaps = []
+
+    def spy(loss, h, lengths):
+        gaps.append((h[:, 0] - h[:, -1])[lengths == h.shape[1] - 1].mean().item())
+        return balance(loss, h, lengths)
+
+    monkeypatch.setattr(flownets, "balance", spy)
+    for first_batch in (False, True):
+        trained(loss="tb", first_batch=first_batch, complete=complete, batch=8, energies=E)
+    steps = len(gaps) // 2
+    assert abs(gaps[0]) > 0.5
+    assert gaps[steps] == pytest.approx(0.0, abs=1e-5)
+    assert abs(gaps[steps + 1]) > 1e-4
+
+
 def test_cuts_exploration_and_rates_are_as_asked(monkeypatch):
     asked, groups, shares, adam = [], [], [], torch.optim.Adam
     monkeypatch.setattr(flownets, "balance", lambda *a: asked.append((a[0], a[2].numpy())) or balance(*a))
