@@ -35,12 +35,12 @@ LEVELS = (0.025, 0.05, 0.1, 0.2, 0.4)
 Levels = Sequence[NonNegativeFloat]
 
 
-def layers(lanes: int, sizes: Sequence[int], generator: Generator) -> list[Tensor]:
-    """Weights (lanes, in, out), Glorot, and biases (lanes, 1, out), 0, in turn; all lanes begin alike."""
+def layers(lanes: int, sizes: Sequence[int], generator: Generator, starts: int = 1) -> list[Tensor]:
+    """Weights (lanes, in, out), Glorot, and biases (lanes, 1, out), 0, in turn; every `starts`-th lane begins alike."""
     made = []
     for a, b in pairwise(sizes):
-        weight = math.sqrt(6 / (a + b)) * (2 * torch.rand(1, a, b, generator=generator) - 1)
-        made += [weight.repeat(lanes, 1, 1), torch.zeros(lanes, 1, b)]
+        weight = math.sqrt(6 / (a + b)) * (2 * torch.rand(starts, a, b, generator=generator) - 1)
+        made += [weight.repeat(lanes // starts, 1, 1), torch.zeros(lanes, 1, b)]
     return [p.requires_grad_() for p in made]
 
 
@@ -63,23 +63,32 @@ def bound(x: Tensor, noise: Tensor, encoder: list[Tensor], decoder: list[Tensor]
 
 @model("perturbed-decoder", "Iterative Study", "decoders by L_k on data with noise that is dropped", examples=TRAINED)
 class PerturbedDecoder(ManifoldStudy):
-    """A decoder for each n and level; rows held out choose the level, by the distance of g(z) from them.
+    """Decoders for each n and level; rows held out choose among those of an n, by the distance of g(z) from them.
 
     Args:
         levels: s, deviations of the noise; of the decoder (sigma) where `fixed`, with rows as they are.
         fixed: see `levels`; else sigma is learnt, from 0.3.
+        starts: decoders for each n and level, from other weights.
         steps: of Adam, whose step size falls along a cosine to 0.
         **design: of `ManifoldStudy`.
     """
 
     def __init__(
-        self, info: DataInfo, *, levels: Levels = LEVELS, fixed: bool = False, steps: PositiveInt = 2500, **design: Any
+        self,
+        info: DataInfo,
+        *,
+        levels: Levels = LEVELS,
+        fixed: bool = False,
+        starts: PositiveInt = 1,
+        steps: PositiveInt = 2500,
+        **design: Any,
     ) -> None:
         super().__init__(info, **design)
-        self.levels, self.fixed, self.steps = tuple(levels), checks.flag("fixed", fixed), steps
         if not levels or list(levels) != sorted(set(levels)) or (fixed and not levels[0]):
             raise UserError(f"levels {levels}", fix="rising ones; above 0 where sigma is held at them")
-        self.cells = [(n, float(level)) for n in self.rows for level in levels]
+        self.levels = tuple(float(level) for level in levels for _ in range(checks.whole("starts", starts)))
+        self.fixed, self.starts, self.steps = checks.flag("fixed", fixed), starts, steps
+        self.cells = [(n, level) for n in self.rows for level in self.levels]
 
     def perturbed(self, x: Tensor, draws: Generator) -> Tensor:
         """A batch (lanes, batch, D) of x (N, D): places among the first n, and e, are one draw for all lanes."""
@@ -90,8 +99,8 @@ class PerturbedDecoder(ManifoldStudy):
 
     def trained(self, x: Tensor, draws: Generator) -> tuple[list[Tensor], Tensor]:
         """Parameters of the decoders, and log sigma (lanes,), trained on x (N, D)."""
-        encoder = layers(len(self.cells), (self.dims, HIDDEN, HIDDEN, 2 * LATENT), draws)
-        decoder = layers(len(self.cells), (LATENT, HIDDEN, HIDDEN, self.dims), draws)
+        encoder = layers(len(self.cells), (self.dims, HIDDEN, HIDDEN, 2 * LATENT), draws, self.starts)
+        decoder = layers(len(self.cells), (LATENT, HIDDEN, HIDDEN, self.dims), draws, self.starts)
         log_sigma = torch.tensor([level if self.fixed else 0.3 for _, level in self.cells]).log()
         learnt = [*encoder, *decoder, *([] if self.fixed else [log_sigma.requires_grad_()])]
         optimiser = torch.optim.Adam(learnt, lr=RATE, fused=True)

@@ -55,6 +55,17 @@ def test_lanes_begin_alike_within_glorots_range():
     assert [weight[0].min().item(), weight[2].max().item()] == pytest.approx([-(0.06**0.5), 0.06**0.5], rel=0.02)
 
 
+def test_levels_may_have_several_starts():
+    weight = layers(6, (40, 60), draws(0), starts=3)[0]
+    assert torch.equal(weight[:3], weight[3:])
+    assert not torch.equal(weight[0], weight[1])
+    study = PerturbedDecoder(INFO, levels=(0.1, 0.3), starts=2, steps=1, **SMALL)
+    assert study.cells == [(n, level) for n in (8, 32) for level in (0.1, 0.1, 0.3, 0.3)]
+    points = study.answer(study.problem(rng(1)).given, rng(2))["points"]
+    assert points.shape == (2, 4, 32, 4)
+    assert np.abs(points[0, 0] - points[0, 1]).max() > 0.1
+
+
 def test_sigma_finds_the_noise():
     study = PerturbedDecoder(INFO, levels=(0.15, 0.3), steps=600, dims=3, rows=(8, 256))
     _, log_sigma = study.trained(torch.tensor(study.problem(rng(0)).given["x"], dtype=torch.float32), draws(0))
