@@ -199,6 +199,21 @@ def test_one_run_passed_off_as_another_seed(results):
     assert "the same numbers in every bit as seed 0" in the_fault(results)
 
 
+def test_seeds_that_differ_by_a_rounding_of_zero_are_no_copies(results):
+    mine, other = record_of(results, "wide--line--cpu--s1"), record_of(results)
+    _, *rest = (o["value"] for o in json.loads(other.read_text())["metrics"])
+    assert rest, "two metrics or more"
+
+    def made(zero: float):
+        return lambda d: [m.update(value=v) for m, v in zip(d["metrics"], [zero, *rest], strict=True)]
+
+    edit(other, made(1e-17), reseal=True)
+    edit(mine, made(2e-17), reseal=True)
+    assert faults(results) == {}
+    edit(mine, made(1e-17), reseal=True)
+    assert "the same numbers in every bit as seed 0" in the_fault(results)
+
+
 def test_other_code_and_data_are_remarks(results):
     path = record_of(results)
     data = json.loads(path.read_text())

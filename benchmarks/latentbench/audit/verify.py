@@ -268,7 +268,8 @@ def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
         tells = not all(_is_share(v, n) for v, n in told)
         if record.status != "finished" or spec.exact or not tells or record.cost.steps == 0:
             continue
-        key = digest([record.suite, record.method, record.dataset, record.tier, [v for v, _ in told]])
+        values = [m.value for m in record.metrics]  # all of them: where roundings of zero differ, nothing was copied
+        key = digest([record.suite, record.method, record.dataset, record.tier, values])
         if key in seen and seen[key][1] != record.seed:
             checked.faults.append(f"the same numbers in every bit as seed {seen[key][1]}, from another seed")
         seen.setdefault(key, (checked, record.seed))
