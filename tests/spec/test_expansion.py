@@ -66,6 +66,22 @@ def test_a_group_of_claims_is_written_out_tier_by_tier(read):
     assert file.line(("claims", 2, "where")) == 9
 
 
+def test_a_claims_own_gate_stands_for_the_groups(read):
+    group = """\
+claims:
+  - gate: {metric: nll, at_most: 3.0, methods: vae}
+    claims:
+      - {id: as-the-group}
+      - {id: its-own, gate: {metric: nll, at_most: 2.0}}
+      - {id: none, gate: []}
+"""
+    assert [c["gate"] for c in expand(read(group))["claims"]] == [
+        {"metric": "nll", "at_most": 3.0, "methods": "vae"},
+        {"metric": "nll", "at_most": 2.0},
+        [],
+    ]
+
+
 TABLE = """\
 reported:
   - table: Table 1

@@ -86,7 +86,8 @@ def _claims(writer: Writer, part: Part, at: Path_) -> list[Part]:
         for i, one in group.parts("claims").items():
             if not isinstance(one.data, dict):
                 raise writer.file.error("a claim is a mapping", (*at, "claims", i), "start with `id:` and `kind:`")
-            claim = Part(merge(rest.data, one.data), {**rest.lines, **one.lines})
+            given = rest.without("gate") if "gate" in one.data else rest  # a gate is a whole: its parts are not mixed
+            claim = Part(merge(given.data, one.data), {**given.lines, **one.lines})
             out += _claims(writer, claim, (*at, "claims", i))
     return out
 
