@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -297,6 +298,7 @@ def test_validation_is_the_mean_over_rows_with_the_same_noise_each_time():
     model.w = nn.Parameter(torch.full((2 * DIMS,), 0.3))
     first, again = (validation_loss(model, valid, 10, 0) for _ in range(2))
     assert first == again != validation_loss(model, valid, 10, 1)
+    assert first == validation_loss(copy.deepcopy(model), valid, 10, 0), "of the weights, whoever holds them"
     real = source(700, seed=1)
     model.w = nn.Parameter(torch.full((DIMS,), 0.3))
     x = real.batch(torch.arange(700), torch.Generator(), 0, 0.0).x
