@@ -71,6 +71,14 @@ def test_pairing_is_by_seed_and_not_by_place():
     assert float(found.contrast.estimate) == pytest.approx(np.mean([0.5, 1.0, 1.0]))
 
 
+def test_seeds_of_one_side_alone_take_no_place_of_the_others():
+    first, second = Sample.of({9: 50.0, 0: 1.0, 1: 4.0, 2: 9.0}), Sample.of({2: 8.0, 1: 3.5, 7: -20.0, 0: 1.0})
+    found = compare([first, second], [1.0, -1.0])
+    assert found.paired
+    assert float(found.contrast.estimate) == pytest.approx(0.5)  # 0, 0.5 and 1
+    assert float(sum(found.contrast.variances)) == pytest.approx(0.25)
+
+
 def test_the_smallest_side_counts_unless_it_is_a_known_number():
     many = Sample.of([1.0, 2.0, 3.0, 4.0])
     assert compare([many, Sample.of([1.0, 2.0])], [1.0, -1.0]).n == 2
