@@ -264,12 +264,12 @@ def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
     for checked, record, spec in sound:
         kept = zip(record.metrics, spec.metrics)  # of one length, or that is a fault already
         told = [(m.value, m.n) for m, asked in kept if m.value is not None and not asked.entry.counts]
-        told = [(v, n) for v, n in told if abs(v - round(v)) > 1e-12]  # a zero may be off by a rounding
-        tells = not all(_is_share(v, n) for v, n in told)
+        told = [(v, n) for v, n in told if v != round(v)]
+        # A zero that is off by a rounding proves no copy; where two are off by different ones, nothing was copied.
+        tells = not all(abs(v - round(v)) <= 1e-12 or _is_share(v, n) for v, n in told)
         if record.status != "finished" or spec.exact or not tells or record.cost.steps == 0:
             continue
-        values = [m.value for m in record.metrics]  # all of them: where roundings of zero differ, nothing was copied
-        key = digest([record.suite, record.method, record.dataset, record.tier, values])
+        key = digest([record.suite, record.method, record.dataset, record.tier, [v for v, _ in told]])
         if key in seen and seen[key][1] != record.seed:
             checked.faults.append(f"the same numbers in every bit as seed {seen[key][1]}, from another seed")
         seen.setdefault(key, (checked, record.seed))
