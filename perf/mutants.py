@@ -169,9 +169,8 @@ def _pytest(root: Path, tests: Sequence[str]) -> tuple[str, str]:
 
     code, out = _apart(root, run)
     wrong = [line.split(" - ")[0].split(" ", 1)[1] for line in out.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if code and not wrong:  # no test failed: pytest did not come to one
-        raise RuntimeError(f"pytest ended with {code} before any of {', '.join(tests)}:\n{out[-2000:]}")
-    return _verdict(code), wrong[0] if wrong else ""
+    said = wrong[0] if wrong else ""
+    return _verdict(code, said, ", ".join(tests), out), said
 
 
 def _check(root: Path, target: str) -> tuple[str, str]:
@@ -184,10 +183,13 @@ def _check(root: Path, target: str) -> tuple[str, str]:
         return int(wrong is not None)
 
     code, out = _apart(root, run)
-    return _verdict(code), next((line.strip() for line in out.splitlines() if line.startswith("NO")), "")
+    said = next((line.strip() for line in out.splitlines() if line.startswith("NO")), "")
+    return _verdict(code, said, target, out), said
 
 
-def _verdict(code: int | None) -> str:
+def _verdict(code: int | None, said: str, asked: str, out: str) -> str:
+    if code and not said:  # nothing of what was asked failed: it did not come to that
+        raise RuntimeError(f"exit code {code} before any of {asked}:\n{out[-2000:]}")
     return "endless" if code is None else "noticed" if code else "missed"
 
 

@@ -98,6 +98,9 @@ def test_what_pytest_does_not_come_to_is_no_fault_noticed(tmp_path):
     (tmp_path / "test_it.py").write_text("def test_it():\n    assert True\n")
     with pytest.raises(RuntimeError, match=r"before any of test_it.py"):
         mutants._pytest(tmp_path, ["test_it.py"])
+    (tmp_path / "benchmarks").symlink_to(CHECKOUT / "benchmarks")
+    with pytest.raises(RuntimeError, match=r"before any of no-such-model"):
+        mutants._check(tmp_path, "no-such-model")
 
 
 def test_a_copy_is_tested_with_the_environment_that_lies_in_the_checkout(tmp_path):
