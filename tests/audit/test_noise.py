@@ -30,7 +30,11 @@ def test_spread_goes_to_the_axis_that_makes_it(project):
     """After no training to speak of, a likelihood varies with the initial weights, a random metric with its draws."""
     changes = {"metrics.toy_metric": {}, "training": {"optimizer": {"name": "sgd", "lr": 1e-9}, "epochs": 1}}
     spec = project.plan("cpu", changes, methods=["wide"], seeds=[0])[0]
-    found = measure_noise([spec], Settings(project.results / "noise"), 1, levels=3, evaluations=3)
+    ended: list[str] = []
+    found = measure_noise(
+        [spec], Settings(project.results / "noise"), 1, levels=3, evaluations=3, finished=ended.append
+    )
+    assert len(set(ended)) == len(ended) == 27, "each run says once that it has ended"
     by_metric = {n.metric: n.components for n in found}
     nll = by_metric["nll"]
     assert nll.shape == (3, 3, 3)

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from latentbench.records.record import read_record
+from latentbench.report.boards import listed
 from latentbench.results.possible import entropy
 
 from tests.project import REPOSITORY, write_made_up, write_sealed
@@ -33,6 +35,16 @@ def test_links_lead_to_pages_and_places_that_there_are(built):
             assert path.is_file(), (page.path, link)
             if place:
                 assert place in read(path).ids, (page.path, link)
+
+
+def test_boards_are_listed_as_one_would_look_at_them():
+    def page(dataset, *boards):
+        return SimpleNamespace(
+            dataset=dataset, boards=[SimpleNamespace(name=n, papers=p, entries=[0] * m) for n, p, m in boards]
+        )
+
+    pages = [page("simulated", ("time", 9, 99)), page("a", ("few", 1, 3), ("shared", 2, 4)), page("b", ("many", 1, 30))]
+    assert [board.name for _, board in listed(pages)] == ["shared", "many", "few", "time"]
 
 
 def test_ids_are_there_once(built):

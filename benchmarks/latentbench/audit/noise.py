@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,8 @@ from latentbench.stats.components import Components, variance_components
 INIT: tuple[Axis, ...] = ("init",)
 ORDER: tuple[Axis, ...] = ("order", "noise")
 EVALUATION: tuple[Axis, ...] = ("evaluation", "preprocess")
+#: Evaluations of each training.
+EVALUATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,9 @@ def measure_noise(
     jobs: int,
     *,
     levels: int = 3,
-    evaluations: int = 3,
+    evaluations: int = EVALUATIONS,
     report: Report = lambda _: None,
+    finished: Callable[[str], None] = lambda _: None,
 ) -> list[Noise]:
     """Run the design of each method and split each metric's spread.
 
@@ -62,6 +65,7 @@ def measure_noise(
         levels: of initialisation and of data order, 2 or more.
         evaluations: evaluation seeds a training, 1 or more.
         report: told how it goes.
+        finished: told the cell of each run that has its record.
 
     Raises:
         UserError: a run failed.
@@ -76,12 +80,14 @@ def measure_noise(
         if record.status != "finished":
             raise UserError(f"{spec.cell} is {record.status}: {record.error}", fix="run it alone to see why")
         records[spec.cell] = record
+        finished(spec.cell)
 
     run_all([training[0] for one in designs for training in one], settings, jobs, report, done)
     for training in (t for one in designs for t in one):
         for spec in training[1:]:
             report(ProgressReport(spec.cell, "evaluation"))
             records[spec.cell] = _evaluated(spec, training[0], records[training[0].cell], settings)
+            finished(spec.cell)
     return [n for spec, one in zip(specs, designs, strict=True) for n in _split(spec, one, records, levels)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import count
 
 from latentbench.cli.options import print_json, print_table
 from latentbench.cli.runbars import RunBars
@@ -27,7 +28,7 @@ def show_noise(
     Raises:
         UserError: no suite is named, or nothing in it draws random numbers.
     """
-    from latentbench.audit.noise import measure_noise
+    from latentbench.audit.noise import EVALUATIONS, measure_noise
     from latentbench.core.paths import results_dir
     from latentbench.planning.plan import plan
     from latentbench.running.settings import Settings
@@ -48,7 +49,15 @@ def show_noise(
     settings = Settings(results_dir() / "noise")
     with display(quiet=False) as screen:
         jobs = jobs or default_jobs("cpu", len(specs) * levels**2)
-        found = measure_noise(specs, settings, jobs, levels=levels, report=RunBars(screen).show)
+        runs = screen.bar("runs", len(specs) * levels**2 * EVALUATIONS)
+        bars = RunBars(screen)
+        done = count(1)
+
+        def finished(cell: str) -> None:
+            bars.close(cell)
+            runs.update(next(done), text=cell)
+
+        found = measure_noise(specs, settings, jobs, levels=levels, report=bars.show, finished=finished)
     if form == "json":
         print_json([asdict(n) for n in found])
         return

@@ -19,6 +19,9 @@ from latentbench.results.possible import entropy
 from latentbench.spec.registry import metrics
 from latentbench.stats.wording import behind
 
+#: Source of problems that a study makes for itself; numbers of one study say little beside another's.
+SIMULATED = "simulated"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -98,6 +101,13 @@ def dataset_pages(findings: Findings) -> list[DatasetPage]:
         boards.sort(key=lambda b: (-b.papers, b.metric, -len(b.entries)))
         pages.append(DatasetPage(source, page_name(source), boards))
     return sorted(pages, key=lambda p: (-len({e.paper.id for e in p.entries}), p.dataset))
+
+
+def listed(pages: Sequence[DatasetPage]) -> list[tuple[DatasetPage, Board]]:
+    """All boards in the order in which one would look at them: what several papers share and what ranks many methods
+    first, what studies simulate for themselves last."""
+    each = [(page, board) for page in pages for board in page.boards]
+    return sorted(each, key=lambda pb: (pb[0].dataset == SIMULATED, -pb[1].papers, -len(pb[1].entries)))
 
 
 def _board(table: across.Board, found: Sequence[_Found]) -> Board:

@@ -18,7 +18,7 @@ from latentbench import __version__
 from latentbench.core.errors import UserError
 from latentbench.core.paths import shown
 from latentbench.report import changes as history
-from latentbench.report.boards import DatasetPage, dataset_pages
+from latentbench.report.boards import DatasetPage, dataset_pages, listed
 from latentbench.report.comparing import Sets, all_records, compare_pages, sets
 from latentbench.report.findings import Findings
 from latentbench.report.overview import legend, overview
@@ -109,7 +109,7 @@ def _pages(
         for picture in (p for group in page.pictures for p in group.pictures if p.text is None):
             yield picture.src.removeprefix("../"), picture.file.read_bytes()
     ranked = rankings(findings)
-    yield "leaderboards.html", render("leaderboards", "", "boards", pages=boards, kinds=kinds, rankings=ranked)
+    yield "leaderboards.html", render("leaderboards", "", "boards", boards=listed(boards), kinds=kinds, rankings=ranked)
     yield "rankings.html", render("rankings", "", "boards", rankings=ranked)
     for board in boards:
         rows = board.entries
