@@ -250,6 +250,22 @@ def test_baselines_lower_the_variance_and_normalisation_only_rescales():
     assert 0.0 < ratio[0] < 1.0
 
 
+def test_normalisation_divides_by_the_standard_deviation():
+    """Of the costs of the batch before, 12 apart, by hand; by nothing where it is below one."""
+    g = torch.tensor([0.0, 12.0, -24.0, 36.0])
+    logits = logits_of(ONE).repeat(500, 1, 1)
+    for share in (1.0, 1e-3):
+        estimator = build_estimator({"reinforce": {"baseline": "none", "normalise": True}}, 1)
+        estimator(logits, lambda z, s=share: s * (z[..., 0, :] @ g), gen(1), Hints())
+        std = (share * (draw(logits, gen(1))[:, 0] @ g)).std(correction=0).item()
+        assert (std > 10) == (share == 1.0)
+        leaf = logits.clone().requires_grad_()
+        estimator.eval()(leaf, lambda z, s=share: s * (z[..., 0, :] @ g), gen(2), Hints()).sum().backward()
+        z = draw(logits, gen(2))
+        expected = share * (z[:, 0] @ g)[:, None, None] / max(1.0, std) * (z - logits.softmax(-1))
+        torch.testing.assert_close(leaf.grad, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_nvils_baseline_learns_the_cost():
     """A cost that depends on the datum alone is taken off whole."""
     torch.manual_seed(0)
