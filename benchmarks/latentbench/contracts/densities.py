@@ -17,6 +17,7 @@ from latentbench.contracts import spaces
 from latentbench.contracts.finding import NotApplicable
 from latentbench.contracts.masses import (
     BLOCK,
+    EFFECTIVE,
     ERRORS,
     FACTORS,
     MOST_DIMS,
@@ -88,16 +89,17 @@ def _decoded(subject: Subject) -> str | None:
         return None
     for factor in (1.0, *FACTORS[:2]):
         model = small.trained() if factor == 1.0 else small.scaled(factor)
-        found = _codes(model, small.x, WEIGHTS // len(space.x))
+        found = _codes(model, small.x, WEIGHTS, 2.0)
         if found is None:
             return None
         z, ratio = found
-        if float(ratio.std()) / len(z) ** 0.5 > NOISE * float(ratio.mean()):
+        effective = float(ratio.sum().square() / ratio.square().sum())
+        if effective < EFFECTIVE:
             continue
-        each = torch.stack(
-            [model.log_likelihood(x.expand(len(z), *x.shape), z).double().exp() * ratio for x in space.x]
-        )
-        mass = Mass(each.mean(1), each.var(1) / len(z))
+        n = WEIGHTS // len(space.x)  # of these codes, as many as there is time to decode, as the prior has them
+        z = z[torch.multinomial(ratio, n, replacement=True, generator=generator(52))]
+        each = torch.stack([model.log_likelihood(x.expand(n, *x.shape), z).double().exp() for x in space.x])
+        mass = Mass(each.mean(1), each.var(1) * (1.0 / n + 1.0 / effective))
         for name, at, states in _statistics(space, model.sample(SAMPLES, generator(32)), mass, None):
             if said := _chi_square(at, mass, space, states):
                 when = "" if factor == 1.0 else f" with weights {factor:g} times as large"
@@ -105,13 +107,13 @@ def _decoded(subject: Subject) -> str | None:
     return None
 
 
-def _codes(model: Any, x: Tensor, n: int) -> tuple[Tensor, Tensor] | None:
-    """n codes of a normal wider than the standard one, and their prior over that, float64; None in many dimensions."""
+def _codes(model: Any, x: Tensor, n: int, width: float) -> tuple[Tensor, Tensor] | None:
+    """n codes of a normal of that width, and their prior over its density, float64; None in many dimensions."""
     dims = model.encode(x[:1]).shape[1]
     if dims > MOST_DIMS:
         return None
-    z = 1.3 * torch.randn(n, dims, generator=generator(51))
-    log_r = -0.5 * (z / 1.3).square().sum(-1) - dims * math.log(1.3 * math.sqrt(2.0 * math.pi))
+    z = width * torch.randn(n, dims, generator=generator(51))
+    log_r = -0.5 * (z / width).square().sum(-1) - dims * math.log(width * math.sqrt(2.0 * math.pi))
     return z, (model.log_prior(z) - log_r).double().exp()
 
 
@@ -277,7 +279,7 @@ def _target(subject: Subject) -> str | None:
 def _prior(subject: Subject) -> str | None:
     """p(z) integrated over points of a wider normal, about codes of few dimensions."""
     for model, when in ((subject.trained(), ""), (subject.scaled(0.3), " with weights 0.3 times as large")):
-        if (found := _codes(model, subject.x, spaces.POINTS)) is None:
+        if (found := _codes(model, subject.x, spaces.POINTS, 1.3)) is None:
             return None
         p = found[1]
         total, error = float(p.mean()), float(p.std()) / len(p) ** 0.5
