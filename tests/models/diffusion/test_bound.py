@@ -207,6 +207,10 @@ def test_a_coarse_end_still_bounds_from_above():
 
 def test_prior_kl_and_spread_times():
     torch.testing.assert_close(prior_kl(torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2))
+    mean, log_var = torch.randn(2, 4, 3, generator=gen(1))  # far from what a sound schedule ends at
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(prior_kl(mean, log_var), expected)
     t = stratified(50, gen(), torch.zeros(1))
     assert t.min() >= 0
     assert t.max() < 1
