@@ -70,6 +70,12 @@ def test_loss_weighs_the_reconstruction(m: float):
     torch.testing.assert_close(out["distortion"], -model.log_likelihood(X, mean + log_std.exp() * noise).mean())
 
 
+def test_no_bound_carries_m():
+    plain, weighed = make(), make(m=2.0, warmup=0.5)
+    a, b = (model.elbo(X, gen(3)) for model in (plain, weighed))
+    torch.testing.assert_close((a.rate, a.distortion), (b.rate, b.distortion))
+
+
 def test_annealing():
     model = make(warmup=0.5)
     start, half, done = (model.loss(Batch(X, 40, progress=p), gen(3)) for p in (0.0, 0.25, 0.75))

@@ -101,6 +101,23 @@ def test_labels_of_a_known_chain_give_its_tables_back():
     assert max(float(s.abs().max()) for s in slope) < 0.02, "the truth is a fixed point of EM"
 
 
+def test_distillation_labels_each_value_by_the_state_that_has_read_it(monkeypatch):
+    torch.manual_seed(0)
+    model, x, clustered = HMM(INFO, states=3, start="distilled", **TEACHER), chain(40, INFO), []
+    teacher = model._teacher[0]
+
+    def by_place(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
+        clustered.append(rows)
+        return torch.arange(len(rows)) % INFO.shape[0] % k
+
+    monkeypatch.setattr("latentbench.papers.lvd_pc.hmm.kmeans", by_place)
+    model.prepare(x, gen())
+    with torch.no_grad():
+        torch.testing.assert_close(clustered[0], teacher.hidden(x)[:, 1:].flatten(0, 1))
+    share = torch.bincount(x[:, [0, 3]].flatten().long(), minlength=3) / (2 * len(x))  # places of label 0
+    torch.testing.assert_close(model.free["emissions"][0].detach(), share, rtol=0, atol=5e-3)
+
+
 def test_distillation_starts_above_random():
     x = chain(300, INFO, seed=8)
     assert made("distilled").log_prob(x).mean() > made().log_prob(x).mean() + 0.5

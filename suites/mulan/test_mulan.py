@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -91,6 +92,18 @@ def test_the_bound_is_the_mean_over_all_contexts():
     kl = float((q * (q * 3).log()).sum())
     assert sum(f["latent"] for f in found) / 4 == pytest.approx(kl, abs=1e-4)
     assert own is MuLAN.draw_context
+
+
+def test_a_contexts_cost_is_the_kl_of_all_its_choices_in_their_order():
+    """The mean over draws of 2 of 4, against all ordered draws; it differs from that of the first choice alone."""
+    model, x = made(4, 2), torch.tensor([[0.7, -1.1]])
+    with torch.no_grad():
+        q = logits_of(model, x)[0].double().softmax(0)
+        _, cost = model.draw_context(x.expand(20_000, -1), gen(1))
+    p = {(i, j): float(q[i] * q[j] / (1.0 - q[i])) for i, j in itertools.permutations(range(4), 2)}
+    exact = sum(v * math.log(v * 12) for v in p.values())
+    assert exact > float((q * (4 * q).log()).sum()) + 0.05
+    assert float(cost.mean()) == pytest.approx(exact, abs=5 * float(cost.std()) / 20_000**0.5 + 1e-4)
 
 
 def test_the_prior_draws_sets_uniformly():

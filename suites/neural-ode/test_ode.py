@@ -72,6 +72,20 @@ class TestSolver:
         assert f.a.grad.item() == pytest.approx(math.exp(0.7), rel=1e-3)
         assert start.grad.item() == pytest.approx(math.exp(0.7), rel=1e-3)
 
+    @pytest.mark.parametrize("adjoint", [False, True])
+    def test_the_adjoint_keeps_no_steps(self, adjoint: bool):
+        """Its memory does not grow with the steps, since the law is not followed on the way forward."""
+        followed = set()
+
+        class Noted(Turn):
+            def forward(self, t: Tensor, y: Tensor) -> Tensor:
+                followed.add(torch.is_grad_enabled())
+                return super().forward(t, y)
+
+        start = torch.ones(1, 2, requires_grad=True)
+        Solver({"rk4": {"steps": 4}}, adjoint=adjoint)(Noted(), start, torch.tensor([0.0, 1.0]))
+        assert followed == {not adjoint}
+
     def test_an_equation_without_a_solution_is_an_outcome(self):
         """dy/dt = y² from 1 has no value at time 2."""
 
@@ -425,6 +439,22 @@ def test_recurrent_predictor_loss():
         normal = torch.distributions.Normal(model.out(h), model.log_std.exp())
         total = total - normal.log_prob(values[:, i + 1]).sum(-1)
     torch.testing.assert_close(model.loss(batch, gen())["loss"], total.mean(), rtol=1e-4, atol=1e-3)
+
+
+def test_recurrent_forecast():
+    """Step by step: the gap to the end of the grid, and then its own predictions, one apart."""
+    torch.manual_seed(0)
+    model, batch = RecurrentPredictor(SERIES, observed="observed", width=6), series()
+    values, places = model._seen(batch.x, batch.columns)
+    assert places[:, -1].unique().numel() > 1
+    w, h, found = model.net, torch.zeros(12, 6), []
+    gaps = [*places.diff(dim=1).T, 20 - places[:, -1], torch.ones(12), torch.ones(12)]
+    for i, gap in enumerate(gaps):
+        at = values[:, i] if i < values.shape[1] else found[-1]
+        read = torch.cat([at, gap.float()[:, None] / 20], 1)
+        h = torch.tanh(read @ w.weight_ih_l0.T + w.bias_ih_l0 + h @ w.weight_hh_l0.T + w.bias_hh_l0)
+        found.append(model.out(h))
+    torch.testing.assert_close(model.forecast(batch.x, batch.columns, 3), torch.stack(found[-3:], 1))
 
 
 @pytest.mark.parametrize("cls", [LatentODE, RecurrentPredictor])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from latentbench.core.types import DataInfo
@@ -19,6 +21,15 @@ def made(scale: float) -> NFDM:
     for p in model.parameters():
         p.data = scale * (p.data + 0.1 * torch.randn(p.shape, dtype=p.dtype))
     return model
+
+
+def test_the_volatility_starts_near_the_one_of_the_map_that_it_starts_from():
+    """g^2 = sigma^2 d/dt log(sigma^2 / mu^2) of mu = (1 - t) x, sigma = delta^(1 - t): exactly at t = 0."""
+    model = NFDM(INFO, delta=0.05)
+    t = torch.tensor([0.0, 0.3, 0.8])
+    g2 = model.squared_volatility(t)
+    rate = -2.0 * math.log(0.05) + 2.0  # 2 / (1 - t) at t = 0
+    torch.testing.assert_close(g2[:, 0], 0.05 ** (2.0 * (1.0 - t)) * rate)
 
 
 @pytest.mark.parametrize("scale", [1.0, 4.0])

@@ -163,6 +163,16 @@ class TestDensities:
 
         assert "its bound lies below a density" in broken(Half, "vdm", "real-vector", NOISY)
 
+    def test_samples_that_leave_out_the_priors_flow(self):
+        class Plain(PixelVAE):
+            def sample(self, n, generator):
+                z = self._noise(n, generator=generator, like=self.q.head.weight)
+                return self.likelihood.sample(self.decoder(z), generator).unflatten(1, self.shape)
+
+        test, params = "its samples follow its density", {**SMALL, "prior_flow": 2, "flow_hidden": (8,)}
+        assert "p(z) p(x | z)" in broken(Plain, "pixel-vae", "binary-vector", params)[test]
+        assert broken(PixelVAE, "pixel-vae", "binary-vector", params) == {}
+
     def test_conditional_distributions(self):
         class Forgetful(SentenceVAE):
             def log_likelihood(self, x, z, seen=None):  # the end mark costs nothing

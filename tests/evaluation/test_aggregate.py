@@ -53,6 +53,13 @@ def test_codes_that_are_not(view):
         assert math.copysign(1, found.details["log_det"]) == math.copysign(1, math.log(scale))
 
 
+def test_the_determinant_is_that_of_the_unbiased_covariance():
+    few = view_of(np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32))
+    found = aggregate.aggregate_log_det(Codes(0.5), few, {}, draws())
+    expected = np.linalg.slogdet(np.cov(0.5 * np.asarray(few.raw[:]).T))[1]
+    assert found.details["log_det"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_rate_is_the_mean_over_all_rows(view):
     found = aggregate.rate(Codes(), view, {}, draws())
     assert found.value == pytest.approx(float(np.square(view.raw[:, 0]).mean()), rel=1e-5)

@@ -91,3 +91,18 @@ def test_few_step_distance_tells_where_paths_end():
     assert near.details["real_against_real"] < 0.01
     # a shift by (1, 1): its root mean square along random directions is 1, its mean 0.9
     assert 0.8 < far.value < 1.1
+
+
+@pytest.mark.parametrize("steps", [3, 8])
+def test_paths_are_taken_with_as_many_steps_as_asked(steps: int):
+    asked = []
+
+    class Noted(Arc):
+        def sample_path(self, n: int, steps: int, generator: torch.Generator) -> Tensor:
+            asked.append((n, steps))
+            return super().sample_path(n, steps, generator)
+
+    view = view_of(np.zeros((20, 2), np.float32))
+    few_step_distance(Noted(bent=True), view, {"steps": steps, "samples": 10, "projections": 5}, gen())
+    path_straightness(Noted(bent=True), view, {"steps": steps, "samples": 10}, gen())
+    assert asked == [(10, steps)] * 2

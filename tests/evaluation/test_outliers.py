@@ -64,6 +64,18 @@ def test_the_three_numbers(monkeypatch, view):
     assert outliers.fpr80(Bright(), view, SETTINGS, draws()).value == 0.0
 
 
+def test_false_positives_where_four_in_five_outliers_are_found(monkeypatch):
+    """By hand: the eighth of ten outliers has 55, which four of ten rows exceed; the tenth has 5, as do nine."""
+
+    def plain(values):
+        return np.repeat(np.array(values, np.uint8), 16).reshape(-1, 4, 4)
+
+    given(monkeypatch, plain([95, 94, 5, 93, 92, 91, 35, 85, 84, 55]))
+    view = view_of(plain(range(0, 100, 10)), ["to_unit"], levels=256)
+    assert outliers.fpr80(Bright(), view, SETTINGS, draws()).value == pytest.approx(0.4)
+    assert outliers.auroc(Bright(), view, SETTINGS, draws()).details["fpr80"] == pytest.approx(0.4)
+
+
 def test_the_same_data_give_chance(monkeypatch, view):
     given(monkeypatch, view.raw)
     assert outliers.auroc(Bright(), view, SETTINGS, draws()).value == pytest.approx(0.5)

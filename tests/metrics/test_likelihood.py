@@ -69,6 +69,18 @@ def test_bias_estimates_agree_with_the_bias_over_many_repeats(estimate):
     assert summary.details[estimate] == pytest.approx(true_bias, rel=0.35)
 
 
+def test_the_jackknife_leaves_out_each_interleaved_group_in_turn():
+    """Against loops, for groups of unequal size, fed in chunks that no group fits into."""
+    w, groups = np.random.default_rng(3).normal(scale=2.0, size=(23, 4)), 5
+    bound = lk.ImportanceBound(4, groups=groups)
+    for part in torch.from_numpy(w).split(7):
+        bound.update(part)
+    whole = logsumexp(w, axis=0) - math.log(23)
+    left = [np.delete(w, np.s_[g::groups], axis=0) for g in range(groups)]
+    without = np.mean([logsumexp(rest, axis=0) - math.log(len(rest)) for rest in left], axis=0)
+    np.testing.assert_allclose(bound.jackknife_bias(), (groups - 1) * (without - whole), rtol=1e-9)
+
+
 def test_weights_of_zero_count_and_nothing_else_passes_silently():
     bound = lk.ImportanceBound(2)
     bound.update(torch.tensor([[-math.inf, -math.inf]]))

@@ -49,6 +49,12 @@ def test_calibration_error_bins_are_closed_on_the_right():
     assert pd.expected_calibration_error(p, y) == pytest.approx(float(theirs), abs=1e-6)
 
 
+def test_calibration_error_of_confidences_on_an_edge_and_of_both_signs():
+    """By hand: 0.5 lies in the first of two bins, which is too shy (0.2), the second too sure (0.4), of six rows."""
+    p = np.repeat([[0.5, 0.25, 0.25], [0.4, 0.35, 0.25], [0.7, 0.2, 0.1]], 2, axis=0)
+    assert pd.expected_calibration_error(p, [0, 0, 1, 2, 0, 1], bins=2) == pytest.approx((0.2 + 0.4) / 6)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 1000))
 def test_auroc_is_the_share_of_pairs_in_order(n, m, seed):
@@ -79,6 +85,11 @@ def test_fpr_at_tpr_is_read_off_the_roc_curve(tpr):
     fpr, hit, _ = roc_curve(y, s, drop_intermediate=False)
     assert pd.fpr_at_tpr(s, y, tpr=tpr) == pytest.approx(fpr[np.argmax(hit >= tpr - 1e-12)])
     assert pd.fpr_at_tpr(y.astype(float), y, tpr=tpr) == 0.0
+
+
+@pytest.mark.parametrize(("tpr", "expected"), [(0.25, 0.0), (0.5, 1 / 3), (0.75, 1 / 3), (0.8, 2 / 3), (1.0, 2 / 3)])
+def test_fpr_at_tpr_counts_the_tied(tpr, expected):
+    assert pd.fpr_at_tpr([3.0, 2, 2, 1, 2, 1, 0], [1, 1, 1, 1, 0, 0, 0], tpr=tpr) == pytest.approx(expected)
 
 
 def test_errors_of_numbers():

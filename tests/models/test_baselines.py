@@ -73,6 +73,12 @@ class TestGaussian:
         target = (1 - 0.3) * s + 0.3 * np.trace(s) / 4 * np.eye(4) if shrinkage == 0.3 else ledoit_wolf(x)[0]
         np.testing.assert_allclose((model.root @ model.root.T).numpy(), target, rtol=1e-6)
 
+    def test_jitter_is_relative_to_the_mean_variance(self):
+        x = 100.0 * REAL.double()
+        model = fit(Gaussian(INFO, jitter=0.1), x)
+        s = torch.cov(x.T, correction=0)
+        torch.testing.assert_close(model.root @ model.root.T, s + 0.1 * s.trace() / 4 * torch.eye(4, dtype=s.dtype))
+
     def test_samples_have_the_covariance(self):
         draws = fit(Gaussian(INFO)).sample(50000, gen())
         torch.testing.assert_close(torch.cov(draws.T), torch.cov(REAL.T, correction=0), rtol=0.05, atol=0.1)

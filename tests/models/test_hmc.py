@@ -39,6 +39,31 @@ def test_moments_of_a_correlated_gaussian():
     assert 0.8 < sum(late) / len(late) < 0.98  # steps drift to the wanted 0.9
 
 
+def test_a_move_is_velocity_verlet_and_metropolis():
+    """Written out with the same random numbers, with steps so long that many moves are refused."""
+
+    def log_density(z):
+        return -0.25 * z.pow(4).sum(-1) - 2.0 * z.square().sum(-1)
+
+    def slope(z):
+        return -z.pow(3) - 4.0 * z
+
+    z, size = torch.randn(400, 3, generator=gen(2)).double(), torch.linspace(0.2, 0.9, 400)[:, None].double()
+    kernel, g = HMC(leapfrog=3, acceptance=0.75, drift=0.1), gen(5)
+    momentum, uniform = torch.randn(z.shape, generator=g, dtype=z.dtype), torch.rand(400, generator=g, dtype=z.dtype)
+    at, p = z, momentum
+    for _ in range(3):
+        p = p + 0.5 * size * slope(at)
+        at = at + size * p
+        p = p + 0.5 * size * slope(at)
+    gain = log_density(at) - 0.5 * p.square().sum(-1) - log_density(z) + 0.5 * momentum.square().sum(-1)
+    moved, grown, accepted = kernel.move(z, size, log_density, gen(5))
+    assert torch.equal(accepted, uniform.log() < gain)
+    assert 0.3 < accepted.double().mean() < 0.9
+    torch.testing.assert_close(moved, torch.where(accepted[:, None], at, z))
+    torch.testing.assert_close(grown, size * torch.where(accepted[:, None], 1.1, 1.1**-3.0))
+
+
 def test_a_small_step_keeps_the_energy_and_is_always_accepted():
     kernel = HMC(leapfrog=5, step=1e-3, drift=0.0)
     _, shares, size = run(kernel, torch.randn(50, 3, generator=gen()), lambda z: -z.pow(4).sum(-1), 5, gen(1))

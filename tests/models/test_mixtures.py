@@ -42,6 +42,16 @@ class TestGaussianMixture:
         assert model.log_prob(draws).mean().item() == pytest.approx(model.log_prob(X).mean().item(), abs=0.1)
 
 
+@pytest.mark.parametrize("covariance", ["full", "tied"])
+def test_samples_of_one_component_have_its_covariance(covariance: str):
+    """Coordinates that hang together: the transposed factor of a precision would give another covariance."""
+    x = torch.randn(500, 3, generator=gen(1)) @ torch.tensor([[1.0, 2.0, -1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.3]])
+    model = GaussianMixture(INFO, components=1, covariance=covariance)
+    model.fit(x, gen())
+    found, expected = (torch.cov(rows.T, correction=0) for rows in (model.sample(40_000, gen()), x))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.03 * float(expected.max()))
+
+
 class TestBernoulliMixture:
     def setup_method(self):
         g = gen(3)

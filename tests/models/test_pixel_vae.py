@@ -63,6 +63,38 @@ def test_loss_is_equation_6(alpha: float, strength: float):
     assert ("mmd" in out) == (alpha + strength > 1)
 
 
+def test_codes_are_held_against_draws_of_the_flows_prior():
+    model, g = make(strength=3.0, prior_flow=2, flow_hidden=(8,)), gen(3)
+    out = model.loss(Batch(X, 40), gen(3))
+    noise, wanted = torch.randn(8, 2, generator=g), torch.randn(8, 2, generator=g)
+    mean, log_std = model.posterior(X)
+    z, target = mean + log_std.exp() * noise, model.prior.inverse(wanted)
+    torch.testing.assert_close(out["mmd"], squared_mmd(z, target).detach())
+    assert (out["mmd"] - squared_mmd(z, wanted)).abs() > 1e-3
+
+
+def test_a_posteriors_flow_alone_moves_codes_and_rate():
+    """log q(z | x) - log p(z) at z = f(mean + std * noise), under a standard normal prior."""
+    model = make(posterior_flow=2, flow_hidden=(8,))
+    mean, log_std = model.posterior(X)
+    q = td.Normal(mean, log_std.exp())
+    before = q.mean + q.stddev * torch.randn(8, 2, generator=gen(2))
+    z, log_det = model.transform(before)
+    rate = q.log_prob(before).sum(-1) - log_det - td.Normal(0.0, 1.0).log_prob(z).sum(-1)
+    torch.testing.assert_close(model.elbo(X, gen(2)).rate, rate)
+    torch.testing.assert_close(model.encode_sample(X, gen(2)), z)
+    torch.testing.assert_close(model.encode(X), model.transform(mean)[0])
+    assert (model.encode(X) - mean).abs().max() > 0.05
+
+
+def test_samples_come_through_the_priors_flow():
+    model, g = make(prior_flow=2, flow_hidden=(8,)), gen(4)
+    with torch.no_grad():
+        z = model.prior.inverse(torch.randn(500, 2, generator=g))
+        expected = torch.bernoulli(torch.sigmoid(model.decoder(z)), generator=g)
+        torch.testing.assert_close(model.sample(500, gen(4)), expected)
+
+
 def test_with_the_defaults_it_is_the_vae():
     model = make(activation="tanh")
     plain = VAE(BINARY, latent_dim=2, hidden=(7,), kl="analytic")

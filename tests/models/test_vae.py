@@ -91,6 +91,16 @@ class TestObjectives:
         torch.testing.assert_close(out["loss"], out["distortion"] + 3.0 * out["rate"])
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_no_bound_carries_beta(layers: int):
+    """Only the training loss does: what is reported is the bound on log p(x)."""
+    plain, weighed = make(layers), make(layers, beta=3.0)
+    ours, theirs = (m.elbo(X, gen(3)) for m in (plain, weighed))
+    torch.testing.assert_close((ours.rate, ours.distortion), (theirs.rate, theirs.distortion))
+    log_w = [m.log_importance_weights(X, m.posterior(X), 4, gen(3)) for m in (plain, weighed)]
+    torch.testing.assert_close(*log_w)
+
+
 def test_iwae_with_one_sample_is_the_elbo():
     losses = [make(2, objective=o).loss(BATCH, gen())["loss"].item() for o in ("elbo", "iwae")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
@@ -134,6 +144,36 @@ def test_sampling_is_ancestral():
         h1 = normal(model.p[0], torch.randn(20000, 3, generator=gen(1)))
         mean = torch.sigmoid(model.decoder(h1.mean + h1.stddev * torch.randn(20000, 4, generator=gen(2)))).mean(0)
     torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.02)
+
+
+def test_samples_are_those_of_every_layers_draw():
+    """With the same random numbers, from the top down: a layer that passed its mean on would give other pixels."""
+    model, g = make(3), gen(6)
+    top, middle, bottom = torch.randn(500, 9, generator=g).split((2, 3, 4), -1)
+    with torch.no_grad():
+        p = normal(model.p[1], top)
+        p = normal(model.p[0], p.mean + p.stddev * middle)
+        probability = torch.sigmoid(model.decoder(p.mean + p.stddev * bottom))
+        torch.testing.assert_close(model.sample(500, gen(6)), torch.bernoulli(probability, generator=g))
+
+
+def test_the_encoders_gaussian_is_the_posterior_in_mean_and_log_variance():
+    mean, log_variance = make(1).encode_gaussian(X)
+    q = normal(make(1).q[0], X)
+    torch.testing.assert_close(mean, q.mean)
+    torch.testing.assert_close(log_variance, q.variance.log())
+
+
+def test_the_decoder_has_its_own_widths_and_mirrors_the_encoder_otherwise():
+    def widths(*parts: torch.nn.Module) -> list[int]:
+        return [m.out_features for part in parts for m in part.modules() if isinstance(m, torch.nn.Linear)]
+
+    hidden = ((8, 7), (6, 5))
+    mirrored = HierarchicalVAE(BINARY, latent_dims=(4, 3), hidden=hidden)
+    own = HierarchicalVAE(BINARY, latent_dims=(4, 3), hidden=hidden, decoder_hidden=((9, 10, 11), (12,)))
+    assert widths(mirrored.decoder, *mirrored.p) == [7, 8, 6, 5, 6, 8]
+    assert widths(own.decoder, *own.p) == [9, 10, 11, 6, 12, 8]
+    assert widths(*own.q) == widths(*mirrored.q)
 
 
 def homogeneous(function, at: Tensor) -> bool:

@@ -17,7 +17,9 @@ from latentbench.contracts import spaces
 from latentbench.contracts.finding import NotApplicable
 from latentbench.contracts.masses import (
     BLOCK,
+    EFFECTIVE,
     ERRORS,
+    FACTORS,
     MOST_DIMS,
     NOISE,
     SLACK,
@@ -63,9 +65,11 @@ def normalised(subject: Subject) -> str | None:
 
 
 def samples(subject: Subject) -> str | None:
-    """Samples follow the density."""
+    """Samples follow the density, and the codes' prior where that is known: weights may tell little of a prior."""
     require(subject, "Sampler")
     _require_density(subject)
+    if {"CodePrior", "CodeLikelihood", "Encoder"} <= subject.can and (said := _decoded(subject)):
+        return said
     for model, space, mass, when in masses(subject):
         with torch.no_grad():
             drawn = model.sample(SAMPLES, generator(31))
@@ -73,6 +77,44 @@ def samples(subject: Subject) -> str | None:
                 if said := _chi_square(at, mass, space, found):
                     return f"the law of {name} over {SAMPLES} samples is not the density's: {said}{when}"
     return None
+
+
+@torch.no_grad()
+def _decoded(subject: Subject) -> str | None:
+    """Samples against the sum over codes of p(z) p(x | z), whatever the posterior; with larger weights, in which a
+    prior is far from the one that training starts at."""
+    small = subject.small()
+    space = spaces.states(small.kind) if small is not None and small.kind is not None else None
+    if small is None or space is None or len(space.x) > spaces.MOST_WEIGHED:
+        return None
+    for factor in (1.0, *FACTORS[:2]):
+        model = small.trained() if factor == 1.0 else small.scaled(factor)
+        found = _codes(model, small.x, WEIGHTS, 2.0)
+        if found is None:
+            return None
+        z, ratio = found
+        effective = float(ratio.sum().square() / ratio.square().sum())
+        if effective < EFFECTIVE:
+            continue
+        n = WEIGHTS // len(space.x)  # of these codes, as many as there is time to decode, as the prior has them
+        z = z[torch.multinomial(ratio, n, replacement=True, generator=generator(52))]
+        each = torch.stack([model.log_likelihood(x.expand(n, *x.shape), z).double().exp() for x in space.x])
+        mass = Mass(each.mean(1), each.var(1) * (1.0 / n + 1.0 / effective))
+        for name, at, states in _statistics(space, model.sample(SAMPLES, generator(32)), mass, None):
+            if said := _chi_square(at, mass, space, states):
+                when = "" if factor == 1.0 else f" with weights {factor:g} times as large"
+                return f"the law of {name} over {SAMPLES} samples is not that of p(z) p(x | z): {said}{when}"
+    return None
+
+
+def _codes(model: Any, x: Tensor, n: int, width: float) -> tuple[Tensor, Tensor] | None:
+    """n codes of a normal of that width, and their prior over its density, float64; None in many dimensions."""
+    dims = model.encode(x[:1]).shape[1]
+    if dims > MOST_DIMS:
+        return None
+    z = width * torch.randn(n, dims, generator=generator(51))
+    log_r = -0.5 * (z / width).square().sum(-1) - dims * math.log(width * math.sqrt(2.0 * math.pi))
+    return z, (model.log_prior(z) - log_r).double().exp()
 
 
 def _require_density(subject: Subject) -> None:
@@ -237,12 +279,9 @@ def _target(subject: Subject) -> str | None:
 def _prior(subject: Subject) -> str | None:
     """p(z) integrated over points of a wider normal, about codes of few dimensions."""
     for model, when in ((subject.trained(), ""), (subject.scaled(0.3), " with weights 0.3 times as large")):
-        dims = model.encode(subject.x[:1]).shape[1]
-        if dims > MOST_DIMS:
+        if (found := _codes(model, subject.x, spaces.POINTS, 1.3)) is None:
             return None
-        z = 1.3 * torch.randn(spaces.POINTS, dims, generator=generator(51))
-        log_r = -0.5 * (z / 1.3).square().sum(-1) - dims * math.log(1.3 * math.sqrt(2.0 * math.pi))
-        p = (model.log_prior(z) - log_r).double().exp()
+        p = found[1]
         total, error = float(p.mean()), float(p.std()) / len(p) ** 0.5
         if error <= NOISE * total and abs(total - 1.0) > ERRORS * error + SLACK["random"]:
             return f"the prior of codes integrates to {total:.5g} ({error:.2g} s.e.){when}"

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from latentbench.metrics.codes.information import mig, modularity
+import torch
+from latentbench.metrics.codes.information import mig, mig_gaussian, modularity
 
 
 def information(a: np.ndarray, b: np.ndarray) -> float:
@@ -48,3 +49,14 @@ def test_modularity(rows):
         squares = sorted(information(codes[:, j], factors[:, k]) ** 2 for k in range(2))
         each.append(1.0 - squares[0] / squares[1])
     assert modularity(codes, factors, bins=10) == pytest.approx(np.mean(each), rel=1e-9)
+
+
+def test_gaussian_mig_weighs_each_value_by_its_rows():
+    """Posteriors far apart tell all of a factor, its entropy, however wide those of its rare value are."""
+    factors = (np.arange(300) % 10 == 3).astype(int)[:, None]
+    log_std = np.where(factors, math.log(4.0), math.log(0.5))
+    g = torch.Generator().manual_seed(0)
+    found = mig_gaussian(1000.0 * factors, 2.0 * log_std, factors, generator=g)
+    expected = -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
+    assert found.details["information"][0][0] == pytest.approx(expected, abs=1e-6)
+    assert found.value == pytest.approx(1.0, abs=1e-5)

@@ -74,6 +74,9 @@ def test_vendi_score_counts_different_samples():
     p = np.linalg.eigvalsh(unit @ unit.T / 30)
     p = p[p > 1e-12]
     assert sm.vendi_score(tall) == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+    for order in (0.5, 3.0):
+        assert sm.vendi_score(tall, order=order) == pytest.approx((p**order).sum() ** (1 / (1 - order)))
+    assert sm.vendi_score(tall, order=np.inf) == pytest.approx(1 / p.max())
     assert sm.vendi_score(unit, kernel="linear") == pytest.approx(sm.vendi_score(tall))
     assert sm.vendi_score(tall.T @ tall) > 0
 

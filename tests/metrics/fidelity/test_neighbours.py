@@ -84,6 +84,14 @@ def test_memorisation_is_found_and_honest_samples_are_not_accused():
     assert sm.copying_statistic(points(400, 11) * 3, train, test).value > 3
 
 
+def test_the_training_ratio_is_held_against_the_median_test_sample():
+    """By hand on a line: one test sample far off moves the mean of the distances, not the median, which is 2."""
+    train, test, fake = ([[float(v)] for v in row] for row in ([0, -500], [1, -2, 40], [1.5, 2, 3, -4, 50]))
+    found = sm.nearest_training_ratio(fake, train, test)
+    assert found.value == pytest.approx((1 + 0.5) / 5)
+    assert (found.details["median_test"], found.details["median_fake"]) == (2.0, 3.0)
+
+
 def test_copying_statistic_is_standard_normal_for_new_data():
     scores = [
         sm.copying_statistic(points(50, s), points(50, s + 500), points(50, s + 900), cells=1).value for s in range(60)

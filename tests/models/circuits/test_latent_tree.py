@@ -111,6 +111,13 @@ def test_mutual_information_is_that_of_scikit_learn():
     ours = mutual_information(pair_counts(x, 3), 0.0)
     for i, j in itertools.product(range(4), repeat=2):
         assert ours[i, j].item() == pytest.approx(mutual_info_score(x[:, i], x[:, j]), abs=1e-9)
+    smoothed = mutual_information(pair_counts(x[:20], 3), 0.7)
+    for i, j in itertools.permutations(range(4), 2):
+        cells = np.zeros((3, 3))
+        np.add.at(cells, (x[:20, i].long().numpy(), x[:20, j].long().numpy()), 1.0)
+        p = (cells + 0.7) / (20 + 9 * 0.7)
+        wanted = (p * np.log(p / (p.sum(0) * p.sum(1, keepdims=True)))).sum()
+        assert smoothed[i, j].item() == pytest.approx(wanted, abs=1e-9)
 
 
 def test_one_variable_alone():
@@ -236,6 +243,21 @@ def test_pic_weights_are_the_normalised_quadrature():
             f.append(torch.exp(-torch.nn.functional.softplus(out[0])))
         weights = w * torch.stack(f)
         torch.testing.assert_close(model.tables()["weights"][2, parent], weights / weights.sum())
+
+
+def test_pics_prior_is_the_normalised_quadrature():
+    """w_k f(z_k) over its sum: the likelier where f is large, whatever the rule's own weights."""
+    model = made("gauss-legendre", BINARY)
+    z, w = quadrature("gauss-legendre", 4)
+    net = model.prior
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(3.0)
+        angle = 2 * np.pi * (z[:, None] @ net.frequencies)
+        out = torch.tanh(torch.cat([angle.cos(), angle.sin()], 1) @ net.w1[0] + net.b1[0, 0]) @ net.w2[0] + net.b2[0, 0]
+        mass = w * torch.exp(-torch.nn.functional.softplus(out[:, 0]))
+        assert out.std() > 0.1
+        torch.testing.assert_close(model.tables()["prior"], mass / mass.sum())
 
 
 def test_without_its_tree_a_model_says_so():

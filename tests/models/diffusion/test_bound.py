@@ -188,6 +188,14 @@ def test_reconstruction_is_the_expected_cost_of_the_level(levels: int, gamma_0: 
     assert torch.equal(ends.decode(ends.scale(x) + 0.2 / levels, gen()), x)
 
 
+def test_real_data_are_decoded_with_the_noise_of_the_coarse_end():
+    """z_0 / alpha_0 has the variance exp(gamma_0) of its noise about x."""
+    ends = Ends(DataInfo((5,), "real", 9), -1.5)
+    drawn = ends.decode(torch.full((20_000, 5), 2.0), gen())
+    torch.testing.assert_close(drawn.mean(0), torch.full((5,), 2.0), rtol=0, atol=0.02)
+    torch.testing.assert_close(drawn.var(0), torch.full((5,), math.exp(-1.5)), rtol=0.05, atol=0)
+
+
 def test_a_coarse_end_still_bounds_from_above():
     """Two fair bits: with noise that hides them, the bound is at least the entropy, 2 ln 2."""
     info = DataInfo((2,), "binary", 9)
@@ -199,6 +207,10 @@ def test_a_coarse_end_still_bounds_from_above():
 
 def test_prior_kl_and_spread_times():
     torch.testing.assert_close(prior_kl(torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2))
+    mean, log_var = torch.randn(2, 4, 3, generator=gen(1))  # far from what a sound schedule ends at
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    expected = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(prior_kl(mean, log_var), expected)
     t = stratified(50, gen(), torch.zeros(1))
     assert t.min() >= 0
     assert t.max() < 1

@@ -250,6 +250,39 @@ def test_baselines_lower_the_variance_and_normalisation_only_rescales():
     assert 0.0 < ratio[0] < 1.0
 
 
+def test_normalisation_divides_by_the_standard_deviation():
+    """Of the costs of the batch before, 12 apart, by hand; by nothing where it is below one."""
+    g = torch.tensor([0.0, 12.0, -24.0, 36.0])
+    logits = logits_of(ONE).repeat(500, 1, 1)
+    for share in (1.0, 1e-3):
+        estimator = build_estimator({"reinforce": {"baseline": "none", "normalise": True}}, 1)
+        estimator(logits, lambda z, s=share: s * (z[..., 0, :] @ g), gen(1), Hints())
+        std = (share * (draw(logits, gen(1))[:, 0] @ g)).std(correction=0).item()
+        assert (std > 10) == (share == 1.0)
+        leaf = logits.clone().requires_grad_()
+        estimator.eval()(leaf, lambda z, s=share: s * (z[..., 0, :] @ g), gen(2), Hints()).sum().backward()
+        z = draw(logits, gen(2))
+        expected = share * (z[:, 0] @ g)[:, None, None] / max(1.0, std) * (z - logits.softmax(-1))
+        torch.testing.assert_close(leaf.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_baseline_is_the_mean_of_the_batches_so_far(batches: int):
+    """Weighed by the decay, from the first batch on: (f - b)(z - p) with b written out."""
+    g = torch.tensor([100.0, 108.0, 96.0, 103.0])
+    logits = logits_of(ONE).repeat(50, 1, 1)
+    estimator = build_estimator({"reinforce": {"decay": 0.8}}, 1)
+    means, weights = [], [0.8 ** (batches - 1 - i) for i in range(batches)]
+    for i in range(batches):
+        estimator(logits, lambda z: z[..., 0, :] @ g, gen(i), Hints())
+        means.append((draw(logits, gen(i))[:, 0] @ g).mean().item())
+    baseline = sum(w * m for w, m in zip(weights, means)) / sum(weights)
+    leaf, z = logits.clone().requires_grad_(), draw(logits, gen(9))
+    estimator.eval()(leaf, lambda z: z[..., 0, :] @ g, gen(9), Hints()).sum().backward()
+    expected = (z[:, 0] @ g - baseline)[:, None, None] * (z - logits.softmax(-1))
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-4, atol=1e-3)
+
+
 def test_nvils_baseline_learns_the_cost():
     """A cost that depends on the datum alone is taken off whole."""
     torch.manual_seed(0)
