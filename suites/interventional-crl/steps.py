@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy import ndarray
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from .worlds import powers
 
-HIDDEN, SLOPE, L2, PATIENCE, LEAST = 100, 0.5, 5e-4, 10, 1e-4
-#: What a combination of codes is to be under its intervention; weight, pairs and robustness of the gap of supports.
-CONSTANT, WEIGHT, PAIRS, ROBUST = 10.0, 10.0, 3, 0.01
+HIDDEN, SLOPE, L2 = 100, 0.5, 5e-4  # layers of the encoder, leaky ReLU, Adam's weight decay
+CONSTANT = 10.0  # what a combination of codes is to be under its intervention
+WEIGHT, PAIRS, ROBUST = 10.0, 3, 0.01  # of the gap of supports; pairs of columns a step; share of extremes left out
 
 
 class Autoencoder(nn.Module):
     """x (n, D) to d codes by an MLP, and back by a polynomial."""
 
-    def __init__(self, features: int, d: int, degree: int, draws: torch.Generator) -> None:
+    def __init__(self, features: int, d: int, degree: int, draws: Generator) -> None:
         super().__init__()
         first, second = linear(features, HIDDEN, draws), linear(HIDDEN, HIDDEN, draws)
         activations = nn.LeakyReLU(SLOPE), nn.LeakyReLU(SLOPE)
@@ -33,7 +33,7 @@ class Autoencoder(nn.Module):
         return (self.decode(torch.cat(powers(self.encode(x), self.degree), dim=1)) - x).square().mean()
 
 
-def linear(n: int, m: int, draws: torch.Generator) -> nn.Linear:
+def linear(n: int, m: int, draws: Generator) -> nn.Linear:
     """Weights and biases uniform within 1 / sqrt(n): torch's own start, but from `draws`."""
     layer = nn.utils.skip_init(nn.Linear, n, m)
     for p in layer.parameters():
@@ -41,32 +41,20 @@ def linear(n: int, m: int, draws: torch.Generator) -> nn.Linear:
     return layer
 
 
-def trained(
-    x: Tensor, validation: Tensor, seed: int, *, d: int, degree: int, rate: float, epochs: int, batch: int, cooled: bool
-) -> Autoencoder:
-    """By Adam, until PATIENCE epochs have passed whose validation error is above the least before by LEAST or more.
+def minimise(module: nn.Module, loss: Callable[[], Tensor], rate: float, steps: int) -> None:
+    """`steps` steps of Adam on what `loss` gives at each, at a rate that falls linearly to 0."""
+    adam = torch.optim.Adam(module.parameters(), weight_decay=L2)
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = rate * (1.0 - step / steps)
+        adam.zero_grad()
+        loss().backward()
+        adam.step()
 
-    Weights are those of the last epoch of which that is not so. The rate falls linearly to 0 if `cooled`.
-    """
-    draws = torch.Generator().manual_seed(seed)
+
+def trained(x: Tensor, draws: Generator, *, d: int, degree: int, batch: int, rate: float, steps: int) -> Autoencoder:
+    """Of x (n, D), of which a batch is drawn with replacement at each step."""
     model = Autoencoder(x.shape[1], d, degree, draws)
-    adam, best, since = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=L2), float("inf"), 0
-    total, kept = epochs * -(-len(x) // batch), model.state_dict()
-    cooling = torch.optim.lr_scheduler.LambdaLR(adam, lambda t: 1.0 - t / total if cooled else 1.0)
-    for _ in range(epochs):
-        for part in torch.randperm(len(x), generator=draws).split(batch):
-            adam.zero_grad()
-            model(x[part]).backward()
-            adam.step()
-            cooling.step()
-        with torch.no_grad():
-            error = float(model(validation))
-        since += 1
-        if error < best + LEAST:
-            best, since, kept = error, 0, copy.deepcopy(model.state_dict())
-        if since >= PATIENCE:
-            break
-    model.load_state_dict(kept)
+    minimise(model, lambda: model(x[torch.randint(len(x), (batch,), generator=draws)]), rate, steps)
     return model
 
 
@@ -76,22 +64,14 @@ def constancy(codes: ndarray, targets: ndarray) -> ndarray:
     return np.stack([np.linalg.lstsq(c, np.full(len(c), CONSTANT), rcond=None)[0] for c in chosen], axis=1)
 
 
-def completed(found: ndarray, codes: ndarray, new: ndarray) -> ndarray:
-    """(m, d): new codes (m, d) by `found` (d, k), and d - k principal components of what it leaves of codes (n, d)."""
-    known, again = (np.column_stack([np.ones(len(c)), c @ found]) for c in (codes, new))
-    fit = np.linalg.lstsq(known, codes, rcond=None)[0]
-    components = np.linalg.svd(codes - known @ fit, full_matrices=False)[2][: codes.shape[1] - found.shape[1]]
-    return np.hstack([new @ found, (new - again @ fit) @ components.T])
-
-
-def independent(codes: ndarray, new: ndarray, rng: np.random.Generator) -> ndarray:
-    """(m, d): FastICA of codes (n, d), applied to new ones (m, d)."""
-    from sklearn.decomposition import FastICA
+def decomposed(codes: ndarray, new: ndarray, how: str, seed: int) -> ndarray:
+    """(m, d): principal components, or with `how` ``ica`` FastICA, of codes (n, d), applied to new ones (m, d)."""
+    from sklearn.decomposition import PCA, FastICA
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it need not converge where latents depend
-        ica = FastICA(whiten="unit-variance", max_iter=1000, random_state=int(rng.integers(2**31))).fit(codes)
-    return ica.transform(new)
+        warnings.simplefilter("ignore")  # FastICA need not converge where latents depend
+        fitted = (FastICA(max_iter=1000, random_state=seed) if how == "ica" else PCA()).fit(codes)
+    return fitted.transform(new)
 
 
 def support_gap(codes: Tensor, uniform: Tensor) -> Tensor:
@@ -108,22 +88,23 @@ def support_gap(codes: Tensor, uniform: Tensor) -> Tensor:
 
 
 def supported(
-    codes: ndarray, new: ndarray, rng: np.random.Generator, *, rate: float, epochs: int, batch: int, points: int
+    codes: ndarray, new: ndarray, draws: Generator, *, batch: int, points: int, rate: float, steps: int
 ) -> ndarray:
     """(m, d): an affine map of new codes (m, d), learnt of codes (n, d) so that pairs of columns fill their boxes.
 
-    The loss is the squared error of an affine map back and WEIGHT times the gaps of PAIRS random pairs of columns.
+    The loss of a batch is the squared error of an affine map back, which keeps columns apart, and WEIGHT times the gaps
+    of PAIRS random pairs of columns to `points` draws each.
     """
-    draws, d = torch.Generator().manual_seed(int(rng.integers(2**62))), codes.shape[1]
+    d = codes.shape[1]
     rows, others = (torch.tensor((c - codes.mean(0)) / codes.std(0), dtype=torch.float32) for c in (codes, new))
     there, back = maps = nn.ModuleList([linear(d, d, draws), linear(d, d, draws)])
-    adam = torch.optim.Adam(maps.parameters(), lr=rate, weight_decay=L2)
-    for _ in range(epochs):
-        for part in torch.randperm(len(rows), generator=draws)[: len(rows) // batch * batch].split(batch):
-            z = there(rows[part])
-            pairs = torch.stack([torch.randperm(d, generator=draws)[:2] for _ in range(PAIRS)])
-            gaps = support_gap(z.T[pairs].mT, torch.rand(PAIRS, points, 2, generator=draws))
-            adam.zero_grad()
-            ((back(z) - rows[part]).square().mean() + WEIGHT * gaps.sum()).backward()
-            adam.step()
+
+    def loss() -> Tensor:
+        part = rows[torch.randperm(len(rows), generator=draws)[:batch]]
+        z = there(part)
+        pairs = torch.stack([torch.randperm(d, generator=draws)[:2] for _ in range(PAIRS)])
+        gaps = support_gap(z.T[pairs].mT, torch.rand(PAIRS, points, 2, generator=draws))
+        return (back(z) - part).square().mean() + WEIGHT * gaps.sum()
+
+    minimise(maps, loss, rate, steps)
     return there(others).detach().double().numpy()
