@@ -1,7 +1,7 @@
 """Novel classes of a table: rows of known classes have labels, rows of novel ones are to be parted.
 
-A problem splits classes and rows. Settings are chosen as in section 4: in each fold some known classes are hidden, a
-method runs as if they were novel and is judged on their rows, and the best of `trials` random settings is kept.
+How many classes are novel is open. Settings are chosen as in section 4 of Troisemaine et al. 2023: in each fold some
+known classes are hidden, a method runs as if they were novel and is judged on their rows.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from latentbench.models import checks
 from latentbench.models.study import Arrays, Problem, Study
 from numpy import ndarray
 from pydantic import PositiveInt
+from scipy.cluster.hierarchy import linkage
 from scipy.linalg import eigh
-from scipy.sparse.csgraph import laplacian, minimum_spanning_tree
+from scipy.sparse.csgraph import laplacian
 from scipy.spatial.distance import cdist, pdist, squareform
 from sklearn.cluster import KMeans
 from torch import Generator, Tensor
-from torch.nn import functional
 
-from . import nets
+from .nets import PbnNet, train
 
-SMALL = {"rows": 90, "test": 60, "trials": 2, "folds": 2, "most": 4, "epochs": 2}
-EXAMPLES = (Example("real-vector", SMALL),)
+EXAMPLES = (Example("real-vector", {"rows": 90, "test": 60, "trials": 2, "most": 4, "epochs": 2}),)
 Rng = np.random.Generator
-Tried = tuple[ndarray, list[ndarray], list[int], ndarray]
+By = Literal["random", "kmeans", "ncd-kmeans"]
 
 
 def mixture(rng: Rng, n: int, classes: int = 10) -> tuple[ndarray, ndarray]:
@@ -44,14 +43,12 @@ def mixture(rng: Rng, n: int, classes: int = 10) -> tuple[ndarray, ndarray]:
 
 
 class Discovery(Study):
-    """Answers are, at the setting that was chosen, ``labels`` (N,) of novel test rows, the ``count`` of clusters, and
-    ``classified``, the accuracy on test rows of known classes, 0 where a method has none; and the labels at every
-    setting that was ``tried`` (trials, N).
+    """Answers are ``labels`` (N,) of novel test rows and the ``count`` of novel clusters; networks add ``classified``,
+    their accuracy on test rows of known classes.
 
     Args:
         info: of rows with labels ``y``; of no matter for the mixture.
         design: ``rows`` of the data, or the `mixture`.
-        number: of novel classes: given, or estimated wherever it is needed, in folds too.
         novel: how many classes are novel, drawn at random.
         novel_classes: the novel ones, if they are not to be drawn.
         rows, test: numbers of training and test rows.
@@ -59,39 +56,33 @@ class Discovery(Study):
         trials: settings that are tried.
         most: largest number of clusters that is considered.
         epochs, batch: of networks.
-        problems: splits.
 
     Raises:
         UserError: rows without labels, or too few of them or of classes.
     """
-
-    TUNED = True
 
     def __init__(
         self,
         info: DataInfo,
         *,
         design: Literal["rows", "mixture"] = "mixture",
-        number: Literal["given", "estimated"] = "estimated",
         novel: PositiveInt = 5,
         novel_classes: list[int] | None = None,
         rows: PositiveInt = 1000,
         test: PositiveInt = 700,
         folds: PositiveInt = 2,
         hidden: PositiveInt = 2,
-        trials: PositiveInt = 6,
+        trials: PositiveInt = 5,
         most: PositiveInt = 12,
         epochs: PositiveInt = 60,
         batch: PositiveInt = 128,
-        problems: PositiveInt = 1,
     ) -> None:
-        super().__init__(info, problems=problems)
+        super().__init__(info, problems=1)
         if design == "rows" and info.columns.get("y") != ():
             raise UserError("rows have no column `y` of labels", fix="choose data with classes")
-        self.design, self.number, self.novel, self.novel_classes = design, number, novel, novel_classes
-        self.rows, self.test, self.folds, self.hidden = rows, test, folds, hidden
-        self.trials, self.most = trials if self.TUNED else 1, checks.whole("most", most, 2)
-        self.epochs, self.batch = epochs, checks.whole("batch", batch, 2)
+        self.design, self.novel, self.novel_classes = design, novel, novel_classes
+        self.rows, self.test, self.folds, self.hidden, self.trials = rows, test, folds, hidden, trials
+        self.most, self.epochs, self.batch = checks.whole("most", most, 2), epochs, checks.whole("batch", batch, 2)
         self._x, self._y = np.zeros((0, 1)), np.zeros(0)
 
     def start(self, data: Batch, generator: Generator) -> None:
@@ -107,8 +98,8 @@ class Discovery(Study):
         self._x, self._y = state["x"].numpy(), state["y"].numpy()
 
     def problem(self, rng: Rng) -> Problem:
-        """``x``, ``x_test`` standardised by training rows, their labels (-1 of novel rows), and classes that ``folds``
-        (folds + 1, C) hide, none in the last one."""
+        """``x``, ``x_test`` standardised by training rows, ``labels``, ``labels_test`` (-1 of novel rows), and which of
+        the C known classes ``folds`` (folds, C) hide."""
         n = self.rows + self.test
         x, y = (self._x, self._y) if self.design == "rows" else mixture(rng, n)
         classes = np.unique(y)
@@ -121,25 +112,32 @@ class Discovery(Study):
         mean, std = x[: self.rows].mean(0), x[: self.rows].std(0)
         x = ((x - mean) / np.where(std > 0, std, 1.0))[:, std > 0]
         labels = np.where(np.isin(y, known), np.searchsorted(known, y), -1)
-        folds = [rng.permutation(len(known)) < self.hidden for _ in range(self.folds)] + [np.zeros(len(known), bool)]
+        folds = np.array([rng.permutation(len(known)) < self.hidden for _ in range(self.folds)])
         train, test = slice(self.rows), slice(self.rows, None)
         given = {"x": x[train], "labels": labels[train], "x_test": x[test], "labels_test": labels[test]}
         truth = {"labels": y[test][labels[test] < 0], "novel": len(classes) - len(known)}
-        return Problem({**given, "folds": np.array(folds), "novel": truth["novel"]}, truth)
+        return Problem({**given, "folds": folds}, truth)
+
+
+class Tuned(Discovery):
+    """Of several random settings the one with the best score answers."""
 
     def answer(self, given: Arrays, rng: Rng) -> Arrays:
-        scores, labels, counts, classified = self.tried(given, rng)
-        best = int(scores.argmax())
-        answer = {"labels": labels[best], "count": counts[best], "classified": classified[best]}
-        return {**answer, "tried": np.array(labels)}
+        tried = [self.setting(rng, given["x"].shape[1]) for _ in range(self.trials)]
+        scores = [self.score(given, setting, rng) for setting in tried]
+        return self.found(given, tried[int(np.argmax(scores))], rng)
 
     @abstractmethod
-    def tried(self, given: Arrays, rng: Rng) -> Tried:
-        """Scores (trials,) by which to choose, and the rest of the answer."""
+    def setting(self, rng: Rng, d: int) -> dict[str, Any]:
+        """One at random, for d columns."""
 
-    def clusters(self, z: ndarray, number: int, rng: Rng) -> int:
-        """The number of novel classes of z (n, d): as given, or estimated."""
-        return number if self.number == "given" else count_of(z, self.most, rng)
+    @abstractmethod
+    def score(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> float:
+        """How well known classes are found, without labels of novel ones."""
+
+    @abstractmethod
+    def found(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> Arrays:
+        """The answer with this setting."""
 
 
 def parts(z: ndarray, k: int, rng: Rng, restarts: int = 10) -> ndarray:
@@ -156,41 +154,24 @@ def count_of(z: ndarray, most: int, rng: Rng, judged: int = 500) -> int:
     return 2 + int(np.argmax(values))
 
 
-def novel_kmeans(x: ndarray, known: ndarray, k: int, rng: Rng, starts: int = 10) -> KMeans:
-    """k-means from starts drawn as by k-means++, but far from `known` centroids (C, d) too (section 3.2).
+def far_rows(x: ndarray, known: ndarray, k: int, rng: Rng) -> ndarray:
+    """k rows of x (n, d), drawn as by k-means++, but far from `known` centroids (C, d) too (section 3.2)."""
+    centres = known
+    for _ in range(k):
+        apart = cdist(x, centres, "sqeuclidean").min(1) if len(centres) else np.ones(len(x))
+        centres = np.vstack([centres, x[rng.choice(len(x), p=apart / apart.sum())]])
+    return centres[len(known) :]
 
-    Known centroids do not move, and no row is theirs; of several starts the one of least inertia counts.
-    """
-    fits = []
-    for _ in range(starts):
-        centres = known
-        for _ in range(k):
-            apart = cdist(x, centres, "sqeuclidean").min(1) if len(centres) else np.ones(len(x))
-            centres = np.vstack([centres, x[rng.choice(len(x), p=apart / apart.sum())]])
-        fits.append(KMeans(k, init=centres[len(known) :], n_init=1).fit(x))
+
+def novel_kmeans(x: ndarray, known: ndarray, k: int, rng: Rng, starts: int = 10) -> KMeans:
+    """k-means of x from `far_rows`, the best of several starts by inertia; no row is a known centroid's."""
+    fits = [KMeans(k, init=far_rows(x, known, k, rng), n_init=1).fit(x) for _ in range(starts)]
     return min(fits, key=lambda fit: fit.inertia_)
 
 
-def spectrum(x: ndarray, least: float, components: int) -> ndarray:
-    """(n, components) eigenvectors of the normalised Laplacian's smallest eigenvalues, without the first (section 3.3).
-
-    Affinities are exp(-d^2 / (2 s^2)), s^2 = -m^2 / log(least), m the longest edge of the minimum spanning tree.
-    """
-    squares = squareform(pdist(x, "sqeuclidean"))
-    affinity = np.exp(squares * np.log(least) / (2 * minimum_spanning_tree(squares).data.max()))
-    np.fill_diagonal(affinity, 0.0)
-    return eigh(laplacian(affinity, normed=True), subset_by_index=[1, min(components, len(x) - 1)])[1]
-
-
-By = Literal["random", "kmeans", "ncd-kmeans", "spectral"]
-
-
-@model(
-    "untuned-clusters", "Iterative Study Clusterer", "novel rows parted without a choice of settings", examples=EXAMPLES
-)
-class Untuned(Discovery):
-    """At random; by k-means of training rows, from starts that known centroids push away or not; or by the spectrum of
-    test rows, with as many components as clusters and 0.6 for the least affinity.
+@model("ncd-by-rows", "Iterative Study Clusterer", "novel rows parted as they are", examples=EXAMPLES)
+class ByRows(Discovery):
+    """At random, or by k-means of training rows, from starts that known centroids push away or not.
 
     Args:
         info: of the data.
@@ -198,53 +179,59 @@ class Untuned(Discovery):
         design: as in `Discovery`.
     """
 
-    TUNED = False
-
     def __init__(self, info: DataInfo, *, by: By = "kmeans", **design: Any) -> None:
         super().__init__(info, **design)
         self.by = by
 
-    def tried(self, given: Arrays, rng: Rng) -> Tried:
-        x, labels, novel = given["x"], given["labels"], given["x_test"][given["labels_test"] < 0]
+    def answer(self, given: Arrays, rng: Rng) -> Arrays:
+        x, labels, judged = given["x"], given["labels"], given["x_test"][given["labels_test"] < 0]
         free, known = x[labels < 0], x[:0]
-        k = self.clusters(free, given["novel"], rng)
+        k = count_of(free, self.most, rng)
+        if self.by == "random":
+            return {"labels": rng.integers(0, k, len(judged)), "count": k}
         if self.by == "ncd-kmeans":
             known = np.stack([x[labels == c].mean(0) for c in range(labels.max() + 1)])
-        if self.by == "random":
-            found = rng.integers(0, k, len(novel))
-        elif self.by == "spectral":
-            found = parts(spectrum(novel, 0.6, k), k, rng)
-        else:
-            found = novel_kmeans(free, known, k, rng).predict(novel)
-        return np.zeros(1), [found], [k], np.zeros(1)
+        return {"labels": novel_kmeans(free, known, k, rng).predict(judged), "count": k}
+
+
+def spectrum(x: ndarray, least: float, components: int) -> ndarray:
+    """(n, components) eigenvectors of the normalised Laplacian's smallest eigenvalues, without the first (section 3.3).
+
+    Affinities are exp(-d^2 / (2 s^2)), s^2 = -m^2 / log(least), m the longest edge of the minimum spanning tree.
+    """
+    distances = pdist(x)
+    longest = linkage(distances, "single")[-1, 2]  # single linkage joins along the minimum spanning tree
+    affinity = squareform(np.exp((distances / longest) ** 2 * np.log(least) / 2))
+    return eigh(laplacian(affinity, normed=True), subset_by_index=[1, min(components, len(x) - 1)])[1]
 
 
 @model("ncd-spectral", "Iterative Study Clusterer", "spectral clustering tuned on known classes", examples=EXAMPLES)
-class NovelSpectral(Discovery):
-    """Chosen are the least affinity and the components with which k-means on all training rows finds known classes."""
+class NovelSpectral(Tuned):
+    """All rows, known and novel, are clustered by their spectrum; it counts how known ones fall on their classes."""
 
-    def tried(self, given: Arrays, rng: Rng) -> Tried:
-        seen, seen_test = given["labels"] >= 0, given["labels_test"] >= 0
-        classes, scores, labels, counts = given["folds"].shape[1], [], [], []
-        for _ in range(self.trials):
-            least, components = rng.uniform(0.01, 0.99), int(rng.integers(2, 65))
-            z = spectrum(given["x"], least, components)
-            found = parts(z, classes + self.clusters(z[~seen], given["novel"], rng), rng, restarts=3)
-            scores.append(clustering_accuracy(found[seen], given["labels"][seen]).value)
-            z = spectrum(given["x_test"], least, components)
-            counts.append(self.clusters(z[~seen_test], given["novel"], rng))
-            if self.number == "given":
-                labels.append(parts(z[~seen_test], counts[-1], rng))
-            else:
-                labels.append(parts(z, classes + counts[-1], rng)[~seen_test])
-        return np.array(scores), labels, counts, np.zeros(self.trials)
+    def setting(self, rng: Rng, d: int) -> dict[str, Any]:
+        return {"least": rng.uniform(0.01, 0.99), "components": int(rng.integers(2, 65))}
+
+    def parted(self, x: ndarray, novel: ndarray, classes: int, setting: Any, rng: Rng) -> tuple[ndarray, int]:
+        """Clusters (n,) of x (n, d), and how many of them are for the rows that are `novel` (n,)."""
+        z = spectrum(x, **setting)
+        count = count_of(z[novel], self.most, rng)
+        return parts(z, classes + count, rng), count
+
+    def score(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> float:
+        novel = given["labels"] < 0
+        labels, _ = self.parted(given["x"], novel, given["folds"].shape[1], setting, rng)
+        return clustering_accuracy(labels[~novel], given["labels"][~novel]).value
+
+    def found(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> Arrays:
+        novel = given["labels_test"] < 0
+        labels, count = self.parted(given["x_test"], novel, given["folds"].shape[1], setting, rng)
+        return {"labels": labels[novel], "count": count}
 
 
 @model("pbn", "Iterative Study Clusterer", "k-means in a space of known classes and all rows", examples=EXAMPLES)
-class Pbn(Discovery):
-    """Clusters are those of latents; their number is estimated from latents of length 1, as in the authors' code.
-
-    Copies of the network are ordered by trial, then fold; answers are of the last folds, which hide nothing.
+class Pbn(Tuned):
+    """k-means of latents; the number of clusters is that of latents of length 1 (both as in the authors' code).
 
     Args:
         info: of the data.
@@ -256,118 +243,45 @@ class Pbn(Discovery):
         super().__init__(info, **design)
         self.weight = None if weight is None else checks.number("weight", weight, most=1.0)
 
-    def settings(self, rng: Rng, d: int) -> dict[str, ndarray]:
-        """(trials,) each, drawn at random."""
-        t = self.trials
-        rates, latent = 10 ** rng.uniform(-4, -2, t), rng.integers(max(2, d // 4), d + 1, t)
-        w = rng.uniform(size=t) if self.weight is None else np.full(t, self.weight)
-        return {"rate": rates, "dropout": rng.uniform(0.0, 0.6, t), "latent": latent, "w": w}
+    def setting(self, rng: Rng, d: int) -> dict[str, Any]:
+        rate, dropout, w = 10 ** rng.uniform(-4, -2), rng.uniform(0.0, 0.6), rng.uniform()
+        latent = int(rng.integers(max(2, d // 4), d + 1))
+        return {"rate": rate, "dropout": dropout, "latent": latent, "w": w if self.weight is None else self.weight}
 
-    @torch.enable_grad()
-    def tried(self, given: Arrays, rng: Rng) -> Tried:
-        known, novel, times = given["labels"] >= 0, given["labels_test"] < 0, self.folds + 1
-        x, x_test = (torch.from_numpy(given[name]).float() for name in ("x", "x_test"))
-        settings = {k: torch.from_numpy(v.repeat(times)) for k, v in self.settings(rng, x.shape[1]).items()}
-        s = {k: v.float() if v.is_floating_point() else v for k, v in settings.items()}
-        under = known & given["folds"][:, given["labels"]]  # (folds + 1, n)
-        labels = torch.from_numpy(np.where(under, -1, given["labels"])).repeat(self.trials, 1)
-        shut = torch.from_numpy(given["folds"]).repeat(self.trials, 1)[:, None]
-        draws = Generator().manual_seed(int(rng.integers(2**62)))
-        numbers = [
-            self.before(given["x"][~known | one], given["novel"] + int(hidden.sum()), rng)
-            for one, hidden in zip(under, given["folds"], strict=True)
-        ]
-        net, losses = self.made(x, labels, shut, s, numbers * self.trials, draws)
-        nets.train(net, s["rate"], losses, len(x), self.epochs, self.batch, draws)
-        scores, found, counts = np.zeros(self.trials), [], []
+    def trained(self, given: Arrays, labels: ndarray, setting: dict[str, Any], rng: Rng) -> PbnNet:
+        """A network that saw training rows under these labels (n,)."""
+        x, s = torch.from_numpy(given["x"]).float(), setting
+        with torch.random.fork_rng(devices=[]):  # layers and dropout draw from torch's own generator
+            torch.manual_seed(int(rng.integers(2**62)))
+            net = PbnNet(x.shape[1], given["folds"].shape[1], s["latent"], s["dropout"])
+            train(net, x, torch.from_numpy(labels), s["w"], s["rate"], self.epochs, self.batch)
+        return net
+
+    def parted(self, net: PbnNet, free: ndarray, judged: ndarray, rng: Rng) -> tuple[ndarray, int]:
+        """Clusters (m,) of rows `judged` (m, d), and their number, of unlabelled training rows `free`."""
         with torch.no_grad():
-            z, z_test = net.encode(x), net.encode(x_test)
-            classes = net.head("classes", self.scaled(z_test))[self.folds :: times].argmax(2).numpy()
-            for e in range(len(z)):
-                (t, f), free = divmod(e, times), ~known | under[e % times]
-                if f == self.folds:
-                    labels_e, k = self.parted(net, e, z[e][free], z_test[e][novel], numbers[f], rng)
-                    found.append(labels_e)
-                    counts.append(k)
-                else:
-                    labels_e, _ = self.parted(net, e, z[e][free], z[e][free], numbers[f], rng)
-                    right = clustering_accuracy(labels_e[under[f][free]], given["labels"][under[f]])
-                    scores[t] += right.value / self.folds
-        return scores, found, counts, (classes == given["labels_test"])[:, ~novel].mean(1)
-
-    def before(self, x: ndarray, number: int, rng: Rng) -> int:
-        """The number of clusters that is told before training, of unlabelled rows x (m, d)."""
-        return number
-
-    def scaled(self, z: Tensor) -> Tensor:
-        """Latents as the classifier sees them."""
-        return functional.normalize(z, dim=-1)
-
-    def made(
-        self, x: Tensor, labels: Tensor, shut: Tensor, s: nets.Settings, numbers: list[int], draws: Generator
-    ) -> tuple[nets.Nets, nets.Losses]:
-        """Copies and their losses, from x (n, d), labels (E, n), hidden classes (E, 1, C), numbers (E,) of clusters."""
-        d = x.shape[1]
-        net = nets.Nets(d, s, {"classes": (shut.shape[2],), "decoder": (*nets.hidden_sizes(d)[::-1], d)}, draws)
-        return net, lambda rows: nets.pbn_losses(net, x[rows], labels[:, rows], shut, s["w"], draws)
-
-    def parted(self, net: nets.Nets, e: int, seen: Tensor, z: Tensor, number: int, rng: Rng) -> tuple[ndarray, int]:
-        """Clusters of latents z (m, L) of copy e, and their number; `seen` are those of unlabelled training rows."""
-        k = self.clusters(self.scaled(seen).double().numpy(), number, rng)
+            seen, z = net.unit(torch.from_numpy(free).float()), net.encoder(torch.from_numpy(judged).float())
+        k = count_of(seen.double().numpy(), self.most, rng)
         return parts(z.double().numpy(), k, rng), k
 
+    def score(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> float:
+        """Mean over folds of the accuracy on rows of hidden classes, which are clustered together with novel ones."""
+        x, labels, accuracies = given["x"], given["labels"], []
+        for fold in given["folds"]:
+            hidden = (labels >= 0) & fold[labels]
+            told = np.where(hidden, -1, labels)
+            free = x[told < 0]
+            found, _ = self.parted(self.trained(given, told, setting, rng), free, free, rng)
+            accuracies.append(clustering_accuracy(found[hidden[told < 0]], labels[hidden]).value)
+        return float(np.mean(accuracies))
 
-@model("tabular-ncd", "Iterative Study Clusterer", "clusters by pseudo labels of pairs", examples=EXAMPLES)
-class TabularNcd(Pbn):
-    """TabularNCD (Troisemaine et al. 2022) without its pre-training, as in the authors' code for this paper.
-
-    It has to be told a number of clusters, which is estimated from the rows as they are.
-    """
-
-    def scaled(self, z: Tensor) -> Tensor:
-        return z
-
-    def settings(self, rng: Rng, d: int) -> dict[str, ndarray]:
-        t = self.trials
-        more = {"w1": rng.uniform(size=t), "w2": rng.uniform(size=t), "share": 10 ** rng.uniform(-2.3, -0.7, t)}
-        return {**super().settings(rng, d), **more, "neighbours": rng.integers(2, 101, t)}
-
-    def before(self, x: ndarray, number: int, rng: Rng) -> int:
-        return self.clusters(x, number, rng)
-
-    def made(
-        self, x: Tensor, labels: Tensor, shut: Tensor, s: nets.Settings, numbers: list[int], draws: Generator
-    ) -> tuple[nets.Nets, nets.Losses]:
-        classes, clusters, times = shut.shape[2], torch.tensor(numbers), self.folds + 1
-        net = nets.Nets(x.shape[1], s, {"classes": (classes + 1,), "clusters": (max(numbers),)}, draws)
-        fewer = (torch.arange(max(numbers)) >= clusters[:, None])[:, None]
-        without = {"classes": functional.pad(shut, (0, 1)), "clusters": fewer}
-        near = [nets.neighbours(x, one < 0) for one in labels[:times]]
-        near = torch.stack([one[:, : min(n.shape[1] for n in near)] for one in near])
-        fold, reach = torch.arange(len(labels))[:, None] % times, s["neighbours"].clamp(max=near.shape[2])
-
-        def losses(rows: Tensor) -> Tensor:
-            which = (torch.rand(len(rows), generator=draws) * reach[:, None]).long()
-            moved = torch.lerp(x[rows], x[near[fold, rows, which]], torch.rand(len(rows), 1, generator=draws))
-            return nets.tabular_losses(net, x[rows], moved, labels[:, rows], without, s, draws)
-
-        return net, losses
-
-    def parted(self, net: nets.Nets, e: int, seen: Tensor, z: Tensor, number: int, rng: Rng) -> tuple[ndarray, int]:
-        head = net.heads["clusters"]
-        logits = z @ head.weights[0][e] + head.biases[0][e]
-        return logits[:, :number].argmax(1).numpy(), number
-
-
-@metric("hidden_class_regret", "Study", "1", "lower", within=(0.0, 1.0))
-def hidden_class_regret(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """How much clustering accuracy the setting chosen on hidden classes lacks of the best that was tried."""
-
-    def measure(truth: Arrays, answer: Arrays) -> float:
-        best = max(clustering_accuracy(found, truth["labels"]).value for found in answer["tried"])
-        return best - clustering_accuracy(answer["labels"], truth["labels"]).value
-
-    return over_problems(model, measure)
+    def found(self, given: Arrays, setting: dict[str, Any], rng: Rng) -> Arrays:
+        labels, novel, x = given["labels"], given["labels_test"] < 0, given["x_test"]
+        net = self.trained(given, labels, setting, rng)
+        found, count = self.parted(net, given["x"][labels < 0], x[novel], rng)
+        with torch.no_grad():
+            classes = net.classifier(net.unit(torch.from_numpy(x[~novel]).float())).argmax(1).numpy()
+        return {"labels": found, "count": count, "classified": np.mean(classes == given["labels_test"][~novel])}
 
 
 @metric("novel_class_count_error", "Study", "classes", "lower", within=(0.0, None))
