@@ -64,7 +64,7 @@ def ridge(x: ndarray, y: ndarray) -> tuple[ndarray, float]:
     fold, errors = np.arange(len(y)) % 5, np.zeros(len(RIDGE))
     for k in range(5):
         w, b = solve(x[fold != k], y[fold != k])
-        errors += ((x[fold == k] @ w + b - y[fold == k][:, None]) ** 2).sum(0)
+        errors += ((x[fold == k] @ w + b - y[fold == k][:, None]) ** 2).mean(0)
     w, b = solve(x, y)
     return w[:, errors.argmin()], float(b[errors.argmin()])
 
