@@ -44,6 +44,11 @@ def slope(gamma: ndarray, beta: float, sample: Sample, lam: float, alpha: float)
     return np.append(sample.basis.T @ above / len(above) + 2 * lam * beta * pull, 2 * lam * gamma @ pull)
 
 
+def longest(*pairs: tuple[ndarray, ndarray]) -> float:
+    """The step, at most 1, at which the first x + t dx of `pairs` (x, dx) reaches 0."""
+    return min(1.0, *(float((-x / np.minimum(dx, -1e-300)).min()) for x, dx in pairs))
+
+
 def quantile_program(basis: ndarray, s: ndarray, weight: float, lean: ndarray, alpha: float) -> ndarray:
     """The gamma (D,) that minimises pinball(basis gamma, s) + weight |gamma|^2 / 2 - lean' gamma, weight >= 0.
 
@@ -64,23 +69,18 @@ def quantile_program(basis: ndarray, s: ndarray, weight: float, lean: ndarray, a
         matrix = basis.T @ (curve[:, None] * basis)
         matrix[np.diag_indices(d)] += weight + 1e-13 * np.trace(matrix)
         factor = cho_factor(matrix, overwrite_a=True, check_finite=False)
-
-        def step(more_u: ndarray, more_v: ndarray) -> tuple[ndarray, ...]:
-            du, dv = more_u / up - u, more_v / down - v  # noqa: B023
-            rest = primal - du + dv  # noqa: B023
-            change = cho_solve(factor, basis.T @ (curve * rest) - dual, check_finite=False)  # noqa: B023
-            da = curve * (rest - basis @ change)  # noqa: B023
-            return change, da, du + u / up * da, dv - v / down * da  # noqa: B023
-
-        def longest(da: ndarray, du: ndarray, dv: ndarray) -> float:
-            pairs = ((u, du), (v, dv), (up, -da), (down, da))  # noqa: B023
-            return min(1.0, *(float((-x / np.minimum(dx, -1e-300)).min()) for x, dx in pairs))
-
-        _, da, du, dv = step(np.zeros(n), np.zeros(n))
-        t = longest(da, du, dv)
-        centre = ((u + t * du) @ (up - t * da) + (v + t * dv) @ (down + t * da)) ** 3 / gap**2 / (2 * n)
-        change, da, du, dv = step(centre + du * da, centre - dv * da)
-        t = 0.99 * longest(da, du, dv)
+        more_u = more_v = np.zeros(n)
+        for last in (False, True):
+            du, dv = more_u / up - u, more_v / down - v
+            rest = primal - du + dv
+            change = cho_solve(factor, basis.T @ (curve * rest) - dual, check_finite=False)
+            da = curve * (rest - basis @ change)
+            du, dv = du + u / up * da, dv - v / down * da
+            t = longest((u, du), (v, dv), (up, -da), (down, da))
+            if not last:
+                centre = ((u + t * du) @ (up - t * da) + (v + t * dv) @ (down + t * da)) ** 3 / gap**2 / (2 * n)
+                more_u, more_v = centre + du * da, centre - dv * da
+        t *= 0.99
         gamma, a, u, v = gamma + t * change, a + t * da, u + t * du, v + t * dv
     return gamma
 
@@ -93,8 +93,8 @@ def best_scale(t: ndarray, s: ndarray, alpha: float) -> float:
     return float((s / t)[order][min(np.searchsorted(rise, 0.0), len(t) - 1)])
 
 
-def fit(sample: Sample, lam: float, alpha: float, beta: float | None = None) -> tuple[ndarray, float]:
-    """A stationary point (gamma, beta) of L, downhill from `beta`, or 1 / mean score where it is None.
+def fit(sample: Sample, lam: float, alpha: float) -> tuple[ndarray, float]:
+    """A stationary point (gamma, beta) of L, downhill from beta = 1 / mean score.
 
     In turn the best gamma at a beta, the best beta at that gamma, and the best scale of h at their product, until beta
     changes by less than a thousandth. With lam = 0, quantile regression, and beta 0.
@@ -104,7 +104,7 @@ def fit(sample: Sample, lam: float, alpha: float, beta: float | None = None) -> 
     root = np.linalg.cholesky(second)  # coordinates in which E3 phi phi' is the identity
     basis = solve_triangular(root, sample.basis.T, lower=True).T
     mean = solve_triangular(root, mean, lower=True)
-    beta = 1 / float(np.abs(sample.scores).mean()) if beta is None else beta
+    beta = 1 / float(np.abs(sample.scores).mean())
     for _ in range(20 if lam else 1):
         gamma = quantile_program(basis, sample.scores, 2 * lam * beta**2, 2 * lam * beta * mean, alpha)
         found = float(mean @ gamma / (gamma @ gamma)) if lam else 0.0
@@ -115,10 +115,9 @@ def fit(sample: Sample, lam: float, alpha: float, beta: float | None = None) -> 
     return solve_triangular(root, gamma, lower=True, trans="T"), beta
 
 
-def strengths(labelled: int, target: int, strength: float, count: int = 10) -> ndarray:
-    """The grid of lam: even from a tenth of lam* to lam*, which is of order (n1 (1/n2 + 1/n3))^(-1/3) (theorem 4.2)."""
-    best = strength * (labelled * (1 / target + 1 / labelled)) ** (-1 / 3)
-    return best * np.linspace(0.1, 1, count)
+def strengths(labelled: int, target: int, factors: ndarray) -> ndarray:
+    """`factors` of lam*, which is of order (n1 (1/n2 + 1/n3))^(-1/3), as n1 = n3 here (theorem 4.2)."""
+    return factors * (labelled * (1 / target + 1 / labelled)) ** (-1 / 3)
 
 
 def choose(sample: Sample, lams: ndarray, alpha: float, rng: np.random.Generator, folds: int = 3) -> float:
@@ -130,8 +129,5 @@ def choose(sample: Sample, lams: ndarray, alpha: float, rng: np.random.Generator
             Sample(sample.basis[i], sample.scores[i], sample.target[j])
             for i, j in ((parts[0] != k, parts[1] != k), (parts[0] == k, parts[1] == k))
         )
-        beta = None
-        for i, lam in enumerate(lams):
-            gamma, beta = fit(kept, lam, alpha, beta)
-            lengths[i] += np.linalg.norm(slope(gamma, beta, left, lam, alpha))
+        lengths += [np.linalg.norm(slope(*fit(kept, lam, alpha), left, lam, alpha)) for lam in lams]
     return float(lams[np.argmin(lengths)])

@@ -10,7 +10,8 @@ from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.lr_qr import coverage as c
 from latentbench.papers.lr_qr import regularised as r
 from scipy.optimize import approx_fprime
-from sklearn.linear_model import LogisticRegression, QuantileRegressor, RidgeCV
+from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge
+from sklearn.model_selection import cross_val_score
 
 INFO = DataInfo((7,), "real", 81, columns={"y": (1,)})
 rng = np.random.default_rng
@@ -59,14 +60,13 @@ def test_fit_is_stationary_and_least():
         for k in range(60):
             change = 10.0 ** -(k % 3) * rng(k).standard_normal(5)
             assert best < loss(gamma + change[:4], beta * np.exp(change[4]), s, lam, alpha) + 1e-5
-    assert loss(*r.fit(s, 0.3, 0.25, beta=5.0), s, 0.3, 0.25) == pytest.approx(best, abs=1e-4)
     ratio = np.linalg.solve(s.basis.T @ s.basis / 71, s.target.mean(0))  # the nearest affine ratio
     np.testing.assert_allclose(np.multiply(*r.fit(s, 1e4, 0.1)), ratio, rtol=1e-3, atol=1e-3)
 
 
 def test_strengths_and_choice():
-    np.testing.assert_allclose(r.strengths(500, 250, 2.0), 2.0 * 3.0 ** (-1 / 3) * np.arange(1, 11) / 10)
-    assert r.strengths(400, 50, 0.5, 4)[-1] == pytest.approx(0.5 * 9.0 ** (-1 / 3))
+    np.testing.assert_allclose(r.strengths(500, 250, np.array([0.2, 2.0])), np.array([0.2, 2.0]) * 3.0 ** (-1 / 3))
+    assert r.strengths(400, 50, c.EVEN)[-1] == pytest.approx(9.0 ** (-1 / 3))
     s, lams = sample(), np.geomspace(0.5, 0.004, 5)
     for seed in range(4):
         draws, lengths = rng(seed), np.zeros(5)
@@ -83,47 +83,43 @@ def given():
     return {"x": x, "scores": rng(4).exponential(size=61) * np.exp(x[:, 0]), "target": target, "new": new}
 
 
-def test_conformal_quantiles_row_by_row():
+BOTH, LABELS = np.concatenate([given()["x"], given()["target"]]), [0] * 61 + [1] * 33
+
+
+@pytest.mark.parametrize("penalty", [0.02, 5.0])
+def test_weighted_quantiles_row_by_row(penalty):
+    g, rule, expected = given(), LogisticRegression(C=penalty).fit(BOTH, LABELS), []
+    own, new = (p[:, 1] / p[:, 0] for p in (rule.predict_proba(g[k]) for k in ("x", "new")))
+    for extra in new:
+        heavy = [q for q in np.sort(g["scores"]) if own[g["scores"] <= q].sum() >= 0.9 * (own.sum() + extra)]
+        expected.append(heavy[0] if heavy else np.inf)
+    assert c.weighted(g, np.array([penalty])).tolist() == expected
+    assert c.thresholds("oracle", {**g, "ratio": own, "new_ratio": new}, None).tolist() == expected
+
+
+def test_penalty_has_the_least_log_loss_in_rows_left_out():
+    rules = {p: LogisticRegression(C=p) for p in np.logspace(-3, 3, 13)}
+    best = max(rules, key=lambda p: cross_val_score(rules[p], BOTH, LABELS, cv=3, scoring="neg_log_loss").mean())
+    assert 1e-3 < best < 1e3
+    assert c.thresholds("weighted", given(), None).tolist() == c.weighted(given(), np.array([best])).tolist()
+
+
+def test_split_conformal_is_an_order_statistic():
     g = given()
-    assert c.split(g, None) == np.sort(g["scores"])[int(np.ceil(62 * 0.9)) - 1]
-    assert np.isinf(c.split({"scores": np.ones(8)}, None))
-    for penalty in (0.02, 5.0):
-        rule = LogisticRegression(C=penalty).fit(np.concatenate([g["x"], g["target"]]), [0] * 61 + [1] * 33)
-        own, new, target = (p[:, 1] / p[:, 0] for p in (rule.predict_proba(g[k]) for k in ("x", "new", "target")))
-        expected = []
-        for extra in new:
-            heavy = [q for q in np.sort(g["scores"]) if own[g["scores"] <= q].sum() >= 0.9 * (own.sum() + extra)]
-            expected.append(heavy[0] if heavy else np.inf)
-        assert c.weighted(g, None, penalty).tolist() == expected
-        assert c.oracle({**g, "ratio": own, "new_ratio": new}, None).tolist() == expected
-        radius = np.log(target * 61 / 33).mean()
-        level = c.worst_level(0.9, radius)
-        assert 0.9 * np.log(0.9 / level) + 0.1 * np.log(0.1 / (1 - level)) == pytest.approx(radius)
-        assert level > 0.9
-        assert c.robust(g, None, penalty) == c.split(g, None, level)
-    assert [c.worst_level(0.9, -1.0), c.worst_level(0.9, 50.0)] == [0.9, 1.0]
+    assert (c.thresholds("split", g, None) == np.sort(g["scores"])[int(np.ceil(62 * 0.9)) - 1]).all()
+    assert np.isinf(c.thresholds("split", {"scores": np.ones(8), "new": np.ones((3, 1))}, None)).all()
 
 
-def ridge(x, y):
-    fold = np.arange(len(y)) % 5
-    folds = [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(5)]
-    return RidgeCV(c.RIDGE, cv=folds, scoring="neg_mean_squared_error").fit(x, y)
-
-
-def test_doubly_robust_solves_its_equation():
+@pytest.mark.parametrize(
+    ("rule", "factors"),
+    [("lr-qr", np.logspace(-6, 0, 13)), ("lr-qr-even", np.arange(1, 11) / 10), ("quantile-regression", np.zeros(1))],
+)
+def test_rule_of_the_paper_is_its_fit(rule, factors):
     g = given()
-    for penalty in (0.02, 5.0):
-        draws = rng(6)
-        (a, b), (k, t) = np.array_split(draws.permutation(61), 2), np.array_split(g["target"][draws.permutation(33)], 2)
-        model, scores = ridge(g["x"][a], np.log(g["scores"][a])), g["scores"][b]
-        rest = np.log(g["scores"][a]) - model.predict(g["x"][a])
-        odds = LogisticRegression(C=penalty).fit(np.concatenate([g["x"][a], k]), [0] * len(a) + [1] * len(k))
-        w = np.exp(odds.decision_function(g["x"][b]))
-        for q in np.sort(scores):
-            law, own = ([np.mean(rest <= np.log(q) - e + 1e-9) for e in model.predict(x)] for x in (t, g["x"][b]))
-            if np.mean(law) + (w * ((scores <= q) - own)).sum() / w.sum() >= 0.9:
-                break
-        assert c.doubly_robust(g, rng(6), penalty) == pytest.approx(q)
+    one, two, new = (np.column_stack([np.ones(len(g[k])), g[k]]) for k in ("x", "target", "new"))
+    s = r.Sample(one, g["scores"], two)
+    lam = r.choose(s, r.strengths(61, 33, factors), 0.1, rng(3))
+    np.testing.assert_allclose(c.thresholds(rule, g, rng(3)), new @ r.fit(s, lam, 0.1)[0])
 
 
 def study(**params):
@@ -135,64 +131,57 @@ def study(**params):
     return found, x.numpy(), y[:, 0].numpy()
 
 
-def test_rows_part_at_the_median():
-    for shift, column in (("black", 2), ("white", 3), ("asian", 4), ("hispanic", 5)):
-        made, x, y = study(shift=shift)
-        problem, order = made.problem(rng(4)), rng(4).permutation(81)
-        scores, rest = np.abs(y - ridge(x[order[:41]], y[order[:41]]).predict(x)), order[41:]
-        low = x[rest, column] <= np.median(x[rest, column])
-        half = -(-len(rest[~low]) // 2)
-        np.testing.assert_array_equal(problem.given["x"], x[rest[low]])
-        np.testing.assert_array_equal(problem.given["target"], x[rest[~low][:half]])
-        np.testing.assert_array_equal(problem.given["new"], x[rest[~low][half:]])
-        np.testing.assert_allclose(problem.given["scores"], scores[rest[low]])
-        np.testing.assert_allclose(problem.truth["scores"], scores[rest[~low][half:]])
+@pytest.mark.parametrize(("shift", "column"), [("black", 2), ("white", 3), ("asian", 4), ("hispanic", 5)])
+def test_rows_part_at_the_median(shift, column):
+    made, x, y = study(shift=shift)
+    problem, order = made.problem(rng(4)), rng(4).permutation(81)
+    train, rest = order[:41], order[41:]
+    error = "neg_mean_squared_error"
+    penalties = (0.01, 0.1, 1, 10, 100)
+    losses = {a: cross_val_score(Ridge(a), x[train], y[train], cv=5, scoring=error).mean() for a in penalties}
+    scores = np.abs(y - Ridge(max(losses, key=losses.get)).fit(x[train], y[train]).predict(x))
+    low = x[rest, column] <= np.median(x[rest, column])
+    half = -(-len(rest[~low]) // 2)
+    np.testing.assert_array_equal(problem.given["x"], x[rest[low]])
+    np.testing.assert_array_equal(problem.given["target"], x[rest[~low][:half]])
+    np.testing.assert_array_equal(problem.given["new"], x[rest[~low][half:]])
+    np.testing.assert_allclose(problem.given["scores"], scores[rest[low]])
+    np.testing.assert_allclose(problem.truth["scores"], scores[rest[~low][half:]])
 
 
 def test_made_rows_have_the_ratio():
-    for tilt, growth in ((0.5, 0.2), (-0.4, 0.7)):
-        p = study(rows=4000, dimensions=2, tilt=tilt, growth=growth)[0].problem(rng(7))
+    for rows, d in ((4000, 2), (6000, 3)):
+        p = study(rows=rows, dimensions=d)[0].problem(rng(7))
         x, target, new = (p.given[k] for k in ("x", "target", "new"))
-        assert (len(x), len(target), len(new)) == (4000, 2000, 1000)
-        means = [m for a in (x, target, new) for m in a.mean(0)]
-        assert means == pytest.approx([0, 0, tilt, 0, tilt, 0], abs=0.1)
-        assert [p.given["ratio"].mean(), p.given["ratio"] @ x[:, 0] / 4000] == pytest.approx([1, tilt], abs=0.1)
-        np.testing.assert_allclose(p.given["new_ratio"], np.exp(tilt * new[:, 0] - tilt**2 / 2))
-        for rows, scores in ((x, p.given["scores"]), (new, p.truth["scores"])):
-            normal = scores / np.exp(growth * rows[:, 0])
-            assert [(normal**2).mean(), np.corrcoef(normal, rows[:, 0])[0, 1]] == pytest.approx([1, 0], abs=0.15)
+        assert [a.shape for a in (x, target, new)] == [(rows, d), (rows // 2, d), (1000, d)]
+        for a, mean in ((x, 0), (target, 1), (new, 1)):
+            assert a.mean(0) == pytest.approx([mean] + [0] * (d - 1), abs=0.1)
+        assert [p.given["ratio"].mean(), p.given["ratio"] @ x[:, 0] / rows] == pytest.approx([1, 1], abs=0.15)
+        np.testing.assert_allclose(p.given["new_ratio"], np.exp(new[:, 0] - 0.5))
+        for a, scores in ((x, p.given["scores"]), (new, p.truth["scores"])):
+            normal = scores / np.exp(0.3 * a[:, 0])
+            assert [(normal**2).mean(), np.corrcoef(normal, a[:, 0])[0, 1]] == pytest.approx([1, 0], abs=0.15)
 
 
 def test_rules_answer_and_metrics_count():
-    coverage, gap, width = {}, {}, {}
-    for rule in c.RULES:
-        made = study(rule=rule, rows=900, dimensions=2, problems=2, growth=0.6)[0]
+    coverage, gap = {}, {}
+    for rule in (*c.RULES, "split", "weighted", "oracle"):
+        made = study(rule=rule, rows=900, dimensions=2, problems=2)[0]
         made.advance(None, None)
         made.advance(None, None)
-        coverage[rule], gap[rule], width[rule] = (m(made, None, {}, None).value for m in (
-            c.target_coverage, c.target_coverage_gap, c.target_width))  # fmt: skip
-        pairs = [(truth["scores"], answer["threshold"]) for truth, answer in made.answered()]
-        assert coverage[rule] == pytest.approx(np.mean([s <= h for s, h in pairs]))
-        assert gap[rule] == abs(coverage[rule] - 0.9)
-    assert coverage["split"] < 0.8
-    assert all(gap[k] < 0.06 for k in ("lr-qr", "weighted", "oracle", "2r"))
-    assert coverage["dro"] > 0.93
+        coverage[rule], gap[rule] = (m(made, None, {}, None).value for m in (c.target_coverage, c.target_coverage_gap))
+        shares = [np.mean(truth["scores"] <= answer["threshold"]) for truth, answer in made.answered()]
+        assert coverage[rule] == pytest.approx(np.mean(shares))
+        assert gap[rule] == pytest.approx(np.mean([abs(s - 0.9) for s in shares]))
+    assert coverage["split"] < 0.84
+    assert all(gap[k] < 0.05 for k in ("lr-qr", "weighted", "oracle"))
     made._answers[0]["threshold"][:] = torch.tensor([-1.0, float("inf")]).repeat(500)
     made._answers[1]["threshold"][:], made._answers[0]["cap"] = 3.0, torch.tensor(7.0)
     assert c.target_width(made, None, {}, None).value == (7 + 6) / 2
 
 
-def test_rule_of_the_paper_is_its_fit():
-    g = given()
-    one, two, new = (np.column_stack([np.ones(len(g[k])), g[k]]) for k in ("x", "target", "new"))
-    s = r.Sample(one, g["scores"], two)
-    for strength in (0.4, 0.004, 0.0):
-        lam = r.choose(s, r.strengths(61, 33, strength), 0.1, rng(3)) if strength else 0.0
-        np.testing.assert_allclose(c.regularised(g, rng(3), strength), new @ r.fit(s, lam, 0.1)[0])
-
-
 def test_what_cannot_be():
     with pytest.raises(UserError, match="ratio"):
-        c.oracle(given(), None)
+        c.thresholds("oracle", given(), None)
     with pytest.raises(UserError, match="column"):
         c.ShiftedConformal(INFO, shift="asian").start(Batch(torch.rand(9, 7), 9), torch.Generator())
