@@ -29,11 +29,11 @@ FACTORS, PENALTIES = np.logspace(-6, 0, 13), np.logspace(-3, 3, 13)
 EVEN = np.linspace(0.1, 1, 10)
 RULES = {"lr-qr": FACTORS, "lr-qr-even": EVEN, "quantile-regression": np.zeros(1)}
 SMALL = {"problems": 2, "rows": 60, "dimensions": 3}
-EXAMPLES = [
+EXAMPLES = (
     Example("real-vector", SMALL),
     Example("real-vector", {**SMALL, "rule": "weighted"}),
     Example("real-vector", {**SMALL, "rule": "oracle"}),
-]
+)
 
 
 def quantile(scores: ndarray, weights: ndarray, extra: ndarray) -> ndarray:
@@ -181,7 +181,7 @@ def target_width(model: Any, view: View, settings: Arrays, generator: Generator)
     infinite one, and 0 for a negative one."""
 
     def width(truth: Arrays, answer: Arrays) -> float:
-        h = answer["threshold"]
+        h: ndarray = answer["threshold"]
         return float(2 * np.where(np.isinf(h), answer["cap"], np.maximum(h, 0)).mean())
 
     return over_problems(model, width)
