@@ -151,6 +151,12 @@ def test_values_outside_a_declared_range(metric, beyond, within):
     assert not faults({metric: beyond}, 1.0), "five standard errors"
 
 
+def test_a_rounding_is_not_outside_a_range():
+    """Near an end the spread over rows may be as small as the last digit, and five of such errors forgive nothing."""
+    assert not faults({"mig": 1.0 + 4e-16}, 1e-17)
+    assert faults({"mig": 1.0 + 1e-5}, 1e-17)
+
+
 @pytest.mark.parametrize(
     ("values", "cannot"),
     [

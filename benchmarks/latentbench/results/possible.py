@@ -146,7 +146,7 @@ def _outside(one: Measured, entry: MetricEntry) -> Iterator[tuple[Measured, floa
         if end is None or (beyond := sign * (one.value - end)) <= 0:
             continue
         if one.se is not None and one.se > 0:
-            tolerance = ERRORS * one.se
+            tolerance = max(ERRORS * one.se, _ROUNDING * max(1.0, abs(end)))  # near an end the error is tiny, too
         else:
             both = least is not None and most is not None
             tolerance = _SLACK * (most - least) if both else _ROUNDING * max(1.0, abs(end))  # type: ignore[operator]
