@@ -36,7 +36,6 @@ _SMALL = {"latent_dim": 2, "categories": 3, "hidden": (8,), "rise": 1, "gamma": 
     "joint-vae",
     "Trainable Encoder Reconstructor LikelihoodHead Classifier",
     "VAE with Gaussian codes and a categorical one, each held to a capacity",
-    scalars=("gamma", "capacity", "class_capacity"),
     whole_batch=True,
     examples=(
         Example("binary-vector", _SMALL),
