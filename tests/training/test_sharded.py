@@ -57,7 +57,9 @@ class Noisy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(DIMS, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, DIMS))
+        # No bias before the normalisation: its gradient is rounding alone, which Adam makes steps of full length of.
+        first = nn.Linear(DIMS, 6, bias=False)
+        self.net = nn.Sequential(first, nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.3), nn.Linear(6, DIMS))
 
     def loss(self, batch, generator):
         noise = 0.1 * torch.randn(batch.x.shape, generator=generator)
