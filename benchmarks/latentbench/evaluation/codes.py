@@ -219,6 +219,7 @@ declared_metric(
     settings={"rows": 10_000},
     lowest={"rows": 10},
     data=("factors",),
+    within=(0.0, 1.0),
 )(infom)
 infoe = _scored(_infomec("infoe"))
 declared_metric(
@@ -230,6 +231,7 @@ declared_metric(
     settings={"rows": 10_000},
     lowest={"rows": 10},
     data=("factors",),
+    within=(0.0, 1.0),
 )(infoe)
 infoc = _scored(_infomec("infoc"))
 declared_metric(
@@ -241,4 +243,5 @@ declared_metric(
     settings={"rows": 10_000},
     lowest={"rows": 10},
     data=("factors",),
+    within=(0.0, 1.0),
 )(infoc)
