@@ -110,6 +110,6 @@ class MixtureDensity(nn.Module):
         gaussians = MultivariateNormal(means, scale_tril=factor, validate_args=False)
         return MixtureSameFamily(Categorical(logits=weights[..., 0]), gaussians, validate_args=False)
 
-    def loss(self, x: Tensor, y: Tensor, draws: Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, x: Tensor, y: Tensor, draws: Generator) -> Tensor:
         """Mean negative log density, nats."""
         return -self.law(x).log_prob(y).mean()

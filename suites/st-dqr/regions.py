@@ -38,20 +38,15 @@ def nearest(points: ndarray, y: ndarray, k: int = 1) -> ndarray:
 
 
 class Balls:
-    """The score of a region that is given by points in it (section 4).
+    """The score of a region that is given by points (k, d) for an input (p,).
 
-    Uncalibrated, it reaches as far from its points as 90 % of them lie from their nearest one. Where so it holds at
-    most 1 - ALPHA of the calibration rows, it is grown: the score is the distance from its points. Elsewhere it is
-    shrunk: the score is minus the distance from points of the grid outside of it.
-
-    Args:
-        points: from an input (p,) to points (k, d).
-        x, y: calibration rows (n, p), (n, d).
-        grid: (m, d)
+    Uncalibrated, it reaches as far from them as 90 % of them lie from their nearest one. Where so it holds at most
+    1 - ALPHA of the calibration rows x (n, p), y (n, d), it is grown: the score is the distance from the points.
+    Elsewhere it is shrunk: the score is minus the distance from those points of the grid (m, d) that lie outside.
     """
 
     def __init__(self, points: Callable[[ndarray], ndarray], x: ndarray, y: ndarray, grid: ndarray) -> None:
-        self.points, self.grid, self.grows = points, grid, True
+        self.points, self.grid = points, grid
         held = [nearest(p := points(a), b[None])[0] <= self.reach(p) for a, b in zip(x, y, strict=True)]
         self.grows = bool(np.mean(held) <= 1.0 - ALPHA)
 

@@ -20,70 +20,47 @@ from torch import Generator, Tensor
 from .networks import LATENTS, Autoencoder, MixtureDensity, Quantiles, directions, fit
 from .regions import ALPHA, Balls, Score, halfspaces, highest_density, judged, lattice
 
-#: Column of the table's inputs that is the first response.
-RESPONSE = 6
+#: Column of the table's inputs that is the first response; how far made responses stray from their curve.
+RESPONSE, THICKNESS = 6, 0.1
 #: Points that areas are counted on, and that are tried for a directional region, by dimension; directions tried.
 COUNTED, TRIED, SIDES = {2: 3000, 3: 15000}, {2: 4096, 3: 8000}, 128
-#: Steps of the integral over a law's curve, and how far the law strays from that.
-STEPS, THICKNESS = 200, 0.1
 SMALL = {"rows": 80, "epochs": 2}
-EXAMPLES = (
-    Example("real-vector", SMALL),
-    Example("real-vector", {**SMALL, "rule": "npdqr", "dimensions": 3}),
-    Example("real-vector", {**SMALL, "rule": "naive"}),
-    Example("real-vector", {**SMALL, "rule": "hpd-split"}),
-)
+EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "rule": "hpd-split", "dimensions": 3}))
 
 
-class Curved:
-    """The authors' simulated law of y given x: about the curve (z, (1 - cos(z b'x)) / 2), where z is uniform up to
+def curved(x: ndarray, beta: ndarray, d: int, rng: np.random.Generator, *, lifted: bool) -> ndarray:
+    """The authors' simulated responses (n, d) to x (n, p): about the curve (z, (1 - cos(z b'x)) / 2), z uniform up to
     pi / b'x, at a uniform radius up to THICKNESS and angle; sin(mean x) is added to y_2 if `lifted`; y_3 = sin z."""
-
-    def __init__(self, beta: ndarray, d: int, *, lifted: bool) -> None:
-        self.beta, self.d, self.lifted = beta, d, lifted
-
-    def curve(self, x: ndarray, z: ndarray) -> ndarray:
-        """(n, 2) at z (n,), for x (n, p) or (1, p)."""
-        height = (1.0 - np.cos(z * (x @ self.beta))) / 2
-        return np.column_stack([z, height + (np.sin(x.mean(1)) if self.lifted else 0.0)])
-
-    def draw(self, x: ndarray, rng: np.random.Generator) -> ndarray:
-        """(n, d) for x (n, p)."""
-        z = rng.uniform(-1, 1, len(x)) * np.pi / (x @ self.beta)
-        radius, angle = THICKNESS * rng.uniform(-1, 1, len(x)), rng.uniform(0, 2 * np.pi, len(x))
-        noise = radius * np.stack([np.cos(angle), np.sin(angle)])
-        return np.column_stack([self.curve(x, z) + noise.T, np.sin(z)])[:, : self.d]
-
-    def log_density(self, x: ndarray, y: ndarray) -> ndarray:
-        """(m,) nats of y (m, 2) given x (p,): the mean over z of 1 / (2 pi THICKNESS r) within r <= THICKNESS."""
-        middle = self.curve(x[None], ((np.arange(STEPS) + 0.5) / STEPS * 2 - 1) * np.pi / (x @ self.beta))
-        r = np.linalg.norm(y[:, None] - middle, axis=2)
-        return np.log(((r <= THICKNESS) / (2 * np.pi * THICKNESS * np.maximum(r, 1e-4))).mean(1) + 1e-300)
+    slope, (z, r) = x @ beta, rng.uniform(-1, 1, (2, len(x)))
+    z, r, angle = z * np.pi / slope, r * THICKNESS, rng.uniform(0, 2 * np.pi, len(x))
+    height = (1.0 - np.cos(z * slope)) / 2 + (np.sin(x.mean(1)) if lifted else 0.0)
+    return np.column_stack([z + r * np.cos(angle), height + r * np.sin(angle), np.sin(z)])[:, :d]
 
 
-def row(x: ndarray) -> Tensor:
-    return torch.from_numpy(x).float()[None]
+def tensor(a: ndarray) -> Tensor:
+    return torch.from_numpy(a).float()
 
 
 def directional(quantiles: Quantiles, tried: Tensor, draws: Generator) -> Callable[[ndarray], Tensor]:
     """From an input to those points tried, (k, d), that lie above the quantiles along SIDES directions."""
     u = directions(SIDES, tried.shape[1], draws)
     along = tried @ u.T
-    return lambda x: tried[(along >= quantiles(row(x), u)).all(1)]
+    return lambda x: tried[(along >= quantiles(tensor(x)[None], u)).all(1)]
 
 
-@model("calibrated-region", "Iterative Study", "regions of a multivariate response with coverage 0.9", examples=EXAMPLES)
+@model(
+    "calibrated-region", "Iterative Study", "regions of a multivariate response with coverage 0.9", examples=EXAMPLES
+)
 class CalibratedRegion(Study):
-    """Answers are ``covered`` (T,), whether regions hold the responses of new rows, and ``area`` (T,), how many points
-    of a grid they hold.
+    """Answers: ``covered`` (T,), whether regions hold the responses of new rows; ``area`` (T,), grid points they hold.
 
     Args:
         info: of rows with target ``y`` and more than RESPONSE inputs, where the design is `table`.
         rule: ``st-dqr`` has directional quantile regression in the latent space of a conditional VAE, ``npdqr`` in the
-            responses' own; ``decoded`` has draws from the VAE's prior instead; ``naive`` has quantiles of each
-            coordinate, ``constant`` those of all training rows; ``hpd-split`` a mixture density, ``oracle`` the law.
-        design: the law `Curved`, or the target and an input of a table, standardised as all of it.
-        inputs, dimensions: p and d, of the law.
+            responses' own; ``naive`` has quantiles of each coordinate, ``constant`` those of all training rows;
+            ``hpd-split`` has a mixture density.
+        design: `curved` responses, ``nonlinear`` if lifted, or the target and an input of a table, all standardised.
+        inputs, dimensions: p and d, of curved ones.
         tau: level of the directional quantiles.
         rows: to train on; a quarter as many choose the epoch, as many calibrate, half of that is judged.
         epochs: at most.
@@ -94,7 +71,7 @@ class CalibratedRegion(Study):
         self,
         info: DataInfo,
         *,
-        rule: Literal["st-dqr", "decoded", "npdqr", "naive", "constant", "hpd-split", "oracle"] = "st-dqr",
+        rule: Literal["st-dqr", "npdqr", "naive", "constant", "hpd-split"] = "st-dqr",
         design: Literal["linear", "nonlinear", "table"] = "linear",
         inputs: PositiveInt = 1,
         dimensions: Literal[2, 3] = 2,
@@ -124,18 +101,17 @@ class CalibratedRegion(Study):
         self._table = state["table"].numpy()
 
     def problem(self, rng: np.random.Generator) -> Problem:
-        """Rows ``x`` and ``y`` to train on; the same with ``_held``, ``_calibration``, ``_new``; the ``law`` if made."""
-        ends, law = np.cumsum(list(self.sizes.values())), None
+        """Rows ``x`` and ``y`` to train on, and the same with ``_held``, ``_calibration``, ``_new``."""
+        ends = np.cumsum(list(self.sizes.values()))
         if self.design == "table":
-            chosen = self._table[rng.permutation(len(self._table))[: ends[-1]]]
-            chosen = (chosen - chosen[: ends[0]].mean(0)) / chosen[: ends[0]].std(0)
-            x, y = np.delete(chosen[:, :-1], RESPONSE, 1), chosen[:, [RESPONSE, -1]]
+            rows = self._table[rng.permutation(len(self._table))[: ends[-1]]]
+            rows = (rows - rows[: ends[0]].mean(0)) / rows[: ends[0]].std(0)
+            x, y = np.delete(rows[:, :-1], RESPONSE, 1), rows[:, [RESPONSE, -1]]
         else:
-            weights, x = rng.uniform(size=self.inputs), rng.uniform(0.8, 3.2, (ends[-1], self.inputs))
-            law = Curved(weights / weights.sum(), self.dimensions, lifted=self.design == "nonlinear")
-            y = law.draw(x, rng)
+            beta, x = rng.uniform(size=self.inputs), rng.uniform(0.8, 3.2, (ends[-1], self.inputs))
+            y = curved(x, beta / beta.sum(), self.dimensions, rng, lifted=self.design == "nonlinear")
         split = zip(self.sizes, np.split(x, ends[:-1]), np.split(y, ends[:-1]), strict=True)
-        return Problem({n + part: a for part, *both in split for n, a in zip("xy", both, strict=True)} | {"law": law})
+        return Problem({name + part: a for part, *both in split for name, a in zip("xy", both, strict=True)})
 
     @torch.no_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
@@ -147,41 +123,30 @@ class CalibratedRegion(Study):
 
     def score(self, given: Arrays, grid: ndarray, draws: Generator) -> Score:
         """That of the rule, after its training."""
-        x, y, *held = (torch.from_numpy(given[k]).float() for k in ("x", "y", "x_held", "y_held"))
-        p, d = x.shape[1], y.shape[1]
-        sides, level = torch.cat([torch.eye(d), -torch.eye(d)]), ALPHA / (2 * d)
-        if self.rule == "constant":
-            levels = torch.quantile(y @ sides.T, level, 0).numpy()
-            return halfspaces(lambda _: levels, sides.numpy())
-        if self.rule == "naive":
-            found = fit(Quantiles(p, d, level, draws, sides), (x, y), held, draws, self.epochs)
-            return halfspaces(lambda one: found(row(one), sides)[0].numpy(), sides.numpy())
-        if self.rule == "oracle":
-            if not given["law"] or d > 2:
-                raise UserError("the density is not known", fix="design: linear or nonlinear, dimensions: 2")
-            return highest_density(given["law"].log_density, grid)
+        x, y, *held = (tensor(given[k]) for k in ("x", "y", "x_held", "y_held"))
+        (p, d), common = (x.shape[1], y.shape[1]), (held, draws, self.epochs)
+        if self.rule in ("naive", "constant"):
+            sides, level = torch.cat([torch.eye(d), -torch.eye(d)]), ALPHA / (2 * d)
+            if self.rule == "constant":
+                levels = torch.quantile(y @ sides.T, level, 0).numpy()
+                return halfspaces(lambda _: levels, sides.numpy())
+            found = fit(Quantiles(p, d, level, draws, sides), (x, y), *common)
+            return halfspaces(lambda a: found(tensor(a)[None], sides)[0].numpy(), sides.numpy())
         if self.rule == "hpd-split":
-            density = fit(MixtureDensity(p, d, draws), (x, y), held, draws, self.epochs)
-            return highest_density(lambda one, new: density.law(row(one)).log_prob(torch.from_numpy(new).float()).numpy(), grid)
-        points = self.points(x, y, held, draws)
-        return Balls(lambda one: points(one).numpy(), given["x_calibration"], given["y_calibration"], grid)
-
-    def points(self, x: Tensor, y: Tensor, held: list[Tensor], draws: Generator) -> Callable[[ndarray], Tensor]:
-        """From an input to points (k, d) of the uncalibrated region."""
-        p, d = x.shape[1], y.shape[1]
+            density = fit(MixtureDensity(p, d, draws), (x, y), *common)
+            return highest_density(lambda a, b: density.law(tensor(a)[None]).log_prob(tensor(b)).numpy(), grid)
         if self.rule == "npdqr":
-            found = fit(Quantiles(p, d, self.tau, draws), (x, y), held, draws, self.epochs)
-            return directional(found, torch.from_numpy(lattice(y.numpy(), TRIED[d])).float(), draws)
-        vae = fit(Autoencoder(p, d, draws), (x, y), held, draws, self.epochs)
-        if self.rule == "decoded":
-            drawn = torch.randn(1000, LATENTS, generator=draws)
-            return lambda one: vae.decode(row(one), drawn)
-        z, z_held = (vae.encode(*rows, draws)[0] for rows in ((x, y), held))
-        low, high = torch.quantile(z, 0.01, 0) - 0.2, torch.quantile(z, 0.99, 0) + 0.2
-        tried = low + (high - low) * torch.rand(TRIED[2], LATENTS, generator=draws)
-        found = fit(Quantiles(p, LATENTS, self.tau, draws), (x, z), [held[0], z_held], draws, self.epochs)
-        region = directional(found, tried, draws)
-        return lambda one: vae.decode(row(one), region(one))
+            found = fit(Quantiles(p, d, self.tau, draws), (x, y), *common)
+            points = directional(found, tensor(lattice(given["y"], TRIED[d])), draws)
+        else:
+            vae = fit(Autoencoder(p, d, draws), (x, y), *common)
+            z, z_held = (vae.encode(*rows, draws)[0] for rows in ((x, y), held))
+            low, high = torch.quantile(z, 0.01, 0) - 0.2, torch.quantile(z, 0.99, 0) + 0.2
+            tried = low + (high - low) * torch.rand(TRIED[2], LATENTS, generator=draws)
+            found = fit(Quantiles(p, LATENTS, self.tau, draws), (x, z), [held[0], z_held], draws, self.epochs)
+            region = directional(found, tried, draws)
+            points = lambda a: vae.decode(tensor(a)[None], region(a))  # noqa: E731
+        return Balls(lambda a: points(a).numpy(), given["x_calibration"], given["y_calibration"], grid)
 
 
 @metric("region_coverage", "Study", "1", "higher", within=(0.0, 1.0))
