@@ -117,8 +117,8 @@ class CalibratedRegion(Study):
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
         grid = lattice(given["y"], COUNTED[given["y"].shape[1]])
         score = self.score(given, grid, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        rows = ([given["x" + part], given["y" + part]] for part in ("_calibration", "_new"))
-        covered, area = judged(score, *rows, grid)
+        calibration, new = ((given["x" + part], given["y" + part]) for part in ("_calibration", "_new"))
+        covered, area = judged(score, calibration, new, grid)
         return {"covered": covered, "area": area}
 
     def score(self, given: Arrays, grid: ndarray, draws: Generator) -> Score:

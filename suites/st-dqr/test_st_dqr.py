@@ -65,7 +65,7 @@ def test_training_keeps_what_held_rows_like_best(monkeypatch):
     monkeypatch.setattr(nets, "RATE", 0.05)
     level, rows, held = Level(1, 1), [torch.zeros(300, 1), torch.full((300, 1), 2.0)], [torch.zeros(4, 1)] * 2
     torch.nn.init.constant_(level.bias, -1.0)
-    assert abs(float(nets.fit(level, rows, held, draws(), 300).bias)) < 0.1
+    assert abs(nets.fit(level, rows, held, draws(), 300).bias.item()) < 0.1
     assert nets.PATIENCE < len(level.seen) < nets.PATIENCE + 40
     assert len(set(level.seen)) == 1
 
