@@ -26,7 +26,7 @@ def conformal(scores: ndarray) -> float:
 def lattice(y: ndarray, size: int) -> ndarray:
     """About `size` points (m, d) of a grid over the box from the 1 % quantiles of y (n, d) less 0.2 to the 99 % ones
     plus 0.2, its upper ends left out."""
-    low, high = np.quantile(y, [0.01, 0.99], axis=0) + [[-0.2], [0.2]]
+    low, high = np.add(np.quantile(y, [0.01, 0.99], axis=0), [[-0.2], [0.2]])
     steps = math.ceil(size ** (1.0 / y.shape[1]) - 1e-9)
     axes = [np.linspace(a, b, steps, endpoint=False) for a, b in zip(low, high, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, y.shape[1])

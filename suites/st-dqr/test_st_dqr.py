@@ -52,6 +52,7 @@ def test_losses_spelt_out():
     u = nets.directions(20_000, 3, draws())
     torch.testing.assert_close((u.norm(dim=1), u.mean(0)), (torch.ones(20_000), torch.zeros(3)), atol=0.02, rtol=0)
     torch.testing.assert_close(u.T @ u / 20_000, torch.eye(3) / 3, atol=0.01, rtol=0)
+    assert (u**4).sum(1).mean().item() == pytest.approx(3 / (3 + 2), abs=0.005)
 
 
 def test_training_keeps_what_held_rows_like_best(monkeypatch):
@@ -86,7 +87,8 @@ def test_radii_and_grids():
     scores = rng().permutation(np.arange(1.0, 40.0))
     assert [regions.conformal(s) for s in (scores, np.arange(9.0), np.arange(8.0))] == [36, 8, np.inf]
     y = rng(1).standard_normal((5000, 3)) * [1, 2, 3]
-    grid, (low, high) = regions.lattice(y, 60), np.quantile(y, [0.01, 0.99], axis=0) + [[-0.2] * 3, [0.2] * 3]
+    grid, (low, high) = regions.lattice(y, 60), np.quantile(y, [0.01, 0.99], axis=0)
+    low, high = low - 0.2, high + 0.2
     np.testing.assert_allclose(np.unique(grid[:, 1]), low[1] + (high - low)[1] * np.arange(4) / 4)
     np.testing.assert_allclose((grid.min(0), grid.max(0)), (low, high - (high - low) / 4))
     assert len(np.unique(grid, axis=0)) == 64
@@ -94,7 +96,7 @@ def test_radii_and_grids():
 
 def test_balls_grow_and_shrink():
     grid, x = square(-2, 2.05, 0.1), np.zeros((10, 1))
-    inside, y = square(-0.9, 0.95, 0.1) + [1e-4, 0], np.array([[0.0, 0]] * 9 + [[1.5, 0.2]])
+    inside, y = np.add(square(-0.9, 0.95, 0.1), [1e-4, 0]), np.array([[0.0, 0]] * 9 + [[1.5, 0.2]])
     grown, new = regions.Balls(lambda _: inside, x, y, grid), np.array([[1.5, 0.2], [2, 2], [0.33, 0.1]])
     assert grown.grows
     np.testing.assert_allclose(grown(x[0], new), [0.6, 1.1 * 2**0.5, 0.03], atol=2e-4)
