@@ -21,7 +21,7 @@ def network(n_in: int, n_out: int, draws: Generator) -> nn.Sequential:
     """Layers of the widths HIDDEN with leaky ReLUs, and a linear one; He's uniform weights, zero biases."""
     layers: list[nn.Module] = []
     for n, m in pairwise([n_in, *HIDDEN, n_out]):
-        linear = nn.Linear(n, m)
+        linear = nn.utils.skip_init(nn.Linear, n, m)
         nn.init.kaiming_uniform_(linear.weight, 0.2, generator=draws)
         nn.init.zeros_(linear.bias)
         layers += [linear, nn.LeakyReLU(0.2)]
