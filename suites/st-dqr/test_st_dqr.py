@@ -179,12 +179,13 @@ def test_rules(monkeypatch):
     )
 
 
-def test_answers_and_metrics():
-    one = CalibratedRegion(INFO, rule="constant", rows=1600)
+def test_answers_and_metrics(monkeypatch):
+    one, seen = CalibratedRegion(INFO, rule="constant", rows=1600), []
+    monkeypatch.setattr(study, "judged", lambda *given: seen.append(given) or regions.judged(*given))
     one.start(None, draws(5))
     one.advance(None, None)
     (_, answer), *_ = one.answered()
     values = [m(one, None, {}, None).value for m in (study.region_coverage, study.region_log_area)]
     assert values == [answer["covered"].mean(), np.log(1 + answer["area"].mean())]
     assert values[0] == pytest.approx(0.9, abs=0.06)
-    assert len(answer["area"]) == 200
+    assert [len(part) for part in (answer["area"], *seen[0][1], *seen[0][2])] == [200, 400, 400, 200, 200]
