@@ -1,4 +1,4 @@
-"""Networks of Feldman, Bates and Romano (2023), a mixture density network as their rival, and one training for all."""
+"""Networks of ST-DQR (Feldman, Bates and Romano 2023), a mixture density network, and one training for all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fit(module: Any, rows: Sequence[Tensor], held: Sequence[Tensor], draws: Gene
 
 
 class Autoencoder(nn.Module):
-    """Conditional VAE: z ~ N(mean(x, y), diag(exp(log_var(x, y)))), and back by decode(x, z)."""
+    """Conditional VAE: z ~ N(mean(x, y), diag(exp(log_var(x, y)))), y = decode(x, z)."""
 
     def __init__(self, inputs: int, responses: int, draws: Generator) -> None:
         super().__init__()
@@ -61,10 +61,9 @@ class Autoencoder(nn.Module):
         divergence = 0.5 * (mean.square() + log_var.exp() - 1.0 - log_var).sum(1)
         return mean + (0.5 * log_var).exp() * torch.randn(mean.shape, generator=draws), divergence
 
-    def decode(self, x: Tensor, z: Tensor) -> Tensor:
+    def decode(self, x: Tensor, z: Tensor) -> Any:
         """(N, d) for z (N, LATENTS), and x (N, p) or (1, p)."""
-        decoded: Tensor = self.decoder(torch.cat([x.expand(len(z), -1), z], 1))
-        return decoded
+        return self.decoder(torch.cat([x.expand(len(z), -1), z], 1))
 
     def loss(self, x: Tensor, y: Tensor, draws: Generator) -> Tensor:
         """Mean squared error over rows and coordinates, plus KL_WEIGHT times the mean divergence."""
@@ -82,12 +81,10 @@ class Quantiles(nn.Module):
 
     def __init__(self, inputs: int, d: int, tau: float, draws: Generator, sides: Tensor | None = None) -> None:
         super().__init__()
-        self.tau, self.d, self.sides = tau, d, sides
-        self.body = network(inputs + d, 1, draws)
+        self.tau, self.d, self.sides, self.body = tau, d, sides, network(inputs + d, 1, draws)
 
-    def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        found: Tensor = self.body(torch.cat([x[:, None].expand(-1, len(u), -1), u.expand(len(x), -1, -1)], 2))
-        return found[..., 0]
+    def forward(self, x: Tensor, u: Tensor) -> Any:
+        return self.body(torch.cat([x[:, None].expand(-1, len(u), -1), u.expand(len(x), -1, -1)], 2))[..., 0]
 
     def loss(self, x: Tensor, y: Tensor, draws: Generator) -> Tensor:
         """Pinball: mean of tau e for positive e = u'y - q_u(x), of (tau - 1) e for negative ones."""
@@ -97,7 +94,7 @@ class Quantiles(nn.Module):
 
 
 class MixtureDensity(nn.Module):
-    """p(y | x) as a mixture of COMPONENTS Gaussians with full covariances."""
+    """p(y | x) as a mixture of COMPONENTS Gaussians with full covariances; losses are mean negative log densities."""
 
     def __init__(self, inputs: int, d: int, draws: Generator) -> None:
         super().__init__()
@@ -105,12 +102,11 @@ class MixtureDensity(nn.Module):
 
     def law(self, x: Tensor) -> MixtureSameFamily:
         """Of rows x (N, p), as a batch of N laws."""
-        h = self.body(x).unflatten(1, (COMPONENTS, -1))
-        weights, means, log_scale, lower = h.split([1, self.d, self.d, self.d**2], 2)
+        parts = self.body(x).unflatten(1, (COMPONENTS, -1))
+        weights, means, log_scale, lower = parts.split([1, self.d, self.d, self.d**2], 2)
         factor = lower.unflatten(2, (self.d, self.d)).tril(-1) + log_scale.exp().diag_embed()
         gaussians = MultivariateNormal(means, scale_tril=factor, validate_args=False)
         return MixtureSameFamily(Categorical(logits=weights[..., 0]), gaussians, validate_args=False)
 
     def loss(self, x: Tensor, y: Tensor, draws: Generator) -> Tensor:
-        """Mean negative log density, nats."""
         return -self.law(x).log_prob(y).mean()

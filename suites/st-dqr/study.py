@@ -1,7 +1,12 @@
-"""Calibrated regions of a response of two or three dimensions: ST-DQR and its rivals, on curved laws and on a table."""
+"""Calibrated regions of two responses: ST-DQR and its rivals, on curved laws and on a table.
+
+A region is given by a score, from an input (p,) and responses (m, d) to (m,): it is where the score is at most the
+radius, which is `conformal` of the scores of calibration rows.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -15,42 +20,81 @@ from latentbench.evaluation.view import View
 from latentbench.models.study import Arrays, Problem, Study
 from numpy import ndarray
 from pydantic import PositiveInt
+from scipy.spatial import cKDTree
 from torch import Generator, Tensor
 
 from .networks import LATENTS, Autoencoder, MixtureDensity, Quantiles, directions, fit
-from .regions import ALPHA, Balls, Score, halfspaces, highest_density, judged, lattice
 
-#: Column of the table's inputs that is the first response; how far made responses stray from their curve.
-RESPONSE, THICKNESS = 6, 0.1
-#: Points that areas are counted on, and that are tried for a directional region, by dimension; directions tried.
-COUNTED, TRIED, SIDES = {2: 3000, 3: 15000}, {2: 4096, 3: 8000}, 128
+#: Share not covered; which of the table's inputs is the first response; how far made ones stray from their curve.
+ALPHA, RESPONSE, THICKNESS = 0.1, 6, 0.1
+#: Points that areas are counted on, and that are tried for a directional region; directions tried.
+COUNTED, TRIED, SIDES = 3000, 4096, 128
+Score = Callable[[ndarray, ndarray], ndarray]
 SMALL = {"rows": 80, "epochs": 2}
-EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "rule": "hpd-split", "dimensions": 3}))
+EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "rule": "hpd-split"}))
 
 
-def curved(x: ndarray, beta: ndarray, d: int, rng: np.random.Generator, *, lifted: bool) -> ndarray:
-    """The authors' simulated responses (n, d) to x (n, p): about the curve (z, (1 - cos(z b'x)) / 2), z uniform up to
-    pi / b'x, at a uniform radius up to THICKNESS and angle; sin(mean x) is added to y_2 if `lifted`; y_3 = sin z."""
+def curved(x: ndarray, beta: ndarray, rng: np.random.Generator, *, lifted: bool) -> ndarray:
+    """The authors' simulated responses (n, 2) to x (n, p): about the curve (z, (1 - cos(z b'x)) / 2), z uniform up to
+    pi / b'x, at a uniform radius up to THICKNESS and angle; sin(mean x) is added to y_2 if `lifted`."""
     slope, (z, r) = x @ beta, rng.uniform(-1, 1, (2, len(x)))
     z, r, angle = z * np.pi / slope, r * THICKNESS, rng.uniform(0, 2 * np.pi, len(x))
     height = (1.0 - np.cos(z * slope)) / 2 + (np.sin(x.mean(1)) if lifted else 0.0)
-    return np.column_stack([z + r * np.cos(angle), height + r * np.sin(angle), np.sin(z)])[:, :d]
+    return np.column_stack([z + r * np.cos(angle), height + r * np.sin(angle)])
 
 
-def tensor(a: ndarray) -> Tensor:
-    return torch.from_numpy(a).float()
+def conformal(scores: ndarray) -> float:
+    """The ceil((n + 1)(1 - ALPHA))-th least of n scores; infinity where there are too few."""
+    return float(np.sort(np.append(scores, math.inf))[math.ceil((len(scores) + 1) * (1.0 - ALPHA) - 1e-9) - 1])
 
 
-def directional(quantiles: Quantiles, tried: Tensor, draws: Generator) -> Callable[[ndarray], Tensor]:
-    """From an input to those points tried, (k, d), that lie above the quantiles along SIDES directions."""
-    u = directions(SIDES, tried.shape[1], draws)
-    along = tried @ u.T
-    return lambda x: tried[(along >= quantiles(tensor(x)[None], u)).all(1)]
+def lattice(y: ndarray, size: int) -> ndarray:
+    """About `size` points (m, d) of a grid over the box from the 1 % quantiles of y (n, d) less 0.2 to the 99 % ones
+    plus 0.2, its upper ends left out."""
+    low, high = np.add(np.quantile(y, [0.01, 0.99], axis=0), [[-0.2], [0.2]])
+    axes = np.linspace(low, high, math.ceil(size ** (1.0 / y.shape[1]) - 1e-9), endpoint=False).T
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, y.shape[1])
 
 
-@model(
-    "calibrated-region", "Iterative Study", "regions of a multivariate response with coverage 0.9", examples=EXAMPLES
-)
+def nearest(points: ndarray, y: ndarray, k: int = 1) -> ndarray:
+    """Distances (m,) of y (m, d) from the k-th nearest of the points (n, d); infinity where there are fewer."""
+    return cKDTree(points).query(y, [k])[0][:, 0] if len(points) else np.full(len(y), np.inf)
+
+
+def balls(points: Callable[[ndarray], ndarray], x: ndarray, y: ndarray, grid: ndarray) -> Score:
+    """The score of a region that is given by points (k, d) for an input (p,).
+
+    Uncalibrated, it reaches as far from them as 90 % of them lie from their nearest one. Where so it holds at most
+    1 - ALPHA of the calibration rows x (n, p), y (n, d), it is grown: the score is the distance from the points.
+    Elsewhere it is shrunk: the score is minus the distance from those points of the grid (m, d) that lie outside.
+    """
+
+    def beyond(found: ndarray, y: ndarray) -> ndarray:
+        reach = np.quantile(nearest(found, found, 2), 0.9) if len(found) > 1 else 0.0
+        return np.asarray(nearest(found, y) > reach)
+
+    if np.mean([beyond(points(a), b[None])[0] for a, b in zip(x, y, strict=True)]) >= ALPHA:
+        return lambda a, b: nearest(points(a), b)
+    return lambda a, b: -nearest(grid[beyond(points(a), grid)], b)
+
+
+def halfspaces(quantiles: Callable[[ndarray], ndarray], u: ndarray) -> Score:
+    """How far y lies beyond the quantiles (M,) along u (M, d) at most: a box for u = +-e_j."""
+    return lambda x, y: np.max(quantiles(x) - y @ u.T, axis=1)
+
+
+def highest_density(log_density: Score, grid: ndarray) -> Score:
+    """Probability, summed over the grid (m, d), of what is denser than y (HPD-split: Izbicki, Shimizu, Stern 2022)."""
+
+    def score(x: ndarray, y: ndarray) -> ndarray:
+        heights = np.sort(log_density(x, grid))[::-1]
+        mass = np.append(0.0, np.cumsum(np.exp(heights - heights[0])))
+        return mass[np.searchsorted(-heights, -log_density(x, y))] / mass[-1]
+
+    return score
+
+
+@model("calibrated-region", "Iterative Study", "regions of two responses with coverage 0.9", examples=EXAMPLES)
 class CalibratedRegion(Study):
     """Answers: ``covered`` (T,), whether regions hold the responses of new rows; ``area`` (T,), grid points they hold.
 
@@ -59,12 +103,11 @@ class CalibratedRegion(Study):
         rule: ``st-dqr`` has directional quantile regression in the latent space of a conditional VAE, ``npdqr`` in the
             responses' own; ``naive`` has quantiles of each coordinate, ``constant`` those of all training rows;
             ``hpd-split`` has a mixture density.
-        design: `curved` responses, ``nonlinear`` if lifted, or the target and an input of a table, all standardised.
-        inputs, dimensions: p and d, of curved ones.
+        design: curved responses, ``nonlinear`` if lifted, or the target and an input of a table, all standardised.
+        inputs: p, of curved responses.
         tau: level of the directional quantiles.
         rows: to train on; a quarter as many choose the epoch, as many calibrate, half of that is judged.
         epochs: at most.
-        problems: draws, or splits of the table.
     """
 
     def __init__(
@@ -74,16 +117,14 @@ class CalibratedRegion(Study):
         rule: Literal["st-dqr", "npdqr", "naive", "constant", "hpd-split"] = "st-dqr",
         design: Literal["linear", "nonlinear", "table"] = "linear",
         inputs: PositiveInt = 1,
-        dimensions: Literal[2, 3] = 2,
         tau: float = 0.05,
         rows: PositiveInt = 2400,
         epochs: PositiveInt = 400,
-        problems: PositiveInt = 1,
     ) -> None:
-        super().__init__(info, problems=problems)
-        self.rule, self.design, self.inputs, self.dimensions = rule, design, inputs, dimensions
-        self.tau, self.epochs, self._table = tau, epochs, np.zeros((0, 2))
+        super().__init__(info, problems=1)
+        self.rule, self.design, self.inputs, self.tau, self.epochs = rule, design, inputs, tau, epochs
         self.sizes = {"": rows, "_held": rows // 4, "_calibration": rows // 4, "_new": rows // 8}
+        self._table = np.zeros((0, 2))
 
     def start(self, data: Batch, generator: Generator) -> None:
         """Raises UserError where the design is a table and the data have too few inputs or rows."""
@@ -109,53 +150,57 @@ class CalibratedRegion(Study):
             x, y = np.delete(rows[:, :-1], RESPONSE, 1), rows[:, [RESPONSE, -1]]
         else:
             beta, x = rng.uniform(size=self.inputs), rng.uniform(0.8, 3.2, (ends[-1], self.inputs))
-            y = curved(x, beta / beta.sum(), self.dimensions, rng, lifted=self.design == "nonlinear")
+            y = curved(x, beta / beta.sum(), rng, lifted=self.design == "nonlinear")
         split = zip(self.sizes, np.split(x, ends[:-1]), np.split(y, ends[:-1]), strict=True)
         return Problem({name + part: a for part, *both in split for name, a in zip("xy", both, strict=True)})
 
     @torch.no_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
-        grid = lattice(given["y"], COUNTED[given["y"].shape[1]])
+        grid = lattice(given["y"], COUNTED)
         score = self.score(given, grid, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        calibration, new = ((given["x" + part], given["y" + part]) for part in ("_calibration", "_new"))
-        covered, area = judged(score, calibration, new, grid)
-        return {"covered": covered, "area": area}
+        old, new = (zip(given["x" + of], given["y" + of], strict=True) for of in ("_calibration", "_new"))
+        radius = conformal(np.array([score(x, y[None])[0] for x, y in old]))
+        within = np.array([score(x, np.vstack([y, grid])) <= radius for x, y in new])
+        return {"covered": within[:, 0], "area": within[:, 1:].sum(1)}
 
     def score(self, given: Arrays, grid: ndarray, draws: Generator) -> Score:
         """That of the rule, after its training."""
-        x, y, *held = (tensor(given[k]) for k in ("x", "y", "x_held", "y_held"))
-        (p, d), common = (x.shape[1], y.shape[1]), (held, draws, self.epochs)
-        if self.rule in ("naive", "constant"):
-            sides, level = torch.cat([torch.eye(d), -torch.eye(d)]), ALPHA / (2 * d)
-            if self.rule == "constant":
-                levels = torch.quantile(y @ sides.T, level, 0).numpy()
-                return halfspaces(lambda _: levels, sides.numpy())
-            found = fit(Quantiles(p, d, level, draws, sides), (x, y), *common)
-            return halfspaces(lambda a: found(tensor(a)[None], sides)[0].numpy(), sides.numpy())
+        x, y, *held = (Tensor(given[k]) for k in ("x", "y", "x_held", "y_held"))
+        p, d, level = x.shape[1], y.shape[1], ALPHA / (2 * y.shape[1])
+        sides = torch.cat([torch.eye(d), -torch.eye(d)])
+        if self.rule == "constant":
+            return halfspaces(lambda _: torch.quantile(y @ sides.T, level, 0).numpy(), sides.numpy())
+        if self.rule == "naive":
+            found = fit(Quantiles(p, d, level, draws, sides), (x, y), held, draws, self.epochs)
+            return halfspaces(lambda a: found(Tensor(a)[None], sides)[0].numpy(), sides.numpy())
         if self.rule == "hpd-split":
-            density = fit(MixtureDensity(p, d, draws), (x, y), *common)
-            return highest_density(lambda a, b: density.law(tensor(a)[None]).log_prob(tensor(b)).numpy(), grid)
-        if self.rule == "npdqr":
-            found = fit(Quantiles(p, d, self.tau, draws), (x, y), *common)
-            points = directional(found, tensor(lattice(given["y"], TRIED[d])), draws)
-        else:
-            vae = fit(Autoencoder(p, d, draws), (x, y), *common)
-            z, z_held = (vae.encode(*rows, draws)[0] for rows in ((x, y), held))
-            low, high = torch.quantile(z, 0.01, 0) - 0.2, torch.quantile(z, 0.99, 0) + 0.2
-            tried = low + (high - low) * torch.rand(TRIED[2], LATENTS, generator=draws)
-            found = fit(Quantiles(p, LATENTS, self.tau, draws), (x, z), [held[0], z_held], draws, self.epochs)
-            region = directional(found, tried, draws)
-            points = lambda a: vae.decode(tensor(a)[None], region(a))  # noqa: E731
-        return Balls(lambda a: points(a).numpy(), given["x_calibration"], given["y_calibration"], grid)
+            density = fit(MixtureDensity(p, d, draws), (x, y), held, draws, self.epochs)
+            return highest_density(lambda a, b: density.law(Tensor(a)[None]).log_prob(Tensor(b)).numpy(), grid)
+        tried, decode = Tensor(lattice(given["y"], TRIED)), lambda _, y: y
+        if self.rule == "st-dqr":
+            vae = fit(Autoencoder(p, d, draws), (x, y), held, draws, self.epochs)
+            decode = vae.decode
+            y, held[1] = (vae.encode(*rows, draws)[0] for rows in ((x, y), held))
+            low, high = torch.quantile(y, 0.01, 0) - 0.2, torch.quantile(y, 0.99, 0) + 0.2
+            tried = low + (high - low) * torch.rand(TRIED, LATENTS, generator=draws)
+        found = fit(Quantiles(p, y.shape[1], self.tau, draws), (x, y), held, draws, self.epochs)
+        u = directions(SIDES, y.shape[1], draws)
+
+        def points(at: ndarray) -> ndarray:
+            """Those tried that lie above the quantiles along all directions, as responses (k, d)."""
+            inside = (tried @ u.T >= found(Tensor(at)[None], u)).all(1)
+            return decode(Tensor(at)[None], tried[inside]).numpy()
+
+        return balls(points, given["x_calibration"], given["y_calibration"], grid)
 
 
 @metric("region_coverage", "Study", "1", "higher", within=(0.0, 1.0))
 def region_coverage(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Share of new rows whose response lies in the region, mean over problems."""
+    """Share of new rows whose response lies in the region."""
     return over_problems(model, lambda _, answer: float(answer["covered"].mean()))
 
 
 @metric("region_log_area", "Study", "nats", "lower", within=(0.0, None))
 def region_log_area(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Log of 1 plus the mean number of grid points in a region, mean over problems."""
+    """Log of 1 plus the mean number of grid points in a region."""
     return over_problems(model, lambda _, answer: float(np.log1p(answer["area"].mean())))
