@@ -56,26 +56,9 @@ def lattice(y: ndarray, size: int) -> ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, y.shape[1])
 
 
-def nearest(points: ndarray, y: ndarray, k: int = 1) -> ndarray:
-    """Distances (m,) of y (m, d) from the k-th nearest of the points (n, d); infinity where there are fewer."""
-    return cKDTree(points).query(y, [k])[0][:, 0] if len(points) else np.full(len(y), np.inf)
-
-
-def balls(points: Callable[[ndarray], ndarray], x: ndarray, y: ndarray, grid: ndarray) -> Score:
-    """The score of a region that is given by points (k, d) for an input (p,).
-
-    Uncalibrated, it reaches as far from them as 90 % of them lie from their nearest one. Where so it holds at most
-    1 - ALPHA of the calibration rows x (n, p), y (n, d), it is grown: the score is the distance from the points.
-    Elsewhere it is shrunk: the score is minus the distance from those points of the grid (m, d) that lie outside.
-    """
-
-    def beyond(found: ndarray, y: ndarray) -> ndarray:
-        reach = np.quantile(nearest(found, found, 2), 0.9) if len(found) > 1 else 0.0
-        return np.asarray(nearest(found, y) > reach)
-
-    if np.mean([beyond(points(a), b[None])[0] for a, b in zip(x, y, strict=True)]) >= ALPHA:
-        return lambda a, b: nearest(points(a), b)
-    return lambda a, b: -nearest(grid[beyond(points(a), grid)], b)
+def nearest(points: ndarray, y: ndarray) -> ndarray:
+    """Distances (m,) of y (m, d) from the nearest of the points (n, d); infinity where there is none."""
+    return cKDTree(points).query(y)[0] if len(points) else np.full(len(y), np.inf)
 
 
 def halfspaces(quantiles: Callable[[ndarray], ndarray], u: ndarray) -> Score:
@@ -186,12 +169,12 @@ class CalibratedRegion(Study):
         found = fit(Quantiles(p, y.shape[1], self.tau, draws), (x, y), held, draws, self.epochs)
         u = directions(SIDES, y.shape[1], draws)
 
-        def points(at: ndarray) -> ndarray:
-            """Those tried that lie above the quantiles along all directions, as responses (k, d)."""
-            inside = (tried @ u.T >= found(Tensor(at)[None], u)).all(1)
-            return decode(Tensor(at)[None], tried[inside]).numpy()
+        def distance(a: ndarray, b: ndarray) -> ndarray:
+            """From the nearest of those tried, as responses, that lie above the quantiles along all directions."""
+            inside = (tried @ u.T >= found(Tensor(a)[None], u)).all(1)
+            return nearest(decode(Tensor(a)[None], tried[inside]).numpy(), b)
 
-        return balls(points, given["x_calibration"], given["y_calibration"], grid)
+        return distance
 
 
 @metric("region_coverage", "Study", "1", "higher", within=(0.0, 1.0))
