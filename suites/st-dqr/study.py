@@ -1,7 +1,7 @@
 """Calibrated regions of two responses: ST-DQR and its rivals, on curved laws and on a table.
 
 A region is given by a score, from an input (p,) and responses (m, d) to (m,): it is where the score is at most the
-radius, which is `conformal` of the scores of calibration rows.
+radius, which is the ceil((n + 1)(1 - ALPHA))-th least score of n calibration rows, infinity where n is too small.
 """
 
 from __future__ import annotations
@@ -43,11 +43,6 @@ def curved(x: ndarray, beta: ndarray, rng: np.random.Generator, *, lifted: bool)
     return np.column_stack([z + r * np.cos(angle), height + r * np.sin(angle)])
 
 
-def conformal(scores: ndarray) -> float:
-    """The ceil((n + 1)(1 - ALPHA))-th least of n scores; infinity where there are too few."""
-    return float(np.sort(np.append(scores, math.inf))[math.ceil((len(scores) + 1) * (1.0 - ALPHA) - 1e-9) - 1])
-
-
 def lattice(y: ndarray, size: int) -> ndarray:
     """About `size` points (m, d) of a grid over the box from the 1 % quantiles of y (n, d) less 0.2 to the 99 % ones
     plus 0.2, its upper ends left out."""
@@ -59,11 +54,6 @@ def lattice(y: ndarray, size: int) -> ndarray:
 def nearest(points: ndarray, y: ndarray) -> ndarray:
     """Distances (m,) of y (m, d) from the nearest of the points (n, d); infinity where there is none."""
     return cKDTree(points).query(y)[0] if len(points) else np.full(len(y), np.inf)
-
-
-def halfspaces(quantiles: Callable[[ndarray], ndarray], u: ndarray) -> Score:
-    """How far y lies beyond the quantiles (M,) along u (M, d) at most: a box for u = +-e_j."""
-    return lambda x, y: np.max(quantiles(x) - y @ u.T, axis=1)
 
 
 def highest_density(log_density: Score, grid: ndarray) -> Score:
@@ -142,20 +132,21 @@ class CalibratedRegion(Study):
         grid = lattice(given["y"], COUNTED)
         score = self.score(given, grid, torch.Generator().manual_seed(int(rng.integers(2**62))))
         old, new = (zip(given["x" + of], given["y" + of], strict=True) for of in ("_calibration", "_new"))
-        radius = conformal(np.array([score(x, y[None])[0] for x, y in old]))
+        scores = np.sort([*(score(x, y[None])[0] for x, y in old), math.inf])
+        radius = scores[math.ceil(len(scores) * (1.0 - ALPHA) - 1e-9) - 1]
         within = np.array([score(x, np.vstack([y, grid])) <= radius for x, y in new])
         return {"covered": within[:, 0], "area": within[:, 1:].sum(1)}
 
     def score(self, given: Arrays, grid: ndarray, draws: Generator) -> Score:
         """That of the rule, after its training."""
         x, y, *held = (Tensor(given[k]) for k in ("x", "y", "x_held", "y_held"))
-        p, d, level = x.shape[1], y.shape[1], ALPHA / (2 * y.shape[1])
-        sides = torch.cat([torch.eye(d), -torch.eye(d)])
-        if self.rule == "constant":
-            return halfspaces(lambda _: torch.quantile(y @ sides.T, level, 0).numpy(), sides.numpy())
-        if self.rule == "naive":
-            found = fit(Quantiles(p, d, level, draws, sides), (x, y), held, draws, self.epochs)
-            return halfspaces(lambda a: found(Tensor(a)[None], sides)[0].numpy(), sides.numpy())
+        p, d = x.shape[1], y.shape[1]
+        if self.rule in ("naive", "constant"):
+            sides, level = torch.cat([torch.eye(d), -torch.eye(d)]), ALPHA / (2 * d)
+            net, marginal = Quantiles(p, d, level, draws, sides), torch.quantile(y @ sides.T, level, 0)
+            naive = self.rule == "naive"
+            found = fit(net, (x, y), held, draws, self.epochs) if naive else lambda *_: marginal[None]
+            return lambda a, b: np.max(found(Tensor(a)[None], sides)[0].numpy() - b @ sides.T.numpy(), axis=1)
         if self.rule == "hpd-split":
             density = fit(MixtureDensity(p, d, draws), (x, y), held, draws, self.epochs)
             return highest_density(lambda a, b: density.law(Tensor(a)[None]).log_prob(Tensor(b)).numpy(), grid)

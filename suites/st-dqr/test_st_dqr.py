@@ -75,16 +75,12 @@ def test_curved_responses():
     np.testing.assert_allclose(np.quantile(flat[:, 0] * slope / np.pi, [0.25, 0.5, 0.75]), [-0.5, 0, 0.5], atol=0.02)
 
 
-def test_scores_and_radii():
-    u, y = np.vstack([np.eye(2), -np.eye(2)]), square(-3, 3, 0.7)
-    box = study.halfspaces(lambda x: np.array([-1, x[0], -2, -3.0]), u)  # [-1, 2] x [x, 3]
-    np.testing.assert_allclose(box(np.zeros(1), y), [max(-1 - a, a - 2, -b, b - 3) for a, b in y])
+def test_scores():
+    y, points = square(-3, 3, 0.7), rng(0).standard_normal((9, 2))
     dense = study.highest_density(lambda x, a: -0.5 * ((a - x) ** 2).sum(1) + 7, square(-5, 5, 0.05))
     np.testing.assert_allclose(dense(np.zeros(1), y), chi2.cdf((y**2).sum(1), 2), atol=0.01)
-    points = rng(0).standard_normal((9, 2))
     np.testing.assert_allclose(study.nearest(points, y), [min(np.hypot(*(a - points).T)) for a in y])
     np.testing.assert_array_equal(study.nearest(points[:0], y), np.full(len(y), np.inf))
-    assert [study.conformal(np.arange(n)[::-1]) for n in (39, 9, 8)] == [35, 8, np.inf]
 
 
 def test_problems():
