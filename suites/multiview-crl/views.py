@@ -40,7 +40,7 @@ class World:
         self.mixings = torch.tensor(best[: LAYERS * len(VIEWS)]).unflatten(0, (LAYERS, len(VIEWS)))
 
     def latents(self, n: int, draws: Generator) -> Tensor:
-        """(n, 6) in float64."""
+        """(n, 6)"""
         return torch.randn(n, LATENTS, generator=draws, dtype=torch.float64) @ self.root.T
 
     def observe(self, z: Tensor) -> Tensor:
