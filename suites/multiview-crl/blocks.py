@@ -55,10 +55,7 @@ def contrast(h: Tensor, others: Tensor, sets: Sequence[tuple[int, ...]]) -> Tens
     "shared-blocks",
     "Iterative Study",
     "latents that sets of views share, from the views",
-    examples=(
-        Example("real-vector", {"steps": 2, "batch": 16, "rows": 30}),
-        Example("real-vector", {"learner": "cca", "units": 3, "rows": 30}),
-    ),
+    examples=(Example("real-vector", {"steps": 2, "batch": 16, "rows": 30}),),
 )
 class SharedBlocks(Study):
     """Answers for one world are blocks, ``01-0`` to ``0123-3``: codes (rows, |C|) of what a set shares, in one view.
@@ -189,28 +186,20 @@ def scores(z: ndarray, block: ndarray, latents: list[int]) -> dict[str, float]:
     """What the metrics average, of a block (n, d) that should hold these latents of z (n, 6) and no other."""
     inside = np.isin(np.arange(LATENTS), latents)
     whole, true, codes = (np.ascontiguousarray(part).tobytes() for part in (z, z[:, inside], block))
-    told, expected = (probed(one, whole, len(z)) for one in (codes, true))
-    content, back = told[inside].mean(), probed(true, codes, len(z)).mean()
-    excess = np.abs(told - expected)[~inside].mean()
-    return {"content": content, "style": told[~inside].mean(), "excess": excess, "bijection": min(content, back)}
+    told, expected, back = (probed(*of, len(z)) for of in ((codes, whole), (true, whole), (true, codes)))
+    content, style, excess = told[inside].mean(), told[~inside].mean(), np.abs(told - expected)[~inside].mean()
+    return {"content": content, "style": style, "excess": excess, "bijection": min(content, back.mean())}
 
 
 def over_blocks(model: Any, settings: Arrays) -> MetricValue:
     """Mean of a score (setting ``of``) over blocks whose names match the setting ``blocks``."""
-    chosen = {name: latents for name, (_, latents) in BLOCKS.items() if fnmatch(name, settings["blocks"])}
-
-    def mean(truth: Arrays, answer: Arrays) -> float:
-        return np.mean([scores(truth["latents"], answer[k], of)[settings["of"]] for k, of in chosen.items()])
-
-    return over_problems(model, mean)
+    chosen, of = [(name, c) for name, (_, c) in BLOCKS.items() if fnmatch(name, settings["blocks"])], settings["of"]
+    return over_problems(model, lambda z, a: float(np.mean([scores(z["latents"], a[k], c)[of] for k, c in chosen])))
 
 
 @metric("block_r2", "Study", "1", "higher", settings={"of": "bijection", "blocks": "*"}, within=(None, 1.0))
 def block_r2(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """R^2 (see `probe`) of shared latents in blocks (``content``), or the lesser of that and of blocks in them.
-
-    The latter, ``bijection``, falls where a block holds anything else, whether latents depend on each other or not.
-    """
+    """R^2 (see `probe`) of shared latents in blocks (``content``), or the lesser of that and back (``bijection``)."""
     return over_blocks(model, settings)
 
 

@@ -23,12 +23,7 @@ def shared(views: tuple[int, ...]) -> list[int]:
 
 
 class World:
-    """Normal latents of mean 0, and one mixing a view.
-
-    Args:
-        rng: of covariance and mixings.
-        dependent: the covariance is drawn from Wishart(6, I); else it is I.
-    """
+    """Normal latents of covariance I, or if `dependent` of one from Wishart(6, I), and a mixing of each view."""
 
     def __init__(self, rng: np.random.Generator, dependent: bool) -> None:
         size, eye = len(VIEWS[0]), np.eye(LATENTS)
