@@ -68,8 +68,7 @@ def test_training_replayed(monkeypatch):
     monkeypatch.setattr(b, "HIDDEN", (11, 12))
     x = torch.randn(4, 20, 5, generator=draws(6), dtype=torch.float64)
     given = {"sample": lambda n, generator: torch.randn(4, n, 5, generator=generator), "x": x}
-    study = b.SharedBlocks(INFO, sets="pairs", steps=4, batch=8)
-    found = study.answer(given, np.random.default_rng(7))
+    found = b.SharedBlocks(INFO, sets="pairs", steps=4, batch=8).answer(given, np.random.default_rng(7))
     generator = draws(int(np.random.default_rng(7).integers(2**62)))
     weights = b.network([5, 11, 12, 6], generator)
     adam = torch.optim.Adam(weights)
@@ -80,10 +79,8 @@ def test_training_replayed(monkeypatch):
         b.contrast(h[:, :8], h[:, 8:], w.SETS[:6]).backward()
         adam.step()
     codes = forward(weights, x.float()).detach()
-    assert len(found) == 28
-    for name, c in SHARED.items():
-        for k in name:
-            np.testing.assert_allclose(found[f"{name}-{k}"], codes[int(k)][:, c], atol=1e-5)
+    for name, k in ((views, k) for views in SHARED for k in views):
+        np.testing.assert_allclose(found[f"{name}-{k}"], codes[int(k)][:, SHARED[name]], atol=1e-5)
     wide = b.network([64, 400, 6], draws(5))
     np.testing.assert_allclose([float(p.detach().abs().max()) for p in wide], [0.125, 0.125, 0.05, 0.05], rtol=0.05)
     np.testing.assert_allclose([float(p.detach().mean()) for p in wide], 0.0, atol=0.02)
