@@ -80,8 +80,8 @@ def test_training_replayed(monkeypatch):
     for name, k in ((views, k) for views in SHARED for k in views):
         np.testing.assert_allclose(found[f"{name}-{k}"], codes[int(k)][:, SHARED[name]], atol=1e-5)
     wide = [p.detach() for p in b.network([64, 400, 6], draws(5))]
-    np.testing.assert_allclose([float(p.max()) for p in wide], [0.125, 0.125, 0.05, 0.05], rtol=0.05)
-    np.testing.assert_allclose([float(p.min()) for p in wide], [-0.125, -0.125, -0.05, -0.05], rtol=0.05)
+    np.testing.assert_allclose([float(p.max()) for p in wide], [0.125, 0.125, 0.05, 0.05], rtol=0.2)
+    np.testing.assert_allclose([float(p.min()) for p in wide], [-0.125, -0.125, -0.05, -0.05], rtol=0.2)
 
 
 def test_variates_are_singular_vectors_of_whitened_views(monkeypatch):
