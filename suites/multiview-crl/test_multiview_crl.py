@@ -17,6 +17,8 @@ from sklearn.metrics import r2_score
 INFO = DataInfo((1,), "real", 1)
 SHARED = "01:0124 02:0123 03:0134 12:0125 13:0145 23:0135 012:012 013:014 023:013 123:015 0123:01"
 SHARED = {views: [int(i) for i in latents] for views, latents in (pair.split(":") for pair in SHARED.split())}
+NAMED = {"0123-[01]": "0123-0 0123-1", "01-?": "01-0 01-1"}
+NAMED["???*-?"] = "012-0 012-1 012-2 013-0 013-1 013-3 023-0 023-2 023-3 123-1 123-2 123-3 0123-0 0123-1 0123-2 0123-3"
 
 
 def draws(seed=0):
@@ -54,7 +56,7 @@ def test_contrast_is_its_plain_sum(sets):
         near = sum(((h[k, i, c] - h[j, i, c]) ** 2).sum() for k, j in pairwise(views))
         far = [sum(((h[k, i, c] - others[k, j, c]) ** 2).sum() for k in views) for j in range(7)]
         total += (near + torch.log(sum(torch.exp(-one) for one in [near, *far]))) / 5
-    assert float(b.contrast(h, others, b.TRAINED[sets])) == pytest.approx(float(total), rel=1e-9)
+    assert float(b.contrast(h, others, *(one.double() for one in b.masks(b.TRAINED[sets])))) == pytest.approx(float(total), rel=1e-9)
 
 
 def test_training_replayed(monkeypatch):
@@ -74,7 +76,7 @@ def test_training_replayed(monkeypatch):
         adam.param_groups[0]["lr"] = rate
         h = forward(weights, torch.randn(4, 16, 5, generator=generator))
         adam.zero_grad()
-        b.contrast(h[:, :8], h[:, 8:], w.SETS[:6]).backward()
+        b.contrast(h[:, :8], h[:, 8:], *b.masks(w.SETS[:6])).backward()
         adam.step()
     codes = forward(weights, x.float()).detach()
     for name, k in ((views, k) for views in SHARED for k in views):
@@ -139,11 +141,11 @@ def test_scores_on_extremes():
     bent = z[:, of] @ special_ortho_group.rvs(3, random_state=0)
     perfect = b.scores(z, np.sinh(bent / bent.std(0)) * [1.0, 1e3, -1.0], of)
     assert perfect["style"] == pytest.approx(np.mean(told), **near)
-    assert (perfect["excess"], perfect["bijection"]) == (pytest.approx(0.0, **near), pytest.approx(1.0, **near))
+    assert perfect["bijection"] == pytest.approx(1.0, **near)
     raw = b.scores(z, z[:, :5], of)
     assert raw["bijection"] == pytest.approx((3 + told[0] + told[1]) / 5, **near)
-    gains = [1 - told[0], 1 - told[1], theory(5, [0, 1, 2, 3, 4]) - told[2]]
-    assert raw["excess"] == pytest.approx(np.mean(gains), **near)
+    assert raw["style"] == pytest.approx((2 + theory(5, [0, 1, 2, 3, 4])) / 3, **near)
+    assert raw["content"] == pytest.approx(1.0, **near)
     assert b.scores(z, z[:, :2], of)["bijection"] == pytest.approx((2 + theory(4, [0, 1])) / 3, **near)
 
 
@@ -155,7 +157,9 @@ def test_metrics_are_means_over_the_blocks_that_are_named(monkeypatch):
         assert all((answer[f"{name}-{k}"] == z[:, c]).all() for k in name)
     answer["0123-1"] = z[:, [3, 4]]
     monkeypatch.setattr(study, "answered", lambda: [(problem.truth, answer)])
-    expected = [b.scores(z, answer[f"0123-{k}"], [0, 1]) for k in (0, 1)]
-    for of, measure in product(expected[0], (b.block_r2, b.block_style_r2)):
-        found = measure(study, None, {"of": of, "blocks": "0123-[01]"}, None).value
-        assert found == pytest.approx(np.mean([one[of] for one in expected]), abs=1e-9)
+    every = {f"{name}-{k}": b.scores(z, answer[f"{name}-{k}"], c) for name, c in SHARED.items() for k in name}
+    assert b.block_style_r2(study, None, {}, None).value == pytest.approx(np.mean([e["style"] for e in every.values()]))
+    for of, blocks in product(("content", "bijection"), ("0123-[01]", "???*-?", "01-?", "*")):
+        expected = [one[of] for name, one in every.items() if blocks == "*" or name in NAMED[blocks].split()]
+        found = b.block_r2(study, None, {"of": of, "blocks": blocks}, None).value
+        assert found == pytest.approx(np.mean(expected), abs=1e-9)
