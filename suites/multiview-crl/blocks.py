@@ -41,7 +41,7 @@ BLOCKS = {f"{''.join(map(str, views))}-{k}": (k, shared(views)) for views in SET
 
 
 def masks(sets: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-    """Of each set, with 1 at the latents that it shares: its views (S, 4, 6), and its neighbours among pairs (S, 6, 6)."""
+    """1 at latents that a set shares, for its views (S, 4, 6) and for neighbours among these, of `PAIRS` (S, 6, 6)."""
     held, near = torch.zeros(len(sets), len(VIEWS), LATENTS), torch.zeros(len(sets), len(PAIRS), LATENTS)
     for i, views in enumerate(sets):
         held[i][np.ix_(views, shared(views))] = 1.0
