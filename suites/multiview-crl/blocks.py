@@ -37,6 +37,7 @@ TRAINED = {"all": SETS, "pairs": PAIRS, "two": PAIRS[:1]}
 HIDDEN, SLOPE, RATE = (64, 64, 64), 0.01, 5e-3  # of encoders and Adam
 SAMPLE, RIDGE = 20_000, 1e-3  # of canonical correlation
 GAMMAS, ALPHAS = (0.02, 0.1, 0.5), (1e-3, 1e-2, 1e-1, 1.0)  # of kernel regressions
+SMALL = Example("real-vector", {"steps": 2, "batch": 16, "rows": 30})
 BLOCKS = {f"{''.join(map(str, views))}-{k}": (k, shared(views)) for views in SETS for k in views}  # view, latents
 
 
@@ -59,12 +60,7 @@ def contrast(h: Tensor, others: Tensor, held: Tensor, near: Tensor) -> Tensor:
     return (together + torch.logaddexp(-together, torch.logsumexp(-apart, 2))).mean(1).sum()
 
 
-@model(
-    "shared-blocks",
-    "Iterative Study",
-    "latents that sets of views share, from the views",
-    examples=(Example("real-vector", {"steps": 2, "batch": 16, "rows": 30}),),
-)
+@model("shared-blocks", "Iterative Study", "latents that sets of views share, from the views", examples=(SMALL,))
 class SharedBlocks(Study):
     """Answers for one world are blocks, ``01-0`` to ``0123-3``: codes (rows, |C|) of what a set shares, in one view.
 
