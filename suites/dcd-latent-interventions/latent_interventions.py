@@ -13,20 +13,52 @@ from numpy import ndarray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from .mixture import Ascent
-from .worlds import World
 
 SMALL = {"rows": 60, "variables": 3, "problems": 2, "steps": 3, "starts": 1}
-EXAMPLES = tuple(Example("real-vector", {**SMALL, "components": c}) for c in ("latent", "tenth", "gaussians", "none"))
+EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "components": "tenth"}))
 TENTH = 0.1  # of rows, with known components
+INNER, SPREAD = 0.2, 0.2  # share of the noise on variables with parents; deviation under intervention
 Arrays = Mapping[str, Any]
 
 
+class World:
+    """x_j = w_j' x + noise in an order drawn at random, as the authors' PyCausal draws it.
+
+    Args:
+        rng: of graph and mechanisms.
+        d: variables.
+        degree: expected number of edges, over d.
+        shift: size of the mean under an intervention, up to twice of it, of either sign.
+
+    Attributes:
+        graph: (d, d), 1 at [i, j] for an edge i -> j; `weights` likewise.
+    """
+
+    def __init__(self, rng: np.random.Generator, d: int, degree: float, shift: float) -> None:
+        self.order, self.graph = rng.permutation(d), np.zeros((d, d), dtype=int)
+        self.graph[np.ix_(self.order, self.order)] = np.triu(rng.random((d, d)) < 2 * degree / (d - 1), 1)
+        self.weights = self.graph * rng.uniform(0.25, 1.0, (d, d)) * rng.choice([-1.0, 1.0], (d, d))
+        self.scale, self.offset = 0.4 * rng.uniform(1.0, 1.4, d), 0.3 * rng.standard_normal(d)
+        self.means = shift * rng.uniform(1.0, 2.0, d) * rng.choice([-1.0, 1.0], d)
+
+    def draw(self, rng: np.random.Generator, n: int, target: int | None = None) -> ndarray:
+        """(n, d), with variable `target` under intervention."""
+        x = rng.standard_normal((n, len(self.order)))
+        for j in self.order:  # causes come first
+            if j == target:
+                x[:, j] = self.means[j] + SPREAD * x[:, j]
+            else:
+                share = INNER if self.graph[:, j].any() else 1.0
+                x[:, j] = x @ self.weights[:, j] + share * (self.scale[j] * x[:, j] + self.offset[j])
+        return x
+
+
 class LatentInterventions(Study):
-    """Problems: rows of one structural causal model, as many without as under each single-node intervention.
+    """Problems: rows of one structural causal model, as many without as under the intervention on each variable.
 
     Args:
         info: of the data, which are not looked at.
-        linear, variables, degree, shift: see `World`.
+        variables, degree, shift: see `World`.
         rows: all together; each variable is brought to mean 0 and deviation 1 over them.
         problems: how many.
     """
@@ -35,7 +67,6 @@ class LatentInterventions(Study):
         self,
         info: DataInfo,
         *,
-        linear: bool = True,
         variables: PositiveInt = 10,
         degree: PositiveFloat = 1.0,
         shift: NonNegativeFloat = 4.0,
@@ -43,15 +74,14 @@ class LatentInterventions(Study):
         problems: PositiveInt = 1,
     ) -> None:
         super().__init__(info, problems=problems)
-        self.world, self.rows = (variables, degree, linear, shift), rows
+        self.world, self.rows = (variables, degree, shift), rows
 
     def problem(self, rng: np.random.Generator) -> Problem:
-        """Rows ``x`` (n, d), their components ``labels`` (n,), 0 without intervention and 1 + j under one on j, and
+        """Rows ``x`` (n, d), their components ``labels`` (n,), 0 without intervention and 1 + j under the one on j, and
         as many rows ``observational`` (n, d) without."""
-        world = World(rng, *self.world)
-        each = self.rows // (world.d + 1)
-        labels = np.repeat(np.arange(world.d + 1), each)
-        x = np.concatenate([world.draw(rng, each), *(world.draw(rng, each, j) for j in range(world.d))])
+        world, (d, *_) = World(rng, *self.world), self.world
+        labels = np.repeat(np.arange(d + 1), self.rows // (d + 1))
+        x = np.concatenate([world.draw(rng, self.rows // (d + 1), j) for j in (None, *range(d))])
         order = rng.permutation(len(x))
         x, labels = standardised(x)[order], labels[order]
         given = {"x": x, "labels": labels, "observational": standardised(world.draw(rng, len(x)))}
@@ -72,14 +102,13 @@ class NoEdges(LatentInterventions):
 
 @model("interventional-mixture", "Iterative Study StructureLearner Clusterer", examples=EXAMPLES)
 class InterventionalMixture(LatentInterventions):
-    """The graph and components of the highest bound (`Ascent`), where components are latent, given, or found before.
+    """The graph and components of the highest bound (`Ascent`).
 
     Args:
         info: of the data, which are not looked at.
         components: ``latent``; ``tenth``, given for a tenth of the rows; ``given``; ``kmeans`` or ``gaussians``,
             clusters that scikit-learn finds, as many as there are components; ``none``, all rows as if there were no
             interventions; ``observational``, as many rows without interventions.
-        features: degree of the mechanisms' polynomials.
         edge_cost, target_cost: in nats a row.
         concentration: of the Dirichlet process.
         starts: of which the highest bound counts, where components are latent.
@@ -92,7 +121,6 @@ class InterventionalMixture(LatentInterventions):
         info: DataInfo,
         *,
         components: Literal["latent", "tenth", "given", "kmeans", "gaussians", "none", "observational"] = "latent",
-        features: PositiveInt = 1,
         edge_cost: NonNegativeFloat = 0.0215,
         target_cost: NonNegativeFloat = 0.0215,
         concentration: PositiveFloat = 9.0,
@@ -102,45 +130,42 @@ class InterventionalMixture(LatentInterventions):
     ) -> None:
         super().__init__(info, **design)
         self.components, self.starts = components, starts
-        self.costs, self.ascent = (edge_cost, target_cost), (features, concentration, steps)
+        self.costs, self.ascent = (edge_cost, target_cost), (concentration, steps)
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
+        from sklearn.cluster import KMeans
+        from sklearn.mixture import GaussianMixture
+
         x, labels = given["observational" if self.components == "observational" else "x"], given["labels"]
-        (n, d), (degree, concentration, steps) = x.shape, self.ascent
-        ascent = Ascent(x, degree, *(n * c for c in self.costs), concentration, steps)
-        every, one_hot = np.ones(n, dtype=bool), np.eye(d + 1)
+        n, k = len(x), x.shape[1] + 1
+        ascent = Ascent(x, *(n * c for c in self.costs), *self.ascent)
+        every, one_hot, seed = np.ones(n, dtype=bool), np.eye(k), int(rng.integers(2**31))
         if self.components in ("none", "observational"):
             best = ascent.run(np.ones((n, 1)), every)
         elif self.components == "given":
             best = ascent.run(one_hot[labels], every)
         elif self.components in ("kmeans", "gaussians"):
-            best = ascent.run(ascent.placed(one_hot[clusters(x, self.components, int(rng.integers(2**31)))]), every)
+            rival = KMeans if self.components == "kmeans" else GaussianMixture
+            found = rival(k, n_init=10, random_state=seed).fit_predict(x)
+            best = ascent.run(ascent.placed(one_hot[found]), every)
         else:
-            known = rng.random(n) < TENTH if self.components == "tenth" else np.zeros(n, dtype=bool)
-            starts = (self.start(x, np.where(known, labels, -1), rng) for _ in range(self.starts))
-            best = max((ascent.twice(one_hot[start], known) for start in starts), key=lambda end: end.bounds[-1])
+            known = rng.random(n) < (TENTH if self.components == "tenth" else 0.0)
+            starts = (start(x, np.where(known, labels, -1), k, rng) for _ in range(self.starts))
+            best = max((ascent.twice(one_hot[s], known) for s in starts), key=lambda end: end.bounds[-1])
         return {"graph": best.graph, "labels": best.q.argmax(1)}
 
-    def start(self, x: ndarray, known: ndarray, rng: np.random.Generator) -> ndarray:
-        """Components (n,) to begin with: of the nearest of centres, means of half of the rows of known (n,) component, or
-        rows that lie apart (Arthur & Vassilvitskii 2007) where none is known, which is -1."""
-        from sklearn.cluster import kmeans_plusplus
 
-        k = x.shape[1] + 1
-        some = (known >= 0) & (rng.random(len(x)) < 0.5)
-        if set(known[some]) >= set(range(k)):
-            centres = np.stack([x[some & (known == c)].mean(0) for c in range(k)])
-        else:
-            centres = kmeans_plusplus(x, k, random_state=int(rng.integers(2**31)))[0]
-        return np.where(known >= 0, known, ((x[:, None] - centres) ** 2).sum(2).argmin(1))
+def start(x: ndarray, known: ndarray, k: int, rng: np.random.Generator) -> ndarray:
+    """Components (n,) to start from, which stay where known (n,) is not -1; elsewhere those of the nearest centres.
 
+    Centres are means of half of the known rows; rows that lie apart (Arthur & Vassilvitskii 2007) where those are not
+    of all k components.
+    """
+    from sklearn.cluster import kmeans_plusplus
 
-def clusters(x: ndarray, how: str, seed: int) -> ndarray:
-    """Cluster (n,) of each row (n, d), of d + 1."""
-    from sklearn.cluster import KMeans
-    from sklearn.mixture import GaussianMixture
-
-    k = x.shape[1] + 1
-    if how == "kmeans":
-        return KMeans(k, n_init=10, random_state=seed).fit_predict(x)
-    return GaussianMixture(k, n_init=10, random_state=seed).fit_predict(x)
+    half = np.where(rng.random(len(x)) < 0.5, known, -1)
+    if len(set(half) - {-1}) == k:
+        centres = np.stack([x[half == c].mean(0) for c in range(k)])
+    else:
+        centres = kmeans_plusplus(x, k, random_state=int(rng.integers(2**31)))[0]
+    return np.where(known < 0, ((x[:, None] - centres) ** 2).sum(2).argmin(1), known)
