@@ -53,14 +53,27 @@ class World:
         return x
 
 
-class LatentInterventions(Study):
-    """Problems: rows of one structural causal model, as many without as under the intervention on each variable.
+def standardised(x: ndarray) -> ndarray:
+    return (x - x.mean(0)) / x.std(0)
+
+
+@model("interventional-mixture", "Iterative Study StructureLearner Clusterer", examples=EXAMPLES)
+class InterventionalMixture(Study):
+    """The graph and components of the highest bound (`Ascent`), for rows of one structural causal model.
 
     Args:
         info: of the data, which are not looked at.
         variables, degree, shift: see `World`.
-        rows: all together; each variable is brought to mean 0 and deviation 1 over them.
+        rows: in equal parts without and under the intervention on each variable; all together they have mean 0 and
+            deviation 1.
         problems: how many.
+        components: ``latent``; ``tenth``, given for a tenth of the rows; ``given``; ``kmeans`` or ``gaussians``,
+            clusters that scikit-learn finds, as many as there are components; ``none``, all rows as if there were no
+            interventions; ``observational``, as many rows without interventions.
+        edge_cost, target_cost: in nats a row.
+        concentration: of the Dirichlet process.
+        starts: of which the highest bound counts, where components are latent.
+        steps: of an ascent, at most.
     """
 
     def __init__(
@@ -72,9 +85,17 @@ class LatentInterventions(Study):
         shift: NonNegativeFloat = 4.0,
         rows: PositiveInt = 10_000,
         problems: PositiveInt = 1,
+        components: Literal["latent", "tenth", "given", "kmeans", "gaussians", "none", "observational"] = "latent",
+        edge_cost: NonNegativeFloat = 0.0215,
+        target_cost: NonNegativeFloat = 0.0215,
+        concentration: PositiveFloat = 9.0,
+        starts: PositiveInt = 4,
+        steps: PositiveInt = 60,
     ) -> None:
         super().__init__(info, problems=problems)
         self.world, self.rows = (variables, degree, shift), rows
+        self.components, self.starts = components, starts
+        self.costs, self.ascent = (edge_cost, target_cost), (concentration, steps)
 
     def problem(self, rng: np.random.Generator) -> Problem:
         """Rows ``x`` (n, d), their components ``labels`` (n,), 0 without intervention and 1 + j under the one on j, and
@@ -86,51 +107,6 @@ class LatentInterventions(Study):
         x, labels = standardised(x)[order], labels[order]
         given = {"x": x, "labels": labels, "observational": standardised(world.draw(rng, len(x)))}
         return Problem(given, {"graph": world.graph, "labels": labels})
-
-
-def standardised(x: ndarray) -> ndarray:
-    return (x - x.mean(0)) / x.std(0)
-
-
-@model("no-edges", "Iterative Study StructureLearner", examples=(Example("real-vector", {"problems": 2, "rows": 60}),))
-class NoEdges(LatentInterventions):
-    """The empty graph."""
-
-    def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
-        return {"graph": np.zeros((given["x"].shape[1],) * 2, dtype=int)}
-
-
-@model("interventional-mixture", "Iterative Study StructureLearner Clusterer", examples=EXAMPLES)
-class InterventionalMixture(LatentInterventions):
-    """The graph and components of the highest bound (`Ascent`).
-
-    Args:
-        info: of the data, which are not looked at.
-        components: ``latent``; ``tenth``, given for a tenth of the rows; ``given``; ``kmeans`` or ``gaussians``,
-            clusters that scikit-learn finds, as many as there are components; ``none``, all rows as if there were no
-            interventions; ``observational``, as many rows without interventions.
-        edge_cost, target_cost: in nats a row.
-        concentration: of the Dirichlet process.
-        starts: of which the highest bound counts, where components are latent.
-        steps: of an ascent, at most.
-        **design: of `LatentInterventions`.
-    """
-
-    def __init__(
-        self,
-        info: DataInfo,
-        *,
-        components: Literal["latent", "tenth", "given", "kmeans", "gaussians", "none", "observational"] = "latent",
-        edge_cost: NonNegativeFloat = 0.0215,
-        target_cost: NonNegativeFloat = 0.0215,
-        concentration: PositiveFloat = 9.0,
-        starts: PositiveInt = 4,
-        steps: PositiveInt = 60,
-        **design: Any,
-    ) -> None:
-        super().__init__(info, **design)
-        self.components, self.starts = components, starts
-        self.costs, self.ascent = (edge_cost, target_cost), (concentration, steps)
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         from sklearn.cluster import KMeans
