@@ -98,6 +98,22 @@ def test_local_costs_are_the_least():
             assert found.costs[s] == pytest.approx(min(every.values()), rel=1e-4)  # here; it is an ascent by turns
 
 
+def test_the_better_of_two_starts_counts():
+    less = 0
+    for seed in range(5, 12):
+        w = world(d=3, seed=seed)
+        x = np.concatenate([w.draw(rng(1 + k), 60, j) for k, j in enumerate((None, 0, 2))])
+        phi, q = np.column_stack([np.ones(180), x]), np.eye(3)[np.repeat([0, 1, 2], 60)] * 0.94 + 0.02
+        moments = np.einsum("nk,nf,ng->kfg", q, phi, phi)
+        for j in range(3):
+            both, one = (
+                local(j, moments, EDGE, TARGET, start).costs for start in (np.arange(3) > 0, np.zeros(3, bool))
+            )
+            assert (both <= one).all()
+            less += (both < one - 1e-6).any()
+    assert less > 0
+
+
 def test_best_graph_of_all():
     d, costs = 4, rng(5).random((4, 16)) + 0.05 * bits(np.arange(16), 4).sum(1)
     costs[bits(np.arange(16), d).T == 1] = np.inf
