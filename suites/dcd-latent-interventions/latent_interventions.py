@@ -114,7 +114,7 @@ class InterventionalMixture(Study):
 
         x, labels = given["observational" if self.components == "observational" else "x"], given["labels"]
         n, k = len(x), x.shape[1] + 1
-        ascent = Ascent(x, *(n * c for c in self.costs), *self.ascent)
+        ascent = Ascent(x, n * self.costs[0], n * self.costs[1], *self.ascent)
         every, one_hot, seed = np.ones(n, dtype=bool), np.eye(k), int(rng.integers(2**31))
         if self.components in ("none", "observational"):
             best = ascent.run(np.ones((n, 1)), every)
