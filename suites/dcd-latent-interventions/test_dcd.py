@@ -12,7 +12,14 @@ from latentbench.core.types import DataInfo
 from latentbench.metrics.representation import ari
 from latentbench.papers.dcd_latent_interventions import latent_interventions
 from latentbench.papers.dcd_latent_interventions.latent_interventions import InterventionalMixture, World
-from latentbench.papers.dcd_latent_interventions.mixture import Ascent, best_graph, gaussian_cost, local, sticks
+from latentbench.papers.dcd_latent_interventions.mixture import (
+    Ascent,
+    best_graph,
+    gaussian_cost,
+    local,
+    log_normal,
+    sticks,
+)
 from scipy.stats import norm
 from torch.distributions import Beta, kl_divergence
 
@@ -64,6 +71,7 @@ def test_variance_is_the_likeliest():
         return -norm(0, v**0.5).logpdf(errors).sum() + 0.5 * (np.log(v) + 0.001 / v)
 
     assert cost == pytest.approx(plain(variance))
+    assert log_normal(errors, 0.3, variance) == pytest.approx(norm(0.3, variance**0.5).logpdf(errors))
     assert plain(variance) < min(plain(variance * 1.05), plain(variance * 0.95))
 
 
