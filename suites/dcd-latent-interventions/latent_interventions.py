@@ -14,11 +14,11 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from .mixture import Ascent
 
-SMALL = {"rows": 60, "variables": 3, "problems": 2, "steps": 3, "starts": 1}
-EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "components": "tenth"}))
+EXAMPLES = (Example("real-vector", {"rows": 60, "variables": 3, "problems": 2, "steps": 3, "starts": 1}),)
 TENTH = 0.1  # of rows, with known components
 INNER, SPREAD = 0.2, 0.2  # share of the noise on variables with parents; deviation under intervention
 Arrays = Mapping[str, Any]
+Components = Literal["latent", "tenth", "given", "kmeans", "gaussians", "none", "observational", "empty"]
 
 
 class World:
@@ -62,14 +62,12 @@ class InterventionalMixture(Study):
     """The graph and components of the highest bound (`Ascent`), for rows of one structural causal model.
 
     Args:
-        info: of the data, which are not looked at.
         variables, degree, shift: see `World`.
         rows: in equal parts without and under the intervention on each variable; all together they have mean 0 and
             deviation 1.
-        problems: how many.
         components: ``latent``; ``tenth``, given for a tenth of the rows; ``given``; ``kmeans`` or ``gaussians``,
             clusters that scikit-learn finds, as many as there are components; ``none``, all rows as if there were no
-            interventions; ``observational``, as many rows without interventions.
+            interventions; ``observational``, as many rows without interventions; ``empty``, the graph without edges.
         edge_cost, target_cost: in nats a row.
         concentration: of the Dirichlet process.
         starts: of which the highest bound counts, where components are latent.
@@ -85,16 +83,15 @@ class InterventionalMixture(Study):
         shift: NonNegativeFloat = 4.0,
         rows: PositiveInt = 10_000,
         problems: PositiveInt = 1,
-        components: Literal["latent", "tenth", "given", "kmeans", "gaussians", "none", "observational"] = "latent",
+        components: Components = "latent",
         edge_cost: NonNegativeFloat = 0.0215,
         target_cost: NonNegativeFloat = 0.0215,
         concentration: PositiveFloat = 9.0,
         starts: PositiveInt = 4,
-        steps: PositiveInt = 60,
+        steps: PositiveInt = 150,
     ) -> None:
         super().__init__(info, problems=problems)
-        self.world, self.rows = (variables, degree, shift), rows
-        self.components, self.starts = components, starts
+        self.world, self.rows, self.components, self.starts = (variables, degree, shift), rows, components, starts
         self.costs, self.ascent = (edge_cost, target_cost), (concentration, steps)
 
     def problem(self, rng: np.random.Generator) -> Problem:
@@ -114,34 +111,35 @@ class InterventionalMixture(Study):
 
         x, labels = given["observational" if self.components == "observational" else "x"], given["labels"]
         n, k = len(x), x.shape[1] + 1
+        if self.components == "empty":
+            return {"graph": np.zeros((k - 1, k - 1), dtype=int), "labels": np.zeros(n, dtype=int)}
         ascent = Ascent(x, n * self.costs[0], n * self.costs[1], *self.ascent)
         every, one_hot, seed = np.ones(n, dtype=bool), np.eye(k), int(rng.integers(2**31))
-        if self.components in ("none", "observational"):
-            best = ascent.run(np.ones((n, 1)), every)
-        elif self.components == "given":
-            best = ascent.run(one_hot[labels], every)
+        if self.components in ("none", "observational", "given"):
+            best = ascent.run(one_hot[labels] if self.components == "given" else np.ones((n, 1)), every)
         elif self.components in ("kmeans", "gaussians"):
             rival = KMeans if self.components == "kmeans" else GaussianMixture
             found = rival(k, n_init=10, random_state=seed).fit_predict(x)
             best = ascent.run(ascent.placed(one_hot[found]), every)
         else:
-            known = rng.random(n) < (TENTH if self.components == "tenth" else 0.0)
-            starts = (start(x, np.where(known, labels, -1), k, rng) for _ in range(self.starts))
-            best = max((ascent.twice(one_hot[s], known) for s in starts), key=lambda end: end.bounds[-1])
+            known = np.where(rng.random(n) < (TENTH if self.components == "tenth" else 0.0), labels, -1)
+            starts = [one_hot[start(x, known, rng)] for _ in range(self.starts)]
+            ends = [ascent.run(q if known.max() >= 0 else ascent.placed(q), known >= 0) for q in starts]
+            best = max(ends, key=lambda end: end.bounds[-1])
         return {"graph": best.graph, "labels": best.q.argmax(1)}
 
 
-def start(x: ndarray, known: ndarray, k: int, rng: np.random.Generator) -> ndarray:
-    """Components (n,) to start from, which stay where known (n,) is not -1; elsewhere those of the nearest centres.
+def start(x: ndarray, known: ndarray, rng: np.random.Generator) -> ndarray:
+    """Components (n,) to start from: those of the nearest centres, but known (n,) ones where these are not -1.
 
-    Centres are means of half of the known rows; rows that lie apart (Arthur & Vassilvitskii 2007) where those are not
-    of all k components.
+    Centres are means of resampled known rows or, where a component has none, k-means++ (Arthur & Vassilvitskii 2007).
     """
     from sklearn.cluster import kmeans_plusplus
 
-    half = np.where(rng.random(len(x)) < 0.5, known, -1)
-    if len(set(half) - {-1}) == k:
-        centres = np.stack([x[half == c].mean(0) for c in range(k)])
+    k = x.shape[1] + 1
+    if len(set(known) - {-1}) == k:
+        rows = [np.flatnonzero(known == c) for c in range(k)]
+        centres = np.stack([x[rng.choice(r, len(r))].mean(0) for r in rows])
     else:
         centres = kmeans_plusplus(x, k, random_state=int(rng.integers(2**31)))[0]
     return np.where(known < 0, ((x[:, None] - centres) ** 2).sum(2).argmin(1), known)

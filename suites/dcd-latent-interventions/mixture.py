@@ -8,8 +8,8 @@ component 0 is observational. With targets r_k of component k and its atom (m_k,
 and the bound is sum_nk q_nk (E log pi_k + log p(x_n | k) - log q_nk) - KL(sticks) - costs of edges and targets. Each
 variance has a prior that acts as one more row of squared error `LEAST`. Given q, what x_j costs depends on j's parents
 and targets alone, by second moments of the components, and the best graph is found by dynamic programming over sets of
-variables (Silander & Myllymäki 2006). The authors go up such a bound by gradients, with draws of graphs, a recognition
-network for q and an augmented Lagrangian against cycles.
+variables (Silander & Myllymäki 2006). The authors' training is another: they go up such a bound by gradients, with draws of
+graphs, a recognition network for q and an augmented Lagrangian against cycles.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 from scipy.special import betaln, digamma, entr, softmax
+from scipy.stats import norm
 
-ROUNDS = 3  # of mechanism and targets by turns
+TURNS = 3  # of mechanism and targets by turns
 TOLERANCE = 0.01  # nats
 LEAST = 1e-3  # of variables with deviation 1
 
@@ -32,30 +33,21 @@ def gaussian_cost(rows: ndarray, squares: ndarray) -> tuple[ndarray, ndarray]:
 
 
 class Local(NamedTuple):
-    """The best of variable j for each set of parents; bit i of a set's index is variable i.
+    """The best of variable j for each set of parents; bit i of a set's index is variable i."""
 
-    Attributes:
-        costs: (2^d,), infinite where j is of the set.
-        weights: (2^d, 1 + d), intercept first.
-        variances: (2^d,).
-        targets: (2^d, K), whether j is targeted.
-        means, spreads: (K,), mean and variance if it is.
-    """
-
-    costs: ndarray
-    weights: ndarray
-    variances: ndarray
-    targets: ndarray
-    means: ndarray
+    costs: ndarray  # (2^d,), infinite where j is of the set
+    weights: ndarray  # (2^d, 1 + d), intercept first
+    variances: ndarray  # (2^d,)
+    targets: ndarray  # (2^d, K), whether j is targeted
+    means: ndarray  # (K,), if it is, as are `spreads`, its variances
     spreads: ndarray
 
 
-def local(j: int, moments: ndarray, edge_cost: float, target_cost: float, start: ndarray) -> Local:
-    """Mechanism, atoms and targets of variable j, for each set of parents the better of what two starts lead to.
+def local(j: int, moments: ndarray, edge_cost: float, target_cost: float, targets: ndarray) -> Local:
+    """Mechanism, atoms and targets of variable j for each set of parents, by turns, from `targets` (K,).
 
     Args:
         moments: (K, 1 + d, 1 + d), sums over a component's rows of products of (1, x).
-        start: (K,) targets to start from; the other start has none.
     """
     k, f = moments.shape[:2]
     sets = (np.arange(2 ** (f - 1))[:, None] >> np.arange(f - 1)) & 1
@@ -64,36 +56,26 @@ def local(j: int, moments: ndarray, edge_cost: float, target_cost: float, start:
     rows, sums, squares = moments[:, 0, 0], moments[:, 0, 1 + j], moments[:, 1 + j, 1 + j]
     means = sums / np.maximum(rows, 1e-9)
     free, spreads = gaussian_cost(rows, np.maximum(squares - rows * means**2, 0.0))
-
-    def by_turns(targets: ndarray) -> Local:
-        for turn in range(ROUNDS):
-            pooled = np.tensordot(1.0 - targets, moments, 1)  # (2^d, 1 + d, 1 + d)
-            weights = np.linalg.solve(pooled * mask + ridge, (pooled[:, :, 1 + j] * allowed)[:, :, None])[:, :, 0]
-            quadratic = np.stack([((weights @ m) * weights).sum(1) for m in moments], axis=1)
-            errors = np.maximum(squares - 2 * weights @ moments[:, :, 1 + j].T + quadratic, 0.0)  # (2^d, K)
-            own, variances = gaussian_cost((1 - targets) @ rows, ((1 - targets) * errors).sum(1))
-            if turn < ROUNDS - 1:
-                under = 0.5 * (rows * np.log(2 * np.pi * variances[:, None]) + errors / variances[:, None])
-                targets = (under > free + target_cost) & (np.arange(k) > 0)
-        costs = own + targets @ (free + target_cost) + edge_cost * sets.sum(1)
-        return Local(np.where(sets[:, j], np.inf, costs), weights, variances, targets, means, spreads)
-
-    one, other = (by_turns(np.tile(t, (len(sets), 1))) for t in (start, np.zeros(k, dtype=bool)))
-    better = other.costs < one.costs
-    for mine, theirs in zip(one[:4], other[:4], strict=True):
-        mine[better] = theirs[better]
-    return one
+    targets = np.tile(targets, (len(sets), 1))
+    for turn in range(TURNS):
+        pooled = np.tensordot(1.0 - targets, moments, 1)  # (2^d, 1 + d, 1 + d)
+        weights = np.linalg.solve(pooled * mask + ridge, (pooled[:, :, 1 + j] * allowed)[:, :, None])[:, :, 0]
+        quadratic = np.stack([((weights @ m) * weights).sum(1) for m in moments], axis=1)
+        errors = np.maximum(squares - 2 * weights @ moments[:, :, 1 + j].T + quadratic, 0.0)  # (2^d, K)
+        own, variances = gaussian_cost((1 - targets) @ rows, ((1 - targets) * errors).sum(1))
+        if turn < TURNS - 1:
+            under = 0.5 * (rows * np.log(2 * np.pi * variances[:, None]) + errors / variances[:, None])
+            targets = (under > free + target_cost) & (np.arange(k) > 0)
+    costs = own + targets @ (free + target_cost) + edge_cost * sets.sum(1)
+    return Local(np.where(sets[:, j], np.inf, costs), weights, variances, targets, means, spreads)
 
 
 def best_graph(costs: ndarray) -> ndarray:
     """Sets of parents (d,) of the acyclic graph of the least sum of costs (d, 2^d)."""
-    d = len(costs)
-    best, choice = costs.copy(), np.tile(np.arange(2**d), (d, 1))
-    for i in range(d):  # the best subset of each set
-        having = np.flatnonzero(np.arange(2**d) >> i & 1)
-        less = having ^ (1 << i)
-        choice[:, having] = np.where(best[:, less] < best[:, having], choice[:, less], choice[:, having])
-        best[:, having] = np.minimum(best[:, less], best[:, having])
+    d, sets = len(costs), np.arange(len(costs[0]))
+    within = (sets & ~sets[:, None]) == 0
+    choice = np.stack([np.where(within, c, np.inf).argmin(1) for c in costs])  # the best subset of each set
+    best = np.take_along_axis(costs, choice, 1)
     total, sink = np.zeros(2**d), np.zeros(2**d, dtype=int)
     for s in range(1, 2**d):
         total[s], sink[s] = min((total[s ^ 1 << j] + best[j, s ^ 1 << j], j) for j in range(d) if s >> j & 1)
@@ -114,7 +96,7 @@ def sticks(counts: ndarray, concentration: float) -> tuple[ndarray, float]:
 
 
 class Fitted(NamedTuple):
-    """Where an ascent ends: graph (d, d), q (n, K), targets (K, d) and the bound after each step."""
+    """Where an ascent ends: graph (d, d), 1 at [i, j] for i -> j; q (n, K); targets (K, d); the bound after each step."""
 
     graph: ndarray
     q: ndarray
@@ -149,9 +131,8 @@ class Ascent(NamedTuple):
                 break
             logits = np.tile(weights, (n, 1))
             for j, (v, p) in enumerate(chosen):
-                own = log_normal(self.x[:, j], phi @ v.weights[p], v.variances[p])
-                under = log_normal(self.x[:, [j]], v.means, v.spreads)
-                logits += np.where(targets[:, j], under, own[:, None])
+                own = norm.logpdf(self.x[:, [j]], phi @ v.weights[p][:, None], v.variances[p] ** 0.5)
+                logits += np.where(targets[:, j], norm.logpdf(self.x[:, [j]], v.means, v.spreads**0.5), own)
             q[~fixed] = softmax(logits, axis=1)[~fixed]
         return Fitted((parents >> np.arange(d)[:, None]) & 1, q, targets, bounds)
 
@@ -159,13 +140,3 @@ class Ascent(NamedTuple):
         """q with that component in the place of the observational one with which the bound is highest."""
         orders = [[k, *(i for i in range(q.shape[1]) if i != k)] for k in range(q.shape[1])]
         return max((q[:, o] for o in orders), key=lambda p: self.run(p, np.ones(len(q), dtype=bool)).bounds[0])
-
-    def twice(self, q: ndarray, fixed: ndarray) -> Fitted:
-        """The better of an ascent from q, `placed` where no row is fixed, and one from where the first ends."""
-        first = self.run(q if fixed.any() else self.placed(q), fixed)
-        second = self.run(first.q if fixed.any() else self.placed(first.q), fixed)
-        return max(first, second, key=lambda end: end.bounds[-1])
-
-
-def log_normal(x: ndarray, mean: ndarray, variance: ndarray) -> ndarray:
-    return -0.5 * ((x - mean) ** 2 / variance + np.log(2 * np.pi * variance))
