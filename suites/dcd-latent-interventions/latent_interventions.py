@@ -85,7 +85,7 @@ class InterventionalMixture(Study):
         problems: PositiveInt = 1,
         components: Components = "latent",
         edge_cost: NonNegativeFloat = 0.0215,
-        target_cost: NonNegativeFloat = 0.0215,
+        target_cost: NonNegativeFloat = 0.1,
         concentration: PositiveFloat = 9.0,
         starts: PositiveInt = 4,
         steps: PositiveInt = 150,

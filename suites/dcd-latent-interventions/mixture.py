@@ -127,7 +127,7 @@ class Ascent(NamedTuple):
             weights, divergence = sticks(q.sum(0), self.concentration)
             cost = sum(v.costs[p] for v, p in chosen)
             bounds.append(float(q.sum(0) @ weights - divergence + entr(q).sum() - cost))
-            if fixed.all() or (len(bounds) > 1 and bounds[-1] - bounds[-2] < TOLERANCE):
+            if len(bounds) > 1 and bounds[-1] - bounds[-2] < TOLERANCE:
                 break
             logits = np.tile(weights, (n, 1))
             for j, (v, p) in enumerate(chosen):
