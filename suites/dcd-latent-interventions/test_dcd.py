@@ -83,7 +83,7 @@ def test_local_costs_are_the_least():
             every = {t.tobytes(): direct(x, q, j, np.flatnonzero(parents), t) for t in ways}
             assert found.costs[s] == pytest.approx(every[found.targets[s].tobytes()], rel=1e-4)
             assert found.costs[s] == pytest.approx(min(every.values()), rel=1e-4)  # here; it is an ascent by turns
-    assert not local(0, moments[[1, 0, 2]], EDGE, TARGET, np.zeros(3, dtype=bool)).targets[:, 0].any()  # whatever it holds
+    assert not local(0, moments[[1, 0, 2]], EDGE, TARGET, np.zeros(3, dtype=bool)).targets[:, 0].any()
 
 
 def test_best_graph_of_all():
