@@ -8,8 +8,8 @@ component 0 is observational. With targets r_k of component k and its atom (m_k,
 and the bound is sum_nk q_nk (E log pi_k + log p(x_n | k) - log q_nk) - KL(sticks) - costs of edges and targets. Each
 variance has a prior that acts as one more row of squared error `LEAST`. Given q, what x_j costs depends on j's parents
 and targets alone, by second moments of the components, and the best graph is found by dynamic programming over sets of
-variables (Silander & Myllymäki 2006). The authors' training is another: gradients of such a bound, with draws of graphs, a
-recognition network for q and an augmented Lagrangian against cycles.
+variables (Silander & Myllymäki 2006). The authors' training is another: gradients of such a bound, with draws of
+graphs, a recognition network for q and an augmented Lagrangian against cycles.
 """
 
 from __future__ import annotations
