@@ -111,14 +111,14 @@ def skeleton_f1(true: np.ndarray, found: np.ndarray, p: int) -> float:
     return float((2 * hits / (edges + true.sum() / 2)).max())
 
 
-@metric("all_skeleton_f1", "Study", "1", "higher", within=(0.0, 1.0))
-def all_skeleton_f1(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
+@metric("matched_skeleton", "Study", "1", "higher", within=(0.0, 1.0))
+def matched_skeleton(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
     """Mean F1 of the skeleton among observed and hidden variables, the latter matched at their best."""
     return over_problems(model, lambda t, a: skeleton_f1(t["skeleton"], a["skeleton"], t["observed"]))
 
 
-@metric("observed_skeleton_f1", "Study", "1", "higher", within=(0.0, 1.0))
-def observed_skeleton_f1(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
+@metric("observed_skeleton", "Study", "1", "higher", within=(0.0, 1.0))
+def observed_skeleton(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
     """Mean F1 of the edges between observed variables."""
 
     def f1(truth: Arrays, answer: Arrays) -> float:
