@@ -166,7 +166,11 @@ class ClusterSearch:
         for pairs in tried.values():
             low = self.ranks.low(np.array([own for _, own in pairs]), within, given, k)
             found += [some for (some, _), is_low in zip(pairs, low, strict=True) if is_low]
-        return [some for some in found if self.admissible(some, covers, given, k) and not self.collider(some, within, given, k)]
+        return [
+            some
+            for some in found
+            if self.admissible(some, covers, given, k) and not self.collider(some, within, given, k)
+        ]
 
     def admissible(self, some: frozenset[Cover], covers: list[Cover], given: Cover, k: int) -> bool:
         """No descendants of C in the rest, which has rank enough; no more of a cluster than its parents; C and X in one
@@ -209,7 +213,9 @@ class ClusterSearch:
         for members in nx.connected_components(overlap):
             covers = set().union(*(found[i] for i in members))
             parent = given.union(*(up for up, down in self.children.items() if down & covers))
-            new = {c for c in covers if not c <= parent}.difference(*(self.children[up] for up in self.children if up <= parent))
+            new = {c for c in covers if not c <= parent}.difference(
+                *(self.children[up] for up in self.children if up <= parent)
+            )
             if len(parent) <= k and new and not parent & self.below(union(new)):
                 if len(parent) < k:
                     parent |= frozenset(range(self.next, self.next + k - len(parent)))
@@ -220,10 +226,12 @@ class ClusterSearch:
         return changed
 
     def join(self) -> None:
-        """Join what no rank tells apart: covers without parents that depend on the first hidden one are its children."""
+        """Join what no rank tells apart: covers without parents become children of a hidden one that they depend on."""
         down = union(chain.from_iterable(self.children.values()))
         covers = [cover for cover in [*self.children, *self.atomic] if cover - down]
-        hub, *others = sorted({c for c in covers if not any(c < d for d in covers)}, key=lambda c: (c <= self.observed, min(c)))
+        hub, *others = sorted(
+            {c for c in covers if not any(c < d for d in covers)}, key=lambda c: (c <= self.observed, min(c))
+        )
         for cover in others if hub - self.observed else []:
             theirs, ours = self.measures([cover]), self.measures([hub]) - self.measures([cover])
             if ours and not self.ranks.low(np.array([sorted(theirs)]), ours | theirs, (), 0)[0]:
