@@ -54,15 +54,8 @@ def directed(graph: str) -> tuple[np.ndarray, int]:
 
 
 class LatentGraphStudy(Study):
-    """Problems with a graph of one kind: strengths uniform in [-10, 10], Gaussian noise of variance 0.1 to 1.
-
-    Args:
-        info: not used.
-        kind: of the graph, drawn anew for each problem where there are several.
-        rows: of a problem.
-        alpha: level of the procedure's tests.
-        problems: how many.
-    """
+    """Problems of `rows` rows with a graph of `kind`: strengths uniform in [-10, 10], Gaussian noise of variance 0.1
+    to 1, variables numbered at random. `alpha` is the level of the procedure's tests; `info` is not used."""
 
     def __init__(
         self,
@@ -87,12 +80,8 @@ class LatentGraphStudy(Study):
 
 
 def skeleton_f1(true: np.ndarray, found: np.ndarray, p: int) -> float:
-    """Best F1 of edges over all matchings of found with true hidden variables (appendix B.15).
-
-    Args:
-        true, found: (p + m, p + m) and (p + q, p + q), symmetric 0/1, the p observed variables first. Where q < m,
-            hidden variables without edges are added; where q > m, those that are left out count for nothing.
-    """
+    """Best F1 of edges over all matchings of found and true hidden variables (appendix B.15); `true` (p + m, p + m) and
+    `found` (p + q, p + q) are symmetric 0/1. Where q < m, ones without edges are added; where q > m, some left out."""
     m, q = len(true) - p, max(len(found), len(true)) - p
     padded = np.zeros((p + q, p + q), int)
     padded[: len(found), : len(found)] = found

@@ -1,4 +1,4 @@
-"""What rank-based discovery is held against: hidden causes alone, PC, a latent tree, one hidden cause."""
+"""What rank-based discovery is held against: hidden causes alone, PC, one hidden cause."""
 
 from __future__ import annotations
 
@@ -28,26 +28,6 @@ class PcSkeleton(LatentGraphStudy):
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         graph = ci_skeleton(Ranks(np.corrcoef(given["x"].T), self.rows, self.alpha))
         return {"skeleton": nx.to_numpy_array(graph, nodelist=sorted(graph), dtype=int)}
-
-
-@model("joined-tree", "Iterative Study", examples=SMALL)
-class JoinedTree(LatentGraphStudy):
-    """Neighbour joining (Saitou & Nei 1987) by -log |correlation|, which is additive along a tree; `alpha` is idle."""
-
-    def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
-        d = -np.log(np.abs(np.corrcoef(given["x"].T)))
-        p, nodes, tree = len(d), list(range(len(d))), nx.Graph()
-        while len(nodes) > 3:
-            scores = (len(nodes) - 2) * d - d.sum(0) - d.sum(0)[:, None]
-            np.fill_diagonal(scores, np.inf)
-            i, j = np.unravel_index(scores.argmin(), d.shape)
-            keep = [v for v in range(len(nodes)) if v not in (i, j)]
-            far = (d[i] + d[j] - d[i, j])[keep, None] / 2
-            new = 2 * p - len(nodes)
-            tree.add_edges_from([(nodes[i], new), (nodes[j], new)])
-            d, nodes = np.block([[d[np.ix_(keep, keep)], far], [far.T, 0.0]]), [nodes[v] for v in keep] + [new]
-        tree.add_edges_from((v, 2 * p - 3) for v in nodes)
-        return {"skeleton": nx.to_numpy_array(tree, nodelist=sorted(tree), dtype=int)}
 
 
 @model("one-hidden", "Iterative Study", examples=SMALL)

@@ -24,7 +24,6 @@ from .graphs import LatentGraphStudy
 
 Cover = frozenset[int]
 LARGEST = 3  # cover that is looked for
-DEEPEST = 4  # conditioning set of phase 1
 
 
 class Ranks:
@@ -51,24 +50,24 @@ class Ranks:
         statistic = (self.rows - (len(u) + 2 * len(x) + 3) / 2) * np.log(np.maximum(values, 1.0)).sum(1)
         return statistic <= chdtri((c - r) * (len(u) - c - r), self.alpha)
 
+    def apart(self, i: int, j: int, sets: np.ndarray) -> np.ndarray:
+        """(B,) bool: rank(Sigma_{i+S, j+S}) = |S| is not rejected, for each row S of `sets` (B, s) (lemma 10)."""
+        every = np.insert(sets, [0, 0], [i, j], axis=1)
+        inverse = np.linalg.inv(self.s[every[:, :, None], every[:, None, :]])
+        rest = 1 - inverse[:, 0, 1] ** 2 / (inverse[:, 0, 0] * inverse[:, 1, 1])
+        return -(self.rows - (2 * sets.shape[1] + 5) / 2) * np.log(rest) <= chdtri(1, self.alpha)
 
-def ci_skeleton(ranks: Ranks, deepest: int = DEEPEST) -> nx.Graph:
-    """Phase 1 (algorithm 2): first stage of PC, with tests of rank(Sigma_{i+S, j+S}) = |S| for |S| <= `deepest`."""
-    s, p = ranks.s, len(ranks.s)
-    graph = nx.complete_graph(p)
-    for size in range(min(deepest, p - 2) + 1):
-        sets = np.array(list(combinations(range(p), size)), int)
-        member = np.zeros((len(sets), p), bool)
-        np.put_along_axis(member, sets, True, 1)
-        across = s[sets]
-        rest = s - across.transpose(0, 2, 1) @ np.linalg.solve(s[sets[:, :, None], sets[:, None, :]], across)
-        scale = np.maximum(np.diagonal(rest, axis1=1, axis2=2), 1e-12)
-        largest = -np.expm1(-chdtri(1, ranks.alpha) / (ranks.rows - (2 * size + 5) / 2))
+
+def ci_skeleton(ranks: Ranks) -> nx.Graph:
+    """Phase 1 (algorithm 2): first stage of PC."""
+    graph, size = nx.complete_graph(len(ranks.s)), 0
+    while any(degree > size for _, degree in graph.degree):
         for i, j in [(a, b) for edge in list(graph.edges) for a, b in (edge, edge[::-1])]:
-            if graph.has_edge(i, j):
-                apart = rest[:, i, j] ** 2 <= largest * scale[:, i] * scale[:, j]
-                if apart[~member[:, [v for v in range(p) if v == j or not graph.has_edge(i, v)]].any(1)].any():
+            if graph.has_edge(i, j) and graph.degree[i] > size:
+                sets = np.array(list(combinations(sorted(set(graph[i]) - {j}), size)), int)
+                if ranks.apart(i, j, sets).any():
                     graph.remove_edge(i, j)
+        size += 1
     return graph
 
 
@@ -95,14 +94,12 @@ class ClusterSearch:
     Args:
         ranks: tests.
         observed: variables to search among.
-        skeleton: of conditional independence.
         first: number of the first hidden variable.
         causes: whether observed variables may be parents (X of the algorithm).
     """
 
-    def __init__(self, ranks: Ranks, observed: Iterable[int], skeleton: nx.Graph, first: int, causes: bool) -> None:
-        self.ranks, self.observed, self.skeleton = ranks, frozenset(observed), skeleton
-        self.next, self.causes = first, causes
+    def __init__(self, ranks: Ranks, observed: Iterable[int], first: int, causes: bool) -> None:
+        self.ranks, self.observed, self.next, self.causes = ranks, frozenset(observed), first, causes
         self.children: dict[Cover, set[Cover]] = {}  # of each cover
         self.atomic = [frozenset({v}) for v in sorted(self.observed)]
         self.known: dict[tuple[Cover, Cover, int], list[Cover]] = {}
@@ -117,9 +114,8 @@ class ClusterSearch:
 
     def step(self, k: int) -> bool:
         """Record the clusters of the first X that has any of `k` parents; whether there are."""
-        down = set().union(*self.children.values())
-        top = [cover for cover in self.atomic if cover not in down]
-        active = [cover for cover in top if not any(cover < other for other in top)]
+        top = [cover for cover in self.atomic if not any(cover in down for down in self.children.values())]
+        active = [cover for cover in top if not any(cover < other for other in top)]  # {X} is left to {X, L}
         hidden = [cover for cover in active if cover - self.observed]
         for opened in chain.from_iterable(combinations(hidden, n) for n in range(len(hidden), -1, -1)):
             parts = union(opened)
@@ -147,7 +143,8 @@ class ClusterSearch:
         return found & self.observed
 
     def clusters(self, covers: list[Cover], given: Cover, k: int) -> list[frozenset[Cover]]:
-        """Sets C of covers with ||C|| + |X| > k and rank `k` against the rest, for which theorem 8 holds."""
+        """Sets C of covers, none to spare for ||C|| + |X| > k, of rank `k` against the rest; or two, of which one large
+        (example 10)."""
         need, within = k + 1 - len(given), self.measures(covers) - given
         free = [cover for cover in covers if not cover & given]
         large, small = ([c for c in free if bool(c - self.observed) == wanted] for wanted in (True, False))
@@ -166,30 +163,23 @@ class ClusterSearch:
         for pairs in tried.values():
             low = self.ranks.low(np.array([own for _, own in pairs]), within, given, k)
             found += [some for (some, _), is_low in zip(pairs, low, strict=True) if is_low]
-        return [
-            some
-            for some in found
-            if self.admissible(some, covers, given, k) and not self.collider(some, within, given, k)
-        ]
+        return [c for c in found if self.admissible(c, covers, given, k) and not self.collider(c, within, given, k)]
 
     def admissible(self, some: frozenset[Cover], covers: list[Cover], given: Cover, k: int) -> bool:
-        """No descendants of C in the rest, which has rank enough; no more of a cluster than its parents; C and X in one
-        piece of the skeleton."""
+        """Theorems 7 and 8: no descendants of C in the rest, ||N + X|| > k, no more of a cluster than its parents."""
         own = union(some)
         rest = [cover for cover in covers if not cover <= own] + [frozenset({v}) for v in given]
-        seen = self.skeleton.subgraph((own | given) & self.observed)
         return (
             not (self.below(own) - own) & union(rest)
             and all(size(some & down) + len(given & up) <= len(up) for up, down in self.children.items())
             and self.cardinality(frozenset(rest)) > k
-            and (not seen or nx.is_connected(seen))
         )
 
     def cardinality(self, covers: frozenset[Cover]) -> int:
         """||N||, where more children of a cover than it has members are the cover."""
         for up, down in self.children.items():
             rest = covers - down
-            if up in self.atomic and size(covers & down) + len(union(rest) & up) > len(up):
+            if size(covers & down) + len(union(rest) & up) > len(up):
                 return self.cardinality(frozenset(c - up for c in rest if c - up) | {up})
         return len(union(covers))
 
@@ -204,19 +194,16 @@ class ClusterSearch:
         return False
 
     def record(self, found: list[frozenset[Cover]], given: Cover, k: int) -> bool:
-        """Give merged sets their parents: those they have, X, and hidden ones up to `k`; whether any are new."""
-        overlap = nx.empty_graph(len(found))
-        for a, b in combinations(overlap, 2):
-            if (shared := size(found[a] & found[b])) and shared >= min(size(found[a]), size(found[b])) - 1:
-                overlap.add_edge(a, b)
-        changed = False
-        for members in nx.connected_components(overlap):
-            covers = set().union(*(found[i] for i in members))
+        """Give sets, merged where they share a cover, their parents: those they have, X, and hidden ones up to `k`."""
+        overlap, changed = nx.Graph(), False
+        for some in found:
+            nx.add_path(overlap, some)
+        for covers in nx.connected_components(overlap):
             parent = given.union(*(up for up, down in self.children.items() if down & covers))
             new = {c for c in covers if not c <= parent}.difference(
                 *(self.children[up] for up in self.children if up <= parent)
             )
-            if len(parent) <= k and new and not parent & self.below(union(new)):
+            if len(parent) <= k and new and not parent & self.below(union(new)):  # no cycle (appendix B.16)
                 if len(parent) < k:
                     parent |= frozenset(range(self.next, self.next + k - len(parent)))
                     self.next = max(parent) + 1
@@ -226,11 +213,11 @@ class ClusterSearch:
         return changed
 
     def join(self) -> None:
-        """Join what no rank tells apart: covers without parents become children of a hidden one that they depend on."""
+        """Join what no rank tells apart: what is left becomes a child of a hidden cover that it depends on."""
         down = union(chain.from_iterable(self.children.values()))
-        covers = [cover for cover in [*self.children, *self.atomic] if cover - down]
+        covers = {cover for cover in [*self.children, *self.atomic] if cover - down}
         hub, *others = sorted(
-            {c for c in covers if not any(c < d for d in covers)}, key=lambda c: (c <= self.observed, min(c))
+            (c for c in covers if not any(c < d for d in covers)), key=lambda c: (c <= self.observed, sorted(c))
         )
         for cover in others if hub - self.observed else []:
             theirs, ours = self.measures([cover]), self.measures([hub]) - self.measures([cover])
@@ -248,15 +235,14 @@ def discover(ranks: Ranks, skeleton: nx.Graph | None = None, causes: bool = True
     """
     among = skeleton or nx.complete_graph(len(ranks.s))
     graph = nx.Graph(skeleton or nx.empty_graph(len(ranks.s)))
-    for group in [group for group in groups(among) if len(group) > 3]:
-        search = ClusterSearch(ranks, group.union(*(among[v] for v in group)), among, len(graph), causes)
+    for group in groups(among):
+        search = ClusterSearch(ranks, group.union(*(among[v] for v in group)), len(graph), causes)
         edges = search.run()
         edges.remove_nodes_from([v for v in edges if v in search.observed and v not in group])
-        while idle := [v for v in edges if v >= len(graph) and edges.degree[v] < 2]:  # on no trek within the group
-            edges.remove_nodes_from(idle)
-        hidden = sorted(v for v in edges if v >= len(graph))
+        hidden = sorted(v for v in edges if v not in search.observed and edges.degree[v])
         if hidden or not skeleton:
             graph.remove_edges_from(list(combinations(group, 2)))
+            edges = edges.subgraph([*group, *hidden])
             graph.add_edges_from(nx.relabel_nodes(edges, {v: len(graph) + i for i, v in enumerate(hidden)}).edges)
     return nx.to_numpy_array(graph, nodelist=range(len(graph)), dtype=int)
 
@@ -271,7 +257,7 @@ class Rlcd(LatentGraphStudy):
         **design: of `LatentGraphStudy`; `alpha` is of phase 2.
     """
 
-    def __init__(self, info: DataInfo, *, skeleton_alpha: PositiveFloat | None = None, **design: Any) -> None:
+    def __init__(self, info: DataInfo, *, skeleton_alpha: PositiveFloat | None = 0.1, **design: Any) -> None:
         super().__init__(info, **design)
         self.skeleton_alpha = skeleton_alpha
 

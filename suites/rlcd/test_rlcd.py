@@ -55,18 +55,24 @@ def test_ranks_by_canonical_correlations_of_the_whole_sets(c, x, rank):
 
 
 def test_skeleton_without_hidden_variables():
-    """It is that of the graph (corollary 1)."""
+    """It is that of the graph, for phase 1 and for the whole (corollary 1)."""
     adjacency = np.triu(rng(5).uniform(size=(7, 7)) < 0.45, 1)
     total = np.linalg.inv(np.eye(7) - adjacency * rng(6).uniform(0.5, 2, (7, 7)))
-    found = search.ci_skeleton(exact(total.T @ total), 5)
+    found = search.ci_skeleton(exact(total.T @ total))
     assert {frozenset(e) for e in found.edges} == {frozenset(e) for e in np.argwhere(adjacency)}
-    x = rng(8).standard_normal((40, 2)) @ np.array([[1, 0.4], [0, 1]])
-    for graph in ("X1>X2; X2>X3", "X1>X3; X2>X3"):  # a chain is seen by one condition, which a collider does not take
-        assert search.ci_skeleton(population(graph, 3)[2], 0).number_of_edges() == (3 if graph[3:5] == "X2" else 2)
-        assert search.ci_skeleton(population(graph, 3)[2], 1).number_of_edges() == 2
-    p = chi2.sf(-(40 - 5 / 2) * np.log(1 - np.corrcoef(x.T)[0, 1] ** 2), 1)
-    for alpha, edges in [(0.99 * p, 0), (1.01 * p, 1)]:
-        assert search.ci_skeleton(search.Ranks(np.corrcoef(x.T), 40, alpha)).number_of_edges() == edges
+    true, _, ranks = population("X1>X2 X3 X4 X5; X2>X3 X4 X5; X3>X4 X5; X4>X5; X5>X6", 1)
+    np.testing.assert_array_equal(search.discover(ranks, search.ci_skeleton(ranks)), true)
+
+
+def test_conditional_independence_is_a_test_of_rank():
+    """Lemma 10."""
+    s = np.corrcoef((rng(1).standard_normal((60, 6)) @ (np.eye(6) + 0.3 * rng(2).standard_normal((6, 6)))).T)
+    for given in ([], [3], [2, 4], [1, 3, 4]):
+        levels = np.logspace(-6, -0.01, 300)
+        seen = [search.Ranks(s, 60, a).apart(0, 5, np.array([given, given[::-1]], int)).tolist() for a in levels]
+        wanted = [search.Ranks(s, 60, a).low(np.array([[0]]), {0, 5}, given, len(given))[0] for a in levels]
+        assert seen == [[w, w] for w in wanted]
+        assert len(set(wanted)) == 2
 
 
 def test_groups_of_cliques():
@@ -79,12 +85,27 @@ def test_groups_of_cliques():
 @pytest.mark.parametrize("graph", [*GRAPHS, FIGURE_4, HIERARCHY])
 def test_graphs_are_found_exactly(graph):
     true, p, ranks = population(graph, 5)
-    for skeleton in [None] if p > 15 and graph != TREE else [None, search.ci_skeleton(ranks, 6)]:
+    for skeleton in [None] if p > 15 and graph != TREE else [None, search.ci_skeleton(ranks)]:
         found = search.discover(ranks, skeleton)
         assert len(found) == len(true)
         assert graphs.skeleton_f1(true, found, p) == 1.0
-    found = search.discover(ranks, causes=False) if p < 15 else found
-    assert (graphs.skeleton_f1(true, found, p) == 1.0) == (graph == HIERARCHY or p > 15), "corollary 1"
+    if p < 15:
+        found = search.discover(ranks, causes=False)
+        assert (graphs.skeleton_f1(true, found, p) == 1.0) == (graph == HIERARCHY), "corollary 1"
+
+
+def test_no_more_of_a_cluster_than_its_parents_and_no_cycle():
+    """Condition (i) of theorem 8, and appendix B.16."""
+    one, two, three, four, five = (frozenset({v}) for v in range(5))
+    clusters = search.ClusterSearch(exact(np.eye(5)), range(5), 5, True)
+    clusters.children[frozenset({5})] = {one, two}
+    covers = [one, two, three, four, five]
+    assert not clusters.admissible(frozenset({one, two}), covers, frozenset(), 1)
+    assert clusters.admissible(frozenset({one, three}), covers, frozenset(), 1)
+    clusters.children = {one: {two}, two: {three}}
+    assert not clusters.record([frozenset({one})], three, 1), "one is above three"
+    assert clusters.record([frozenset({four})], three, 1)
+    assert clusters.children[three] == {four}
 
 
 def brute_f1(true, found, p):
@@ -121,8 +142,13 @@ def test_problems(kind):
 
 
 def test_numbers_of_variables_and_edges():
-    sizes = [(len(a), p, a.sum()) for a, p in map(graphs.directed, GRAPHS)]
-    assert sizes == [(22, 18, 21), (16, 12, 16), (10, 8, 10), (22, 17, 41), (20, 16, 32)]
+    assert [(len(a), p, a.sum()) for a, p in map(graphs.directed, GRAPHS)] == [
+        (22, 18, 21),
+        (16, 12, 16),
+        (10, 8, 10),
+        (22, 17, 41),
+        (20, 16, 32),
+    ]
 
 
 def test_rivals():
@@ -139,11 +165,6 @@ def test_rivals():
     star = rivals.OneHidden(INFO).answer({"x": np.zeros((5, 4))}, rng())["skeleton"]
     assert star.sum() == 8
     np.testing.assert_array_equal(star[4], [1, 1, 1, 1, 0])
-    true, p, ranks = population("L1>X1 X2 L2; L2>X3 L3; L3>X4 X5", 1)
-    x = rng(0).standard_normal((20, p))
-    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T @ np.linalg.cholesky(ranks.s).T
-    found = rivals.JoinedTree(INFO).answer({"x": x}, rng())["skeleton"]
-    assert graphs.skeleton_f1(true, found, p) == 1.0, "distances are exact"
 
 
 class Fixed(graphs.LatentGraphStudy):
