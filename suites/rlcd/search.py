@@ -239,10 +239,11 @@ def discover(ranks: Ranks, skeleton: nx.Graph | None = None, causes: bool = True
         search = ClusterSearch(ranks, group.union(*(among[v] for v in group)), len(graph), causes)
         edges = search.run()
         edges.remove_nodes_from([v for v in edges if v in search.observed and v not in group])
-        hidden = sorted(v for v in edges if v not in search.observed and edges.degree[v])
+        while idle := [v for v in edges if v not in search.observed and edges.degree[v] < 2]:
+            edges.remove_nodes_from(idle)  # on no trek within the group
+        hidden = sorted(v for v in edges if v not in search.observed)
         if hidden or not skeleton:
             graph.remove_edges_from(list(combinations(group, 2)))
-            edges = edges.subgraph([*group, *hidden])
             graph.add_edges_from(nx.relabel_nodes(edges, {v: len(graph) + i for i, v in enumerate(hidden)}).edges)
     return nx.to_numpy_array(graph, nodelist=range(len(graph)), dtype=int)
 

@@ -68,7 +68,7 @@ def test_conditional_independence_is_a_test_of_rank():
     """Lemma 10."""
     s = np.corrcoef((rng(1).standard_normal((60, 6)) @ (np.eye(6) + 0.3 * rng(2).standard_normal((6, 6)))).T)
     for given in ([], [3], [2, 4], [1, 3, 4]):
-        levels = np.logspace(-6, -0.01, 300)
+        levels = np.logspace(-60, -0.001, 300)
         seen = [search.Ranks(s, 60, a).apart(0, 5, np.array([given, given[::-1]], int)).tolist() for a in levels]
         wanted = [search.Ranks(s, 60, a).low(np.array([[0]]), {0, 5}, given, len(given))[0] for a in levels]
         assert seen == [[w, w] for w in wanted]
