@@ -60,6 +60,8 @@ def test_skeleton_without_hidden_variables():
     total = np.linalg.inv(np.eye(7) - adjacency * rng(6).uniform(0.5, 2, (7, 7)))
     found = search.ci_skeleton(exact(total.T @ total))
     assert {frozenset(e) for e in found.edges} == {frozenset(e) for e in np.argwhere(adjacency)}
+    for graph in ("X1>X2; X2>X3", "X1>X3; X2>X3"):
+        assert search.ci_skeleton(population(graph, 3)[2]).number_of_edges() == 2
     true, _, ranks = population("X1>X2 X3 X4 X5; X2>X3 X4 X5; X3>X4 X5; X4>X5; X5>X6", 1)
     np.testing.assert_array_equal(search.discover(ranks, search.ci_skeleton(ranks)), true)
 
@@ -106,6 +108,25 @@ def test_no_more_of_a_cluster_than_its_parents_and_no_cycle():
     assert not clusters.record([frozenset({one})], three, 1), "one is above three"
     assert clusters.record([frozenset({four})], three, 1)
     assert clusters.children[three] == {four}
+
+
+def test_what_is_searched():
+    """Appendix B.5: opened covers give way to their members and children; descendants of any member; algorithm 4."""
+    one, two, three, mixed = (frozenset(v) for v in ({0}, {1}, {2}, {0, 6}))
+    clusters = search.ClusterSearch(population("L1>X1 X2 X3 X4 X5 X6")[2], range(6), 6, True)
+    within = frozenset(range(6))
+    assert not clusters.collider(frozenset({one, two}), within, frozenset(), 1)
+    assert clusters.collider(frozenset({one, two, three}), within, frozenset(), 2), "two of them have rank one"
+    assert not clusters.clusters(clusters.atomic, frozenset(), 2)
+    clusters.atomic.append(mixed)
+    clusters.children[mixed] = {two, three}
+    assert clusters.below(one) == {0, 1, 2}
+    seen = []
+    clusters.clusters = lambda covers, given, k: seen.append(set(covers)) or []
+    assert not clusters.step(1)
+    others = {frozenset({v}) for v in (3, 4, 5)}
+    assert seen[0] == others | {one, two, three}
+    assert seen[-1] == others | {mixed}
 
 
 def brute_f1(true, found, p):
