@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped]  # a requirement of torch
 import numpy as np
 from latentbench.declare import Example, model
 from latentbench.models.study import Arrays

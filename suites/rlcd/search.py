@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, combinations, product
 from typing import Any
 
-import networkx as nx
+import networkx as nx  # type: ignore[import-untyped]  # a requirement of torch
 import numpy as np
 from latentbench.core.types import DataInfo
 from latentbench.declare import Example, model
