@@ -120,14 +120,15 @@ class CodeEM(Study):
         taught: bool = False,
     ) -> None:
         super().__init__(info, problems=1)
-        self.e_step, self.spacing, self.start, self.rows, self.rounds = e_step, spacing, start, rows, rounds
-        self.e_updates, self.rate, self.m_rate, self.hidden, self.factorised = e_updates, rate, m_rate, hidden, factorised
+        self.e_step, self.spacing, self.begin, self.rows, self.rounds = e_step, spacing, start, rows, rounds
+        self.e_updates, self.rate, self.m_rate = e_updates, rate, m_rate
+        self.hidden, self.factorised = hidden, factorised
         self.sleep, self.floor, self.sweeps, self.starts, self.taught = sleep, floor, sweeps, starts, taught
 
     def problem(self, rng: np.random.Generator) -> Problem:
         petals = centres(self.spacing * MEANS).numpy()
         x, test = petals[rng.integers(K**M, size=(2, self.rows))] + SCALE * rng.standard_normal((2, self.rows, 2))
-        means = x[rng.integers(self.rows, size=K)] if self.start == "rows" else self.spacing * MEANS.numpy()
+        means = x[rng.integers(self.rows, size=K)] if self.begin == "rows" else self.spacing * MEANS.numpy()
         exact = exact_em(torch.from_numpy(x), torch.from_numpy(means), self.rounds)
         return Problem({"x": x, "means": means}, {"x": test, "exact": exact.numpy()})
 
@@ -195,10 +196,10 @@ class CodeEM(Study):
         start = torch.rand(max(self.starts, 1), len(x), M, K, generator=draws).softmax(3)
         if not self.starts and self.left is not None:
             start = self.left[None]
-        found = mean_field(log_p.repeat(len(start), 1), start.flatten(0, 1), K, self.sweeps).unflatten(0, start.shape[:2])
-        log_q = log_product(found.flatten(0, 1).log().clamp(min=-1e3)).unflatten(0, start.shape[:2])
+        found = mean_field(log_p.repeat(len(start), 1), start.flatten(0, 1), K, self.sweeps)
+        log_q = log_product(found.log().clamp(min=-1e3)).unflatten(0, start.shape[:2])
         best = (log_q.exp() * (log_q - log_p)).sum(2).argmin(0)
-        self.left = found[best, torch.arange(len(x))]
+        self.left = found.unflatten(0, start.shape[:2])[best, torch.arange(len(x))]
         return log_q[best, torch.arange(len(x))]
 
 

@@ -1,4 +1,4 @@
-"""What is exact in EM with few codes: laws by enumeration, both steps by naive sums and autograd, gradients of E-steps."""
+"""What is exact in EM with few codes: laws by enumeration, both steps by naive sums, gradients, what E-steps see."""
 
 from functools import partial
 from itertools import product as tuples
@@ -108,11 +108,11 @@ def test_losses_are_plain_sums_and_least_at_the_posterior():
 def test_balance_and_divergence_find_the_posterior_and_a_product_cannot():
     log_p = torch.full((1, 2, 2), -4.0)
     log_p[0, 0, 0] = log_p[0, 1, 1] = 1.0  # two modes, which no product has
-    log_p, x, found = log_p.flatten(1), torch.ones(64, 4), {}
+    log_p, x, found = log_p.flatten(1), torch.ones(32, 4), {}
     for form in ("balance", "kl", "product"):
         p = Policy(4, 2, 2, (16,), form == "product", draws())
-        adam, g = torch.optim.Adam(p.parameters(), lr=2e-2), draws()
-        for _ in range(200):
+        adam, g = torch.optim.Adam(p.parameters(), lr=5e-2), draws()
+        for _ in range(100):
             if form == "balance":
                 z = p.sample(x, g)
                 loss = trajectory_balance(p, x, z, log_p[0, number(z, 2)])
@@ -146,7 +146,10 @@ def test_coordinate_ascent_is_that_of_naive_sums():
 
 def test_chains_keep_the_posterior_and_find_it():
     log_p = scores(1, 1.0).expand(20000, -1)
-    for start, sweeps in ((symbols(M, K)[torch.multinomial(log_p.softmax(1), 1, generator=draws(8))[:, 0]], 1), (None, 8)):
+    for start, sweeps in (
+        (symbols(M, K)[torch.multinomial(log_p.softmax(1), 1, generator=draws(8))[:, 0]], 1),
+        (None, 8),
+    ):
         z = torch.zeros(20000, M, dtype=torch.long) if start is None else start
         found = number(gibbs(log_p, z, K, sweeps, draws()), K).bincount(minlength=8) / 20000
         np.testing.assert_allclose(found, log_p[0].softmax(0), atol=0.015)
@@ -196,7 +199,10 @@ def test_rows_and_measures(spacing):
 
     def nll(means):
         spots = [m + p for m in means for p in PETALS.numpy()]
-        p = [np.mean([np.exp(-((x - t) ** 2).sum() / 2 / SCALE**2) for t in spots]) / 2 / np.pi / SCALE**2 for x in truth["x"]]
+        p = [
+            np.mean([np.exp(-((x - t) ** 2).sum() / 2 / SCALE**2) for t in spots]) / 2 / np.pi / SCALE**2
+            for x in truth["x"]
+        ]
         return -np.log(p).mean()
 
     assert em.code_nll(s, None, {}, None).value == pytest.approx(nll(answer["means"]), rel=1e-4)
@@ -219,7 +225,9 @@ def test_e_steps_are_compared_at_common_weights():
     x = torch.tensor(other.problem(other._stream(0, "problem")).given["x"], dtype=torch.float32)
     log_p = log_joint(x, torch.tensor(exact["means"]).float()).log_softmax(1)
     hard = run(e_step="hard")
-    assert em.code_posterior_kl(hard[0], None, {}, None).value == pytest.approx(-log_p.max(1).values.mean().item(), rel=1e-3)
+    assert em.code_posterior_kl(hard[0], None, {}, None).value == pytest.approx(
+        -log_p.max(1).values.mean().item(), rel=1e-3
+    )
     one, many = (run(e_step="mean-field", starts=n, sweeps=9)[1][1]["kl"] for n in (1, 8))
     assert 0.1 < many < one - 0.01
     assert "kl" not in run(e_step="gibbs")[1][1]
@@ -278,5 +286,5 @@ def test_what_a_policy_learns_from(monkeypatch, sleep):
 
 def test_dreams_alone_teach_the_posterior(monkeypatch):
     monkeypatch.setattr(em, "trajectory_balance", lambda p, *a: 0.0 * p.net[-1].bias.sum())
-    _, (_, answer) = played(rounds=1, e_step="balance", sleep=1.0, e_updates=400, rate=1e-2, spacing=0.5, taught=True)
+    _, (_, answer) = played(rounds=1, e_step="balance", sleep=1.0, e_updates=150, rate=2e-2, spacing=0.5, taught=True)
     assert answer["kl"] < 0.5 * played(rounds=1, e_step="balance", spacing=0.5, e_updates=1, taught=True)[1][1]["kl"]
