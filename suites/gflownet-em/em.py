@@ -1,17 +1,15 @@
-"""Expectation maximisation of a hierarchical mixture, and GFlowNets in its E-step (arXiv 2302.06576).
+"""EM for a hierarchical mixture of Gaussians, its E-step exact, mean-field or a GFlowNet's (arXiv 2302.06576, sections 3, 5).
 
-Rows are of four clusters with four petals each, z = (cluster, petal). M-step: ascend log p(x, z) with z from (an
-approximation of) p(z | x). E-steps, of which the first is exact:
+A row x in the plane comes of one of K clusters and one of its K petals, z = (cluster, petal), uniformly; only the
+clusters' means are learnt. All K^2 codes are listed (the first four are the petals of the first cluster), so that
+likelihoods and posteriors are exact. E-steps, given the means:
 
-    exact        the posterior, summed over all codes
-    mean-field   the best product of a law of clusters and one of petals, by coordinate ascent (variational EM)
-    hard         the likeliest code alone, as k-means has it
-    gibbs        a draw by a chain that changes one place at a time (Monte-Carlo EM)
-    balance      a draw of a policy that is trained by trajectory balance (GFlowNet-EM), in part with a sleep phase
-    kl           the law of such a policy that is trained by the exact gradient of KL(q || p(z | x))
+    exact       p(z | x)
+    mean-field  the product q(cluster | x) q(petal | x) that coordinate ascent on the ELBO finds (variational EM)
+    gflownet    a policy that chooses a cluster, then a petal, trained by trajectory balance on codes of its own:
+                (log Z(x) + log q(z | x) - log p(x, z))^2  (GFlowNet-EM)
 
-Of its own draws, balance has in expectation the gradient of kl (times 2 / m^2; Malkin et al. 2023): it differs by its
-noise, and by what it can learn from draws that are not its own.
+The M-step ascends the mean of log p(x, z) over q.
 """
 
 from __future__ import annotations
@@ -27,206 +25,216 @@ from latentbench.declare import Example, metric, model
 from latentbench.evaluation.view import View
 from latentbench.models.study import Problem, Study
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
-
-from .codes import Policy, gibbs, log_product, mean_field, number, reverse_kl, symbols, trajectory_balance
+from torch.nn.utils import skip_init
 
 Arrays = Mapping[str, Any]
-M, K = 2, 4  # places of a code, symbols at each
+K = 4  # clusters, and petals of each
 SCALE = 0.25  # standard deviation of a petal
+PEAK = -math.log(K**2 * 2.0 * math.pi * SCALE**2)  # log p(x, z) at a petal's centre
 MEANS = math.sqrt(2.0) * torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
 PETALS = math.sqrt(0.5) * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], dtype=torch.float64)
-PEAK = -math.log(K**M * 2.0 * math.pi * SCALE**2)  # log p(x, z) at a petal's centre
+AMBIGUOUS = torch.tensor(  # the authors' means of figure 2
+    [[-2.47049352, 0.38887989], [1.14934963, -0.60384374], [-0.19642042, -1.42613101], [0.21112086, 1.14786994]],
+    dtype=torch.float64,
+)
 
 
 def centres(means: Tensor) -> Tensor:
-    """(16, 2) of petals, of clusters' means (4, 2)."""
+    """(16, 2) of the petals, given the clusters' means (4, 2)."""
     return (means[:, None] + PETALS.to(means)).flatten(0, 1)
 
 
-def log_joint(x: Tensor, means: Tensor) -> Tensor:
-    """log p(x, z) of rows (n, 2) and all codes, (n, 16)."""
-    return PEAK - 0.5 * ((x[:, None] - centres(means)) / SCALE).square().sum(2)
+def log_weights(x: Tensor, means: Tensor) -> Tensor:
+    """log p(x, z) - PEAK, (n, 16), of rows (n, 2): at most 0."""
+    return -0.5 * ((x[:, None] - centres(means)) / SCALE).square().sum(2)
 
 
-def m_step(x: Tensor, means: Tensor, weights: Tensor, rate: float) -> Tensor:
-    """Means (4, 2) after a gradient step on the mean of log p(x, z) under `weights` (n, 16), or at rate 0 at its top.
+def nll(x: Tensor, means: Tensor) -> float:
+    """-log p(x) in nats, mean over rows (n, 2)."""
+    return float(-log_weights(x, means).logsumexp(1).mean()) - PEAK
+
+
+def posterior_kl(log_q: Tensor, weights: Tensor) -> Tensor:
+    """KL(q(z | x) || p(z | x)) (..., n), given log q (..., n, 16) and `log_weights` (n, 16)."""
+    return (log_q.exp() * (log_q - weights.log_softmax(1))).sum(-1)
+
+
+def m_step(x: Tensor, means: Tensor, q: Tensor, rate: float) -> Tensor:
+    """Means (4, 2) after a gradient step on the mean of log p(x, z) over q (n, 16), or, at rate 0, where it is largest.
 
     A cluster of no weight stays where it is.
     """
-    mass, away = weights.unflatten(1, (K, K)), x[:, None, None] - centres(means).unflatten(0, (K, K))
+    mass, away = q.unflatten(1, (K, K)), x[:, None, None] - centres(means).unflatten(0, (K, K))
     total = (mass[..., None] * away).sum((0, 2))
     return means + (rate * total / (len(x) * SCALE**2) if rate else total / mass.sum((0, 2))[:, None].clamp(min=1e-8))
 
 
-def exact_em(x: Tensor, means: Tensor, rounds: int) -> Tensor:
-    """Means (4, 2) after rounds of exact EM."""
-    for _ in range(rounds):
-        means = m_step(x, means, log_joint(x, means).softmax(1), 0.0)
-    return means
+def mean_field(weights: Tensor, petals: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
+    """Coordinate ascent on the ELBO, clusters first, from each of s starts.
+
+    Args:
+        weights: `log_weights`, (n, 16).
+        petals: q(petal | x) to start from, (s, n, 4).
+        sweeps: over both factors, at least 1.
+
+    Returns:
+        Of each row log q(z | x) (n, 16) and q(petal | x) (1, n, 4) of the start with the largest ELBO.
+    """
+    table = weights.unflatten(1, (K, K))
+    for _ in range(sweeps):
+        clusters = torch.einsum("nij,snj->sni", table, petals).softmax(2)
+        petals = torch.einsum("nij,sni->snj", table, clusters).softmax(2)
+    log_q = (clusters[..., None] * petals[:, :, None]).flatten(2).clamp(min=1e-30).log()
+    best = posterior_kl(log_q, weights).argmin(0), torch.arange(len(weights))
+    return log_q[best], petals[best][None]
+
+
+class Policy(nn.Module):
+    """One network with a hidden layer that sees (x, cluster or 0, 0); its heads choose cluster and petal and give log Z.
+
+    Weights and biases are uniform within 1 / sqrt(inputs of the layer).
+    """
+
+    def __init__(self, hidden: int, draws: Generator) -> None:
+        super().__init__()
+        layers = [skip_init(nn.Linear, 2 + 2 * K, hidden), skip_init(nn.Linear, hidden, 2 * K + 1)]
+        for one in layers:
+            for values in one.parameters():
+                nn.init.uniform_(values, -(one.in_features**-0.5), one.in_features**-0.5, generator=draws)
+        self.net = nn.Sequential(layers[0], nn.LeakyReLU(), layers[1])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """log q(z | x) of all codes (n, 16) and log Z(x) (n,), of rows (n, 2)."""
+        states = torch.cat([x.new_zeros(1, 2 * K), torch.eye(K, 2 * K)])  # nothing chosen yet, or a cluster
+        seen = torch.cat([x.expand(K + 1, -1, -1), states[:, None].expand(-1, len(x), -1)], 2)
+        heads = self.net(seen)
+        cluster, petal = heads[0, :, :K].log_softmax(1), heads[1:, :, K:-1].log_softmax(2)
+        return (cluster[:, :, None] + petal.transpose(0, 1)).flatten(1), heads[0, :, -1]
+
+
+def trajectory_balance(log_q: Tensor, log_z: Tensor, log_rewards: Tensor, z: Tensor) -> Tensor:
+    """Mean over rows of (log Z(x) + log q(z | x) - log reward)^2 at codes z (n,); log q and log rewards are (n, 16)."""
+    return (log_z + (log_q - log_rewards).gather(1, z[:, None])[:, 0]).square().mean()
 
 
 @model(
-    "code-em",
+    "hierarchical-mixture-em",
     "Iterative Study",
     "EM of a hierarchical mixture",
     examples=(
-        Example("real-vector", {"e_step": "balance", "rows": 20, "rounds": 2, "e_updates": 2, "sleep": 0.5}),
-        Example("real-vector", {"e_step": "mean-field", "rows": 20, "rounds": 2, "starts": 0}),
-        Example("real-vector", {"e_step": "kl", "rows": 20, "rounds": 2, "e_updates": 2, "factorised": True}),
+        Example("real-vector", {"e_step": "gflownet", "rows": 20, "rounds": 2, "updates": 2}),
+        Example("real-vector", {"e_step": "mean-field", "rows": 20, "rounds": 2, "starts": 2}),
     ),
 )
-class CodeEM(Study):
-    """Answers are ``means`` (4, 2) and, but for gibbs, ``kl``: that of q from the posterior, mean over rows.
+class MixtureEM(Study):
+    """Answers are ``means`` (4, 2), and ``kl``: `posterior_kl` of the last E-step at its means, mean over rows.
 
     Args:
         info: of the data, which are not looked at.
         e_step: see above.
-        spacing: of the true means. At 1 petals lie apart; at 0.5 those of neighbours coincide, and a posterior has up
-            to four modes, which are no product.
-        start: of the means, at four rows or at the true ones.
+        spacing: of the true means: at 1 petals lie apart; at 0.5 those of neighbours coincide.
+        start: of the means: at four rows, within noise of `SCALE` about the true ones, or `AMBIGUOUS`.
+        fixed: whether there is no M-step.
         rows: drawn to learn from, and as many to be judged by.
-        rounds: of an E-step and an M-step.
-        e_updates, rate: of a policy in an E-step, by Adam on all rows.
+        rounds: of an E-step and an M-step; at 0, q is that of an untrained policy.
+        updates, rate: of the policy in an E-step, by Adam on all rows.
         m_rate: of the M-step, see `m_step`.
-        hidden: width of the policy's one hidden layer.
-        factorised: whether the policy is a product over places.
-        sleep: probability that an update is followed by one on codes and rows drawn from the model itself.
-        floor: rewards are no lower than that of a petal's centre times exp(-floor).
-        sweeps: of mean-field, and of gibbs, which starts at a uniform code.
-        starts: of mean-field at random, of which each row keeps the best; 0 goes on from the round before.
-        taught: whether the M-step is given the exact posterior, so that E-steps are compared at common weights.
+        hidden: width of the policy's hidden layer.
+        floor: log rewards are at least -floor, a petal's centre being at 0.
+        sweeps, starts: of mean-field; starts are drawn anew each round, but 0 goes on from the round before.
     """
 
     def __init__(
         self,
         info: DataInfo,
         *,
-        e_step: Literal["exact", "mean-field", "hard", "gibbs", "balance", "kl"],
+        e_step: Literal["exact", "mean-field", "gflownet"],
         spacing: PositiveFloat = 1.0,
-        start: Literal["rows", "truth"] = "rows",
+        start: Literal["rows", "near", "ambiguous"] = "rows",
+        fixed: bool = False,
         rows: PositiveInt = 4000,
         rounds: NonNegativeInt = 60,
-        e_updates: PositiveInt = 1000,
+        updates: PositiveInt = 1000,
         rate: PositiveFloat = 3e-4,
         m_rate: NonNegativeFloat = 0.0,
         hidden: PositiveInt = 32,
-        factorised: bool = False,
-        sleep: NonNegativeFloat = 0.0,
         floor: PositiveFloat = 20.0,
         sweeps: PositiveInt = 1,
         starts: NonNegativeInt = 1,
-        taught: bool = False,
     ) -> None:
         super().__init__(info, problems=1)
-        self.e_step, self.spacing, self.begin, self.rows, self.rounds = e_step, spacing, start, rows, rounds
-        self.e_updates, self.rate, self.m_rate = e_updates, rate, m_rate
-        self.hidden, self.factorised = hidden, factorised
-        self.sleep, self.floor, self.sweeps, self.starts, self.taught = sleep, floor, sweeps, starts, taught
+        self.spacing, self.begin, self.fixed, self.rows, self.rounds = spacing, start, fixed, rows, rounds
+        self.updates, self.rate, self.m_rate, self.hidden, self.floor = updates, rate, m_rate, hidden, floor
+        self.e_step, self.sweeps, self.starts = e_step, sweeps, starts
 
     def problem(self, rng: np.random.Generator) -> Problem:
-        petals = centres(self.spacing * MEANS).numpy()
-        x, test = petals[rng.integers(K**M, size=(2, self.rows))] + SCALE * rng.standard_normal((2, self.rows, 2))
-        means = x[rng.integers(self.rows, size=K)] if self.begin == "rows" else self.spacing * MEANS.numpy()
-        exact = exact_em(torch.from_numpy(x), torch.from_numpy(means), self.rounds)
-        return Problem({"x": x, "means": means}, {"x": test, "exact": exact.numpy()})
+        true = self.spacing * MEANS.numpy()
+        spots = centres(self.spacing * MEANS).numpy()[rng.integers(K**2, size=(2, self.rows))]
+        x, test = spots + SCALE * rng.standard_normal((2, self.rows, 2))
+        starts = {
+            "rows": x[rng.integers(self.rows, size=K)],
+            "near": true + SCALE * rng.standard_normal((K, 2)),
+            "ambiguous": AMBIGUOUS.numpy(),
+        }
+        return Problem({"x": x, "means": starts[self.begin]}, {"x": test, "means": true})
 
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         draws = Generator().manual_seed(int(rng.integers(2**62)))
         x, means = (torch.tensor(given[name], dtype=torch.float32) for name in ("x", "means"))
-        policy = Policy(2, M, K, [self.hidden], self.factorised, draws)
+        policy = Policy(self.hidden, draws)
         adam = torch.optim.Adam(policy.parameters(), lr=self.rate)
-        self.left: Tensor | None = None
+        petals = torch.rand(1, len(x), K, generator=draws).softmax(2)
+        weights, log_q = log_weights(x, means), policy(x)[0].detach()
         for _ in range(self.rounds):
-            if self.e_step in ("balance", "kl"):
-                self.learn(policy, adam, x, means, draws)
-            with torch.no_grad():
-                means = m_step(x, means, self.weights(policy, x, log_joint(x, means), draws), self.m_rate)
-        found = {"means": means.double().numpy()}
-        if self.e_step != "gibbs":
-            with torch.no_grad():
-                log_p = log_joint(x, means).log_softmax(1)
-                log_q = self.law(policy, x, log_p, draws)
-            found["kl"] = (log_q.exp() * (log_q - log_p)).sum(1).double().mean().numpy()
-        return found
+            weights = log_weights(x, means)
+            log_q = weights.log_softmax(1)
+            q = log_q.exp()
+            if self.e_step == "mean-field":
+                if self.starts:
+                    petals = torch.rand(self.starts, len(x), K, generator=draws).softmax(2)
+                log_q, petals = mean_field(weights, petals, self.sweeps)
+                q = log_q.exp()
+            elif self.e_step == "gflownet":
+                self.learn(policy, adam, x, weights.clamp(min=-self.floor), draws)
+                log_q = policy(x)[0].detach()
+                q = functional.one_hot(torch.multinomial(log_q.exp(), 1, generator=draws)[:, 0], K**2).to(x)
+            means = means if self.fixed else m_step(x, means, q, self.m_rate)
+        return {"means": means.numpy(), "kl": posterior_kl(log_q, weights).mean().numpy()}
 
-    def learn(self, policy: Policy, adam: torch.optim.Adam, x: Tensor, means: Tensor, draws: Generator) -> None:
-        """An E-step of a policy."""
-
-        def update(loss: Tensor) -> None:
+    def learn(self, policy: Policy, adam: torch.optim.Adam, x: Tensor, log_rewards: Tensor, draws: Generator) -> None:
+        """Updates of the policy by trajectory balance, on one code of its own a row."""
+        for _ in range(self.updates):
+            log_q, log_z = policy(x)
+            z = torch.multinomial(log_q.detach().exp(), 1, generator=draws)[:, 0]
             adam.zero_grad()
-            loss.backward()
+            trajectory_balance(log_q, log_z, log_rewards, z).backward()
             adam.step()
 
-        table, codes = log_joint(x, means).clamp(min=PEAK - self.floor), symbols(M, K)
-        for _ in range(self.e_updates):
-            if self.e_step == "kl":
-                update(reverse_kl(policy, x, table))
-                continue
-            with torch.no_grad():
-                z = policy.sample(x, draws)
-            update(trajectory_balance(policy, x, z, table.gather(1, number(z, K)[:, None])[:, 0]))
-            if torch.rand((), generator=draws) < self.sleep:
-                code = torch.randint(K**M, (len(x),), generator=draws)
-                dreamt = centres(means)[code] + SCALE * torch.randn(x.shape, generator=draws)
-                update(-policy.log_prob(dreamt, codes[code])[0].mean() / M)
 
-    def weights(self, policy: Policy, x: Tensor, log_p: Tensor, draws: Generator) -> Tensor:
-        """(n, 16): what the M-step takes for the posterior, one code with weight 1 where that is a draw."""
-        if self.taught:
-            return log_p.softmax(1)
-        if self.e_step == "gibbs":
-            z = gibbs(log_p, torch.randint(K, (len(x), M), generator=draws), K, self.sweeps, draws)
-        elif self.e_step == "balance":
-            z = policy.sample(x, draws)
-        else:
-            return self.law(policy, x, log_p, draws).exp()
-        return functional.one_hot(number(z, K), K**M).float()
-
-    def law(self, policy: Policy, x: Tensor, log_p: Tensor, draws: Generator) -> Tensor:
-        """log q(z | x), (n, 16), given log p(x, z); hard EM's is -1000 for all codes but one."""
-        if self.e_step in ("balance", "kl"):
-            return policy.log_table(x)
-        if self.e_step == "hard":
-            return (functional.one_hot(log_p.argmax(1), K**M) - 1.0) * 1e3
-        if self.e_step == "exact":
-            return log_p.log_softmax(1)
-        start = torch.rand(max(self.starts, 1), len(x), M, K, generator=draws).softmax(3)
-        if not self.starts and self.left is not None:
-            start = self.left[None]
-        found = mean_field(log_p.repeat(len(start), 1), start.flatten(0, 1), K, self.sweeps)
-        log_q = log_product(found.log().clamp(min=-1e3)).unflatten(0, start.shape[:2])
-        best = (log_q.exp() * (log_q - log_p)).sum(2).argmin(0)
-        self.left = found.unflatten(0, start.shape[:2])[best, torch.arange(len(x))]
-        return log_q[best, torch.arange(len(x))]
-
-
-def _nll(model: Any) -> tuple[float, float, int]:
-    """-log p(x), mean over rows to be judged by, of the answer and of exact EM from where it began; their number."""
+def _of(model: Any) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Rows to be judged by, true means, means found and KL."""
     ((truth, answer),) = model.answered()
-    x, both = torch.as_tensor(truth["x"]), (answer["means"], truth["exact"])
-    found, exact = (float(-log_joint(x, torch.as_tensor(means)).logsumexp(1).mean()) for means in both)
-    return found, exact, len(x)
+    return *(torch.as_tensor(one) for one in (truth["x"], truth["means"], answer["means"])), float(answer["kl"])
 
 
-@metric("code_nll", "Study", "nats", "lower")
-def code_nll(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+@metric("mixture_nll", "Study", "nats", "lower")
+def mixture_nll(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """-log p(x), summed over all codes, mean over rows that were not learnt from."""
-    found, _, n = _nll(model)
-    return MetricValue(found, None, n)
+    x, _, means, _ = _of(model)
+    return MetricValue(nll(x, means), None, len(x))
 
 
-@metric("code_nll_over_exact", "Study", "nats", "lower")
-def code_nll_over_exact(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """`code_nll` less that of exact EM after as many rounds from the same means."""
-    found, exact, n = _nll(model)
-    return MetricValue(found - exact, None, n)
+@metric("mixture_nll_excess", "Study", "nats", "lower")
+def mixture_nll_excess(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """`mixture_nll` less that of the true means on the same rows."""
+    x, true, means, _ = _of(model)
+    return MetricValue(nll(x, means) - nll(x, true), None, len(x))
 
 
-@metric("code_posterior_kl", "Study", "nats", "lower", within=(-1e-3, None))
-def code_posterior_kl(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """KL(q || p(z | x)) at the last weights, summed over all codes, mean over the rows that were learnt from."""
-    ((_, answer),) = model.answered()
-    return MetricValue(float(answer["kl"]), None, model.rows)
+@metric("mixture_posterior_kl", "Study", "nats", "lower", within=(-1e-3, None))
+def mixture_posterior_kl(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """KL(q(z | x) || p(z | x)) of the last E-step, summed over all codes, mean over the rows that were learnt from."""
+    return MetricValue(_of(model)[3], None, model.rows)
