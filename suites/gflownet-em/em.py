@@ -1,8 +1,7 @@
-"""EM for a hierarchical mixture of Gaussians, its E-step exact, mean-field or a GFlowNet's (arXiv 2302.06576, sections 3, 5).
+"""EM for a hierarchical mixture of Gaussians by an exact, a mean-field or a GFlowNet's E-step (arXiv 2302.06576).
 
-A row x in the plane comes of one of K clusters and one of its K petals, z = (cluster, petal), uniformly; only the
-clusters' means are learnt. All K^2 codes are listed (the first four are the petals of the first cluster), so that
-likelihoods and posteriors are exact. E-steps, given the means:
+A row x in the plane comes of one of K clusters and one of its K petals, z = (cluster, petal), uniformly; only clusters'
+means are learnt. All K^2 codes are listed (first the petals of the first cluster). E-steps, given the means:
 
     exact       p(z | x)
     mean-field  the product q(cluster | x) q(petal | x) that coordinate ascent on the ELBO finds (variational EM)
@@ -35,10 +34,8 @@ SCALE = 0.25  # standard deviation of a petal
 PEAK = -math.log(K**2 * 2.0 * math.pi * SCALE**2)  # log p(x, z) at a petal's centre
 MEANS = math.sqrt(2.0) * torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
 PETALS = math.sqrt(0.5) * torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]], dtype=torch.float64)
-AMBIGUOUS = torch.tensor(  # the authors' means of figure 2
-    [[-2.47049352, 0.38887989], [1.14934963, -0.60384374], [-0.19642042, -1.42613101], [0.21112086, 1.14786994]],
-    dtype=torch.float64,
-)
+# means of the authors' figure 2
+AMBIGUOUS = torch.tensor([[-2.470494, 0.388880], [1.149350, -0.603844], [-0.196420, -1.426131], [0.211121, 1.147870]])
 
 
 def centres(means: Tensor) -> Tensor:
@@ -51,9 +48,9 @@ def log_weights(x: Tensor, means: Tensor) -> Tensor:
     return -0.5 * ((x[:, None] - centres(means)) / SCALE).square().sum(2)
 
 
-def nll(x: Tensor, means: Tensor) -> float:
+def nll(x: np.ndarray, means: np.ndarray) -> float:
     """-log p(x) in nats, mean over rows (n, 2)."""
-    return float(-log_weights(x, means).logsumexp(1).mean()) - PEAK
+    return float(-log_weights(torch.as_tensor(x), torch.as_tensor(means)).logsumexp(1).mean()) - PEAK
 
 
 def posterior_kl(log_q: Tensor, weights: Tensor) -> Tensor:
@@ -62,25 +59,16 @@ def posterior_kl(log_q: Tensor, weights: Tensor) -> Tensor:
 
 
 def m_step(x: Tensor, means: Tensor, q: Tensor, rate: float) -> Tensor:
-    """Means (4, 2) after a gradient step on the mean of log p(x, z) over q (n, 16), or, at rate 0, where it is largest.
-
-    A cluster of no weight stays where it is.
-    """
+    """Means (4, 2) after a gradient step on the mean of log p(x, z) over q (n, 16); at rate 0, those of its maximum."""
     mass, away = q.unflatten(1, (K, K)), x[:, None, None] - centres(means).unflatten(0, (K, K))
     total = (mass[..., None] * away).sum((0, 2))
     return means + (rate * total / (len(x) * SCALE**2) if rate else total / mass.sum((0, 2))[:, None].clamp(min=1e-8))
 
 
 def mean_field(weights: Tensor, petals: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
-    """Coordinate ascent on the ELBO, clusters first, from each of s starts.
+    """log q(z | x) (n, 16) and q(petal | x) (1, n, 4) after coordinate ascent on the ELBO, clusters first.
 
-    Args:
-        weights: `log_weights`, (n, 16).
-        petals: q(petal | x) to start from, (s, n, 4).
-        sweeps: over both factors, at least 1.
-
-    Returns:
-        Of each row log q(z | x) (n, 16) and q(petal | x) (1, n, 4) of the start with the largest ELBO.
+    Of `petals`, starts of q(petal | x) (s, n, 4), each row keeps the one that ends best; weights are `log_weights`.
     """
     table = weights.unflatten(1, (K, K))
     for _ in range(sweeps):
@@ -92,10 +80,7 @@ def mean_field(weights: Tensor, petals: Tensor, sweeps: int) -> tuple[Tensor, Te
 
 
 class Policy(nn.Module):
-    """One network with a hidden layer that sees (x, cluster or 0, 0); its heads choose cluster and petal and give log Z.
-
-    Weights and biases are uniform within 1 / sqrt(inputs of the layer).
-    """
+    """A network that sees (x, cluster or 0, 0) and whose heads choose cluster and petal and give log Z."""
 
     def __init__(self, hidden: int, draws: Generator) -> None:
         super().__init__()
@@ -173,12 +158,9 @@ class MixtureEM(Study):
         true = self.spacing * MEANS.numpy()
         spots = centres(self.spacing * MEANS).numpy()[rng.integers(K**2, size=(2, self.rows))]
         x, test = spots + SCALE * rng.standard_normal((2, self.rows, 2))
-        starts = {
-            "rows": x[rng.integers(self.rows, size=K)],
-            "near": true + SCALE * rng.standard_normal((K, 2)),
-            "ambiguous": AMBIGUOUS.numpy(),
-        }
-        return Problem({"x": x, "means": starts[self.begin]}, {"x": test, "means": true})
+        rows, near = x[rng.integers(self.rows, size=K)], true + SCALE * rng.standard_normal((K, 2))
+        means = {"rows": rows, "near": near, "ambiguous": AMBIGUOUS.numpy()}[self.begin]
+        return Problem({"x": x, "means": means}, {"x": test, "means": true})
 
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
@@ -190,8 +172,7 @@ class MixtureEM(Study):
         weights, log_q = log_weights(x, means), policy(x)[0].detach()
         for _ in range(self.rounds):
             weights = log_weights(x, means)
-            log_q = weights.log_softmax(1)
-            q = log_q.exp()
+            log_q, q = weights.log_softmax(1), weights.softmax(1)
             if self.e_step == "mean-field":
                 if self.starts:
                     petals = torch.rand(self.starts, len(x), K, generator=draws).softmax(2)
@@ -214,27 +195,22 @@ class MixtureEM(Study):
             adam.step()
 
 
-def _of(model: Any) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Rows to be judged by, true means, means found and KL."""
-    ((truth, answer),) = model.answered()
-    return *(torch.as_tensor(one) for one in (truth["x"], truth["means"], answer["means"])), float(answer["kl"])
-
-
 @metric("mixture_nll", "Study", "nats", "lower")
 def mixture_nll(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """-log p(x), summed over all codes, mean over rows that were not learnt from."""
-    x, _, means, _ = _of(model)
-    return MetricValue(nll(x, means), None, len(x))
+    ((truth, answer),) = model.answered()
+    return MetricValue(nll(truth["x"], answer["means"]), None, model.rows)
 
 
 @metric("mixture_nll_excess", "Study", "nats", "lower")
 def mixture_nll_excess(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """`mixture_nll` less that of the true means on the same rows."""
-    x, true, means, _ = _of(model)
-    return MetricValue(nll(x, means) - nll(x, true), None, len(x))
+    ((truth, answer),) = model.answered()
+    return MetricValue(nll(truth["x"], answer["means"]) - nll(truth["x"], truth["means"]), None, model.rows)
 
 
 @metric("mixture_posterior_kl", "Study", "nats", "lower", within=(-1e-3, None))
 def mixture_posterior_kl(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """KL(q(z | x) || p(z | x)) of the last E-step, summed over all codes, mean over the rows that were learnt from."""
-    return MetricValue(_of(model)[3], None, model.rows)
+    ((_, answer),) = model.answered()
+    return MetricValue(float(answer["kl"]), None, model.rows)
