@@ -1,14 +1,13 @@
 """EM for a hierarchical mixture of Gaussians by an exact, a mean-field or a GFlowNet's E-step (arXiv 2302.06576).
 
 A row x in the plane comes of one of K clusters and one of its K petals, z = (cluster, petal), uniformly; only clusters'
-means are learnt. All K^2 codes are listed (first the petals of the first cluster). E-steps, given the means:
+means are learnt, in M-steps that ascend the mean of log p(x, z) over q. All K^2 codes are listed (first the petals of
+the first cluster). E-steps, given the means:
 
     exact       p(z | x)
     mean-field  the product q(cluster | x) q(petal | x) that coordinate ascent on the ELBO finds (variational EM)
     gflownet    a policy that chooses a cluster, then a petal, trained by trajectory balance on codes of its own:
                 (log Z(x) + log q(z | x) - log p(x, z))^2  (GFlowNet-EM)
-
-The M-step ascends the mean of log p(x, z) over q.
 """
 
 from __future__ import annotations
