@@ -184,5 +184,4 @@ def test_what_a_policy_learns_from_and_m_steps_are_given(monkeypatch):
 def test_a_trained_policy_has_the_posterior():
     run = partial(played, start="near", spacing=0.5, fixed=True)
     kls = [run(e_step="gflownet", rounds=2, updates=n, rate=2e-2)[2]["kl"] for n in (1, 150)]
-    assert kls[1] < 0.3 < 10 < kls[0]
-    assert kls[1] < run(e_step="mean-field", rounds=1, starts=5, sweeps=9)[2]["kl"]
+    assert kls[1] < min(0.3, run(e_step="mean-field", rounds=1, starts=5, sweeps=9)[2]["kl"]) < 10 < kls[0]
