@@ -128,6 +128,7 @@ class FeasiblePredictor(nn.Module):
     "lower",
     "mean of the largest losses of single rows (conditional value at risk)",
     settings={"share": 0.05, "part": "test"},
+    lowest={"share": 1e-6},
     within=(0.0, None),
 )
 def tail_loss(model: Validated, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:

@@ -43,6 +43,10 @@ FORMS = [
 IMAGES = DataInfo((1, 12, 12), "binary", 60, mean=torch.full((1, 12, 12), 0.5))
 
 
+#: Rows with a label, for models that predict it.
+LABELLED = DataInfo((6,), "real", 60, mean=torch.zeros(6), columns={"y": ()})
+
+
 #: One graph, whose nodes are the rows.
 GRAPH = DataInfo((5,), "real", 60, parts={"edges": Part((2,), "discrete", role="edges", whole=True)})
 
@@ -79,7 +83,7 @@ def built(name: str, forms: Sequence[DataInfo] = FORMS) -> tuple[Any, DataInfo]:
     if GRAPH in forms:
         params = dict(entry.examples[0].params)
     said = []
-    for info in forms:
+    for info in (*forms, LABELLED):
         try:
             return load(entry.target)(info, **params), info
         except UserError as e:
