@@ -24,7 +24,7 @@ from numpy import ndarray
 from numpy.random import Generator
 from scipy.special import gammaln, logsumexp
 
-LOGITS = np.arange(-7.0, 4.01, 0.25)
+LOGITS = np.arange(-12.0, 4.01, 0.25)
 WEIGHTS = 1.0 / (1.0 + np.exp(-LOGITS))
 MASSES, CONCENTRATIONS, DISCOUNTS = (0.5, 1.0, 2.0, 4.0, 8.0), (0.5, 1.0, 3.0, 10.0), (0.0, 0.25, 0.5, 0.75)
 SHAPES, RATES = (0.03, 0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -139,7 +139,8 @@ class Buffet(Factors):
         self.settings, self.restricted = list(settings), restricted
         self.tables = np.stack([log_weights(k, *s) for s in self.settings])
         self.setting, self.law = 0, np.full(k + 1, 1 / (k + 1))
-        self.chosen = np.searchsorted(LOGITS, np.clip(np.log((self.z.sum(0) + 0.5) / (n - self.z.sum(0) + 0.5)), -7, 4))
+        rows = self.z.sum(0)
+        self.chosen = np.searchsorted(LOGITS, np.minimum(np.log((rows + 0.5) / (n - rows + 0.5)), 4.0))
 
     @property
     def weights(self) -> ndarray:
