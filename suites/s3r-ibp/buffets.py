@@ -1,18 +1,18 @@
-"""Gibbs samplers of Poisson factor models with binary features: Indian buffets of one and three parameters, restricted or not.
+"""Gibbs samplers of Poisson factors with binary features: Indian buffets of one and three parameters, restricted or not.
 
     x_nd ~ Poisson(b_0d + sum_k z_nk b_kd),   b_kd ~ Gamma(shape a, rate s),   k = 1 .. K.
 
-Feature k has a weight pi_k of the finite approximation with K atoms (Nguyen et al. 2023, theorem 1) to the stable-beta process of the
-three-parameter IBP (Teh and Goeruer 2009, equation 5), whose levy measure is gamma pi^(-1 - sigma) (1 - pi)^(c + sigma - 1):
+Feature k has a weight pi_k of a finite approximation with K atoms (after Nguyen et al. 2023) to the stable-beta process
+of the three-parameter IBP (Teh and Goeruer 2009), whose Levy measure is gamma pi^(-1 - sigma) (1 - pi)^(c + sigma - 1):
 
     p(pi) proportional to pi^(gamma / K - 1 - sigma 1[pi > 1 / K]) (1 - pi)^(c + sigma - 1).
 
-Sigma 0 and c 1 are the IBP's Beta(alpha / K, 1). Weights lie on a grid. A row of the restricted IBP (Doshi-Velez and Williamson 2017) has
-j features with probability f_j, and given j those of independent Bernoulli draws that have this sum:
+Sigma 0 and c 1 are the IBP's Beta(alpha / K, 1). Weights lie on a grid. A row of the restricted IBP (Doshi-Velez and
+Williamson, arXiv 1508.06303) has j features with probability f_j, and given j those of independent draws of this sum:
 
     p(z_n) = f_j prod_k pi_k^z_nk (1 - pi_k)^(1 - z_nk) / PB_j(pi),   j = sum_k z_nk,
 
-with PB the Poisson-binomial probabilities. Counts are split among features (multinomial), so that loadings are conjugate.
+with PB the Poisson-binomial probabilities. Counts are split among features, so that loadings are conjugate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from itertools import product
 import numpy as np
 from numpy import ndarray
 from numpy.random import Generator
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 LOGITS = np.arange(-12.0, 4.01, 0.25)
 WEIGHTS = 1.0 / (1.0 + np.exp(-LOGITS))
@@ -42,7 +42,7 @@ def log_weights(features: int, mass: float, concentration: float = 1.0, discount
     """
     c, s = concentration, discount
     gamma = mass * np.exp(gammaln(1 + c) - gammaln(1 - s) - gammaln(c + s)) / features
-    density = WEIGHTS ** (gamma - s * (WEIGHTS > 1 / features)) * (1 - WEIGHTS) ** (c + s)  # of the logit
+    density = WEIGHTS ** (gamma - s * (1 / features < WEIGHTS)) * (1 - WEIGHTS) ** (c + s)  # of the logit
     bins = density * (LOGITS[1] - LOGITS[0])
     bins[0] += WEIGHTS[0] ** gamma / gamma  # what lies beyond the ends
     bins[-1] += (1 - WEIGHTS[-1]) ** (c + s) / (c + s)
@@ -111,7 +111,7 @@ class Factors:
         np.add.at(by_column, d, counts)
         return by_row, by_column.T
 
-    def load(self, by_row: ndarray, by_column: ndarray) -> None:  # noqa: ARG002
+    def load(self, by_row: ndarray, by_column: ndarray) -> None:
         """Draw the loadings; the base has shape and rate 1."""
         self.b = np.maximum(self.rng.gamma(self.shape + by_column[1:]) / (self.rate + self.z.T @ self.seen), TINY)
         self.base = np.maximum(self.rng.gamma(1.0 + by_column[0]) / (1.0 + self.seen.sum(0)), 1e-12)
@@ -129,7 +129,8 @@ class Buffet(Factors):
 
     Args:
         three: concentration and discount are drawn as well as the mass; else they are 1 and 0.
-        restricted: the law of a row's number of features is drawn, with Dirichlet(1/2) before it; else it is what the weights make it.
+        restricted: the law of a row's number of features is drawn, with Dirichlet(1/2) before it; else it follows from
+            the weights.
     """
 
     def __init__(self, *args: object, three: bool, restricted: bool, **kwargs: object) -> None:
@@ -226,7 +227,7 @@ class GammaPoisson(Factors):
 def masked_nmf(
     x: ndarray, seen: ndarray, rank: int, steps: int, rng: Generator, penalty: float = 0.0
 ) -> tuple[ndarray, ndarray]:
-    """Non-negative factors (N, K) and (K, D) by multiplicative updates of the Kullback-Leibler divergence in cells seen.
+    """Non-negative factors (N, K) and (K, D) by multiplicative updates of the Kullback-Leibler divergence.
 
     Args:
         x: counts (N, D).

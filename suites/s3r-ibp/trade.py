@@ -41,7 +41,7 @@ class Exports(Study):
 
     Args:
         info: of the data, which are not looked at.
-        world: how many features a country has: 1 or 7 (`split`), always 3 (`fixed`), or what independent features make it (`buffet`).
+        world: a country's features: 1 or 7 (`split`), always 3 (`fixed`), or independent ones (`buffet`).
         countries, products: N and D.
         true_features: of the simulation.
         support: products of a feature, each with a loading of Gamma(2) and mean `level`.
@@ -178,7 +178,7 @@ def independent(x: ndarray, seen: ndarray) -> ndarray:
 
 @model("count-nmf", "Iterative Study", "non-negative factors, tuned on cells left out", examples=ONE)
 class Nmf(Exports):
-    """Divergence, rank, penalty and share of `independent` that predict a sixth of the seen cells best, fitted anew to all."""
+    """Rank, penalty and share of `independent` that predict a sixth of the seen cells best, fitted anew to all."""
 
     RANKS, PENALTIES, SHARES, STEPS = (4, 6, 8, 10, 12, 15), (0.0, 0.3, 1.0), (0.01, 0.03, 0.1, 0.2, 0.4), 200
 
@@ -208,9 +208,9 @@ class RowByColumn(Exports):
 
 @metric("excess_count_nll", "Study", "nats/cell", "lower")
 def excess_count_nll(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean over problems of -log p of the held-out counts beyond that of the true rates; the latter is in the details."""
+    """Mean of -log p of the held-out counts beyond that of the true rates; the latter is in the details."""
     found = over_problems(model, lambda truth, answer: float(np.mean(truth["ideal"] - answer["score"])))
-    floor = over_problems(model, lambda truth, answer: float(-np.mean(truth["ideal"])))
+    floor = over_problems(model, lambda truth, _: float(-np.mean(truth["ideal"])))
     return MetricValue(found.value, found.se, found.n, {"true_rates": floor.value})
 
 
@@ -218,7 +218,7 @@ def excess_count_nll(model: Any, view: View, settings: Arrays, generator: Genera
 def feature_number_distance(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Wasserstein distance of the found from the true distribution of a row's number of features.
 
-    Of the rows that are seen (`of` is ``seen``), from the true numbers; or of a row yet to come (``new``), from the true law.
+    Of the rows seen (`of` is ``seen``), from the true numbers; or of a row yet to come (``new``), from the true law.
     """
 
     def distance(truth: Arrays, answer: Arrays) -> float:
