@@ -1,4 +1,4 @@
-"""Gibbs samplers of Poisson factors with binary features: Indian buffets of one and three parameters, restricted or not.
+"""Gibbs samplers of Poisson factors with binary features: buffets of one and three parameters, restricted or not.
 
     x_nd ~ Poisson(b_0d + sum_k z_nk b_kd),   b_kd ~ Gamma(shape a, rate s),   k = 1 .. K.
 
