@@ -1,4 +1,4 @@
-"""Gibbs samplers of Poisson factors with binary features: buffets of one and three parameters, restricted or not.
+"""Gibbs samplers of Poisson factors with binary features (Indian buffets, restricted or not) and with gamma weights.
 
     x_nd ~ Poisson(b_0d + sum_k z_nk b_kd),   b_kd ~ Gamma(shape a, rate s),   k = 1 .. K.
 
@@ -12,11 +12,13 @@ Williamson, arXiv 1508.06303) has j features with probability f_j, and given j t
 
     p(z_n) = f_j prod_k pi_k^z_nk (1 - pi_k)^(1 - z_nk) / PB_j(pi),   j = sum_k z_nk,
 
-with PB the Poisson-binomial probabilities. Counts are split among features, so that loadings are conjugate.
+with PB the Poisson-binomial probabilities. Counts are split among features, so that loadings are conjugate. Shapes and
+rates, mass, c and sigma lie on grids, each value as likely beforehand.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import product
 
 import numpy as np
@@ -59,29 +61,24 @@ def sum_law(weights: ndarray) -> ndarray:
 
 def drawn(log_probabilities: ndarray, rng: Generator) -> ndarray:
     """One index for each row of unnormalised log probabilities (.., G)."""
-    noisy = log_probabilities + rng.gumbel(size=log_probabilities.shape)
-    return noisy.argmax(-1)
+    return (log_probabilities + rng.gumbel(size=log_probabilities.shape)).argmax(-1)
 
 
-class Factors:
-    """Loadings and split counts; `rows` and `priors` are those of an heir.
+class Factors(ABC):
+    """Loadings and split counts.
 
     Args:
         x: counts (N, D).
         seen: cells (N, D) that are given; what lies elsewhere is not looked at.
-        weights, loadings: to begin with, (N, K) and (K, D).
+        weights, loadings: z and b to begin with, (N, K) and (K, D).
         rng: draws.
-        shapes: what the loadings' shape a may be.
     """
 
-    def __init__(
-        self, x: ndarray, seen: ndarray, weights: ndarray, loadings: ndarray, rng: Generator, shapes: tuple = SHAPES
-    ) -> None:
+    def __init__(self, x: ndarray, seen: ndarray, weights: ndarray, loadings: ndarray, rng: Generator) -> None:
         self.seen, self.x = seen.astype(float), np.where(seen, x, 0)
         self.z, self.b, self.rng = weights.astype(float), np.maximum(loadings, TINY), rng
         self.base = np.full(x.shape[1], 0.3)
-        self.cells, self.shapes = np.nonzero(self.x), shapes
-        self.shape, self.rate = shapes[0], RATES[2]
+        self.shape, self.rate = SHAPES[0], RATES[2]
 
     @property
     def rates(self) -> ndarray:
@@ -90,20 +87,17 @@ class Factors:
 
     def step(self) -> None:
         """One sweep."""
-        self.rows()
-        self.load(*self.split())
-        self.priors()
-        self.hyper()
+        by_row, by_column = self.split()
+        self.draw_loadings(by_column)
+        self.draw_weights(by_row)
 
-    def rows(self) -> None:
-        """Draw the rows' features."""
-
-    def priors(self) -> None:
-        """Draw what the rows' features depend on."""
+    @abstractmethod
+    def draw_weights(self, by_row: ndarray) -> None:
+        """Draw z and what it depends on, from the counts of each feature by row (N, K + 1)."""
 
     def split(self) -> tuple[ndarray, ndarray]:
         """Counts of each feature, by row (N, K + 1) and by column (K + 1, D); the base comes first."""
-        n, d = self.cells
+        n, d = np.nonzero(self.x)
         parts = np.concatenate([self.base[d, None], self.z[n] * self.b[:, d].T], axis=1)
         counts = self.rng.multinomial(self.x[n, d], parts / parts.sum(1, keepdims=True)).astype(float)
         by_row, by_column = np.zeros((len(self.x), counts.shape[1])), np.zeros((self.x.shape[1], counts.shape[1]))
@@ -111,17 +105,25 @@ class Factors:
         np.add.at(by_column, d, counts)
         return by_row, by_column.T
 
-    def load(self, by_row: ndarray, by_column: ndarray) -> None:
-        """Draw the loadings; the base has shape and rate 1."""
+    def draw_loadings(self, by_column: ndarray) -> None:
+        """The base has shape and rate 1; then the loadings' shape and rate."""
         self.b = np.maximum(self.rng.gamma(self.shape + by_column[1:]) / (self.rate + self.z.T @ self.seen), TINY)
         self.base = np.maximum(self.rng.gamma(1.0 + by_column[0]) / (1.0 + self.seen.sum(0)), 1e-12)
-
-    def hyper(self) -> None:
-        """Draw the loadings' shape and rate, each pair as likely beforehand."""
-        pairs = list(product(self.shapes, RATES))
+        pairs = list(product(SHAPES, RATES))
         a, s = np.array(pairs).T
         logs = self.b.size * (a * np.log(s) - gammaln(a)) + (a - 1) * np.log(self.b).sum() - s * self.b.sum()
         self.shape, self.rate = pairs[int(drawn(logs, self.rng))]
+
+
+class GammaPoisson(Factors):
+    """Weights z_nk ~ Gamma(shape w, 1) instead of features: the dense rival (gamma-Poisson factor analysis)."""
+
+    strength = SHAPES[2]
+
+    def draw_weights(self, by_row: ndarray) -> None:
+        self.z = np.maximum(self.rng.gamma(self.strength + by_row[:, 1:]) / (1.0 + self.seen @ self.b.T), TINY)
+        w = np.array(SHAPES)
+        self.strength = SHAPES[int(drawn((w - 1) * np.log(self.z).sum() - self.z.size * gammaln(w), self.rng))]
 
 
 class Buffet(Factors):
@@ -133,13 +135,12 @@ class Buffet(Factors):
             the weights.
     """
 
-    def __init__(self, *args: object, three: bool, restricted: bool, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: object, three: bool, restricted: bool) -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
         n, k = self.z.shape
-        settings = product(MASSES, CONCENTRATIONS, DISCOUNTS) if three else product(MASSES, (1.0,), (0.0,))
-        self.settings, self.restricted = list(settings), restricted
-        self.tables = np.stack([log_weights(k, *s) for s in self.settings])
-        self.setting, self.law = 0, np.full(k + 1, 1 / (k + 1))
+        self.settings = list(product(MASSES, CONCENTRATIONS, DISCOUNTS) if three else product(MASSES, (1.0,), (0.0,)))
+        self.tables, self.setting = np.stack([log_weights(k, *s) for s in self.settings]), 0
+        self.restricted, self.law = restricted, np.full(k + 1, 1 / (k + 1))
         rows = self.z.sum(0)
         self.chosen = np.searchsorted(LOGITS, np.minimum(np.log((rows + 0.5) / (n - rows + 0.5)), 4.0))
 
@@ -148,36 +149,30 @@ class Buffet(Factors):
         """pi, (K,)."""
         return WEIGHTS[self.chosen]
 
-    @property
-    def row_law(self) -> ndarray:
-        """Probabilities (K + 1,) of a new row's number of features."""
-        return self.law if self.restricted else sum_law(self.weights)
+    def draw_weights(self, by_row: ndarray) -> None:
+        self.switch()
+        for _ in range(self.z.shape[1] // 2):
+            self.exchange()
+        self.draw_prior()
 
-    def log_sums(self) -> ndarray:
-        """What a row's log probability depends on beside its weights, by its number of features."""
-        if not self.restricted:
-            return np.zeros_like(self.law)
-        return np.log(np.maximum(self.law, TINY)) - np.log(np.maximum(sum_law(self.weights), TINY))
-
-    def rows(self) -> None:
-        """Each feature in turn in all rows at once, then exchanges of one feature for another."""
-        table, logits, (n, k) = self.log_sums(), LOGITS[self.chosen], self.z.shape
-        rates, totals = self.rates, self.z.sum(1).astype(int)
-        for f in self.rng.permutation(k):
+    def switch(self) -> None:
+        """Each feature in turn, on or off in all rows at once."""
+        by_number, rates, numbers = np.zeros_like(self.law), self.rates, self.z.sum(1).astype(int)
+        if self.restricted:
+            by_number = np.log(np.maximum(self.law, TINY)) - np.log(np.maximum(sum_law(self.weights), TINY))
+        for f in self.rng.permutation(self.z.shape[1]):
             rest = np.maximum(rates - np.outer(self.z[:, f], self.b[f]), self.base)
-            others = totals - self.z[:, f].astype(int)
+            others = numbers - self.z[:, f].astype(int)
             gain = (self.x * np.log1p(self.b[f] / rest)).sum(1) - self.seen @ self.b[f]
-            gain += logits[f] + table[others + 1] - table[others]
-            self.z[:, f] = self.rng.logistic(size=n) < gain
-            totals = others + self.z[:, f].astype(int)
+            gain += LOGITS[self.chosen[f]] + by_number[others + 1] - by_number[others]
+            self.z[:, f] = self.rng.logistic(size=len(gain)) < gain
+            numbers = others + self.z[:, f].astype(int)
             rates = rest + np.outer(self.z[:, f], self.b[f])
-        for _ in range(k // 2):
-            self.exchange(logits)
 
-    def exchange(self, logits: ndarray) -> None:
+    def exchange(self) -> None:
         """In each row that has both, one feature for another, by Metropolis."""
         rows = np.flatnonzero((self.z.sum(1) > 0) & (self.z.sum(1) < self.z.shape[1]))
-        noise = self.rng.random((len(rows), self.z.shape[1]))
+        noise, logits = self.rng.random((len(rows), self.z.shape[1])), LOGITS[self.chosen]
         off, on = (noise + self.z[rows]).argmin(1), (noise - self.z[rows]).argmin(1)
         before = self.rates[rows]
         after = np.maximum(before + self.b[off] - self.b[on], self.base)
@@ -186,61 +181,18 @@ class Buffet(Factors):
         self.z[rows[taken], off[taken]] = 1.0
         self.z[rows[taken], on[taken]] = 0.0
 
-    def priors(self) -> None:
+    def draw_prior(self) -> None:
         """Weights, the prior that they have, and the law of a row's number of features."""
         n, k = self.z.shape
         totals, numbers = self.z.sum(0), np.bincount(self.z.sum(1).astype(int), minlength=k + 1)
         logs = self.tables[self.setting] + np.outer(totals, LOGITS) + n * np.log1p(-WEIGHTS)
         if self.restricted:
             there = np.flatnonzero(numbers)
-            after = [np.ones(1)]
-            for p in self.weights[:0:-1]:
-                after.append(np.convolve(after[-1], [1 - p, p]))
-            before = np.ones(1)
             for f in range(k):
-                rest = np.convolve(before, after[k - 1 - f])  # of all others, (K,)
-                padded = np.concatenate([[0.0], rest, [0.0]])
-                sums = np.outer(WEIGHTS, padded[there]) + np.outer(1 - WEIGHTS, padded[there + 1])
+                others = np.concatenate([[0.0], sum_law(np.delete(self.weights, f)), [0.0]])
+                sums = np.outer(WEIGHTS, others[there]) + np.outer(1 - WEIGHTS, others[there + 1])
                 self.chosen[f] = drawn(logs[f] - np.log(np.maximum(sums, TINY)) @ numbers[there], self.rng)
-                p = WEIGHTS[self.chosen[f]]
-                before = np.convolve(before, [1 - p, p])
             self.law = self.rng.dirichlet(0.5 + numbers)
         else:
             self.chosen = drawn(logs, self.rng)
         self.setting = int(drawn(self.tables[:, self.chosen].sum(1), self.rng))
-
-
-class GammaPoisson(Factors):
-    """Weights z_nk ~ Gamma(shape w, 1) instead of features: the dense rival (gamma-Poisson factor analysis)."""
-
-    strength = 0.3
-
-    def load(self, by_row: ndarray, by_column: ndarray) -> None:
-        self.z = np.maximum(self.rng.gamma(self.strength + by_row[:, 1:]) / (1.0 + self.seen @ self.b.T), TINY)
-        super().load(by_row, by_column)
-
-    def priors(self) -> None:
-        w = np.array(SHAPES)
-        self.strength = SHAPES[int(drawn((w - 1) * np.log(self.z).sum() - self.z.size * gammaln(w), self.rng))]
-
-
-def masked_nmf(
-    x: ndarray, seen: ndarray, rank: int, steps: int, rng: Generator, penalty: float = 0.0
-) -> tuple[ndarray, ndarray]:
-    """Non-negative factors (N, K) and (K, D) by multiplicative updates of the Kullback-Leibler divergence.
-
-    Args:
-        x: counts (N, D).
-        seen: cells that are fitted.
-        rank: K.
-        steps: updates of both.
-        rng: of the start.
-        penalty: on the sum of all entries, 0 or more.
-    """
-    level = np.sqrt(x[seen].mean() / rank)
-    w, h = (level * (0.5 + rng.random(size)) for size in ((len(x), rank), (rank, x.shape[1])))
-    m, y = seen.astype(float), np.where(seen, x, 0.0)
-    for _ in range(steps):
-        w *= (y / np.maximum(w @ h, 1e-12)) @ h.T / np.maximum(m @ h.T + penalty, 1e-12)
-        h *= w.T @ (y / np.maximum(w @ h, 1e-12)) / np.maximum(w.T @ m + penalty, 1e-12)
-    return w, h
