@@ -3,17 +3,17 @@
     x_nd ~ Poisson(b_0d + sum_k z_nk b_kd),   b_kd ~ Gamma(shape a, rate s),   k = 1 .. K.
 
 Feature k has a weight pi_k of a finite approximation with K atoms (after Nguyen et al. 2023) to the stable-beta process
-of the three-parameter IBP (Teh and Goeruer 2009), whose Levy measure is gamma pi^(-1 - sigma) (1 - pi)^(c + sigma - 1):
+of the three-parameter IBP (Teh and Goeruer 2009), of Levy measure gamma pi^(-1 - sigma) (1 - pi)^(c + sigma - 1):
 
     p(pi) proportional to pi^(gamma / K - 1 - sigma 1[pi > 1 / K]) (1 - pi)^(c + sigma - 1).
 
-Sigma 0 and c 1 are the IBP's Beta(alpha / K, 1). Weights lie on a grid. A row of the restricted IBP (Doshi-Velez and
-Williamson, arXiv 1508.06303) has j features with probability f_j, and given j those of independent draws of this sum:
+Sigma 0 and c 1 are the IBP's Beta(alpha / K, 1). A row of the restricted IBP (Doshi-Velez and Williamson, arXiv
+1508.06303) has j features with probability f_j, and given j those of independent draws of this sum:
 
     p(z_n) = f_j prod_k pi_k^z_nk (1 - pi_k)^(1 - z_nk) / PB_j(pi),   j = sum_k z_nk,
 
-with PB the Poisson-binomial probabilities. Counts are split among features, so that loadings are conjugate. Shapes and
-rates, mass, c and sigma lie on grids, each value as likely beforehand.
+with PB the Poisson-binomial probabilities. Counts are split among features, so that loadings are conjugate. Weights,
+shapes, rates, mass, c and sigma lie on grids; of the latter five each value is as likely beforehand.
 """
 
 from __future__ import annotations
@@ -33,16 +33,8 @@ SHAPES, RATES = (0.03, 0.1, 0.3, 1.0), (0.03, 0.1, 0.3, 1.0, 3.0)
 TINY = 1e-300
 
 
-def log_weights(features: int, mass: float, concentration: float = 1.0, discount: float = 0.0) -> ndarray:
-    """Log probabilities (G,) of the `WEIGHTS` that a feature may have.
-
-    Args:
-        features: K.
-        mass: alpha > 0, the mean number of features of a row as K grows.
-        concentration: c > -sigma.
-        discount: sigma in [0, 1).
-    """
-    c, s = concentration, discount
+def log_weights(features: int, mass: float, c: float, s: float) -> ndarray:
+    """Log probabilities (G,) of `WEIGHTS`; for K features, alpha > 0, c > -sigma and sigma in [0, 1)."""
     gamma = mass * np.exp(gammaln(1 + c) - gammaln(1 - s) - gammaln(c + s)) / features
     density = WEIGHTS ** (gamma - s * (1 / features < WEIGHTS)) * (1 - WEIGHTS) ** (c + s)  # of the logit
     bins = density * (LOGITS[1] - LOGITS[0])

@@ -21,10 +21,15 @@ from torch import Generator
 
 from .buffets import Buffet, Factors, GammaPoisson
 
-SMALL = {"problems": 2, "countries": 12, "products": 15, "sweeps": 4}
-ONE = (Example("real-vector", SMALL),)
-EXAMPLES = tuple(Example("real-vector", {**SMALL, "prior": prior}) for prior in ("s3r-ibp", "s-ibp", "gamma"))
+SMALL = {"problems": 2, "countries": 12, "products": 15}
+SAMPLED = {**SMALL, "sweeps": 4}
+EXAMPLES = (
+    Example("real-vector", SAMPLED),
+    Example("real-vector", {**SAMPLED, "prior": "s-ibp", "world": "fixed"}),
+    Example("real-vector", {**SAMPLED, "prior": "gamma"}),
+)
 Arrays = Mapping[str, Any]
+Prior = Literal["s3r-ibp", "s3-ibp", "s-ibp", "gamma"]
 
 #: Laws of the number of features of a country, by world.
 LAWS = {"split": {1: 0.6, 7: 0.4}, "fixed": {3: 1.0}}
@@ -92,7 +97,7 @@ def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarra
     return weights / size, nmf.components_ * size[:, None]
 
 
-@model("poisson-factors", "Iterative Study", "sparse Poisson factors of counts, by Gibbs sampling", examples=EXAMPLES)
+@model("poisson-factors", "Iterative Study", "Poisson factors of counts, by Gibbs sampling", examples=EXAMPLES)
 class PoissonFactors(Exports):
     """A sampler's mean over the second half of its sweeps, begun at a short factorisation with all `ATOMS`.
 
@@ -105,12 +110,7 @@ class PoissonFactors(Exports):
     """
 
     def __init__(
-        self,
-        info: DataInfo,
-        *,
-        prior: Literal["s3r-ibp", "s3-ibp", "s-ibp", "gamma"] = "s3r-ibp",
-        sweeps: PositiveInt = 600,
-        **design: Any,
+        self, info: DataInfo, *, prior: Prior = "s3r-ibp", sweeps: PositiveInt = 600, **design: Any
     ) -> None:
         super().__init__(info, **design)
         self.prior, self.sweeps = prior, sweeps
@@ -124,19 +124,20 @@ class PoissonFactors(Exports):
         return Buffet(x, seen, weights > 0.3, loadings, rng, **parts)
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
-        chain = self.chain(given["x"], given["seen"], rng)
+        seen = given["seen"]
+        chain = self.chain(given["x"], seen, rng)
         scores, topics, numbers = [], [], np.zeros(ATOMS + 1)
         for sweep in range(self.sweeps):
             chain.step()
             if sweep >= self.sweeps // 2:
-                scores.append(poisson.logpmf(given["hidden"], chain.rates[~given["seen"]]))
+                scores.append(poisson.logpmf(given["hidden"], chain.rates[~seen]))
                 topics.append(chain.b)
                 numbers += np.bincount(np.count_nonzero(chain.z, axis=1), minlength=len(numbers))
         score = logsumexp(scores, axis=0) - np.log(len(scores))
         return {"score": score, "topics": np.mean(topics, axis=0), "numbers": numbers / numbers.sum()}
 
 
-@model("row-by-column", "Iterative Study", "products of a country's and a product's mean", examples=ONE)
+@model("row-by-column", "Iterative Study", "products of a country's and a product's mean", examples=(Example("real-vector", SMALL),))
 class RowByColumn(Exports):
     """The trivial row: no features."""
 
