@@ -137,7 +137,7 @@ class PoissonFactors(Exports):
         return {"score": score, "topics": np.mean(topics, axis=0), "numbers": numbers / numbers.sum()}
 
 
-@model("row-by-column", "Iterative Study", "products of a country's and a product's mean", examples=(Example("real-vector", SMALL),))
+@model("row-by-column", "Iterative Study", "a country's mean by a product's", examples=(Example("real-vector", SMALL),))
 class RowByColumn(Exports):
     """The trivial row: no features."""
 
