@@ -13,7 +13,7 @@ from scipy.special import gammaln
 from scipy.stats import binom, poisson
 
 INFO = DataInfo((1,), "real", 1)
-FAR = 4.5  # standard errors: t with 39 degrees of freedom, 40 numbers, one false alarm in 400 tests
+FAR = 4.5  # standard errors: t with 39 degrees of freedom, 26 numbers, a false alarm in 600 tests
 
 
 def rng(seed=0):
@@ -21,13 +21,9 @@ def rng(seed=0):
 
 
 def off(draws, expected):
-    """Greatest distance of the means of draws (T, ..) from what is expected, in standard errors by 40 batches."""
-    batches = np.reshape(draws, (40, -1, *np.shape(expected))).mean(1)
-    return np.max(np.abs(batches.mean(0) - expected) / np.maximum(batches.std(0, ddof=1) / np.sqrt(40), 1e-12))
-
-
-def one_hot(index, size):
-    return np.eye(size)[index]
+    """Greatest distance of the means of draws (T, S) from what is expected (S,), in standard errors by 40 batches."""
+    batches = np.reshape(draws, (40, -1, len(expected))).mean(1)
+    return np.max(np.abs(batches.mean(0) - expected) / (batches.std(0, ddof=1) / np.sqrt(40)))
 
 
 @pytest.mark.parametrize(("mass", "c", "s"), [(1.5, 1.0, 0.0), (3.0, 2.5, 0.4), (0.7, 0.6, 0.7)])
@@ -54,104 +50,42 @@ def test_many_atoms_are_the_buffet(c, s):
         assert p @ (1 - (1 - buffets.WEIGHTS) ** n) == pytest.approx(2.0 * new.sum(), rel=0.04)
 
 
-def small(prior="s3r-ibp", seed=1):
-    """A chain of two rows, three features, three columns, one cell not seen."""
-    x, seen = np.array([[2, 0, 1], [0, 3, 9]]), np.array([[True, True, True], [True, True, False]])
-    b = np.array([[1.5, 0.1, 0.2], [0.1, 1.0, 0.6], [0.4, 0.3, 0.5]])
-    start = (x, seen, np.array([[1, 0, 1], [0, 1, 0]]), b, rng(seed))
-    if prior == "gamma":
-        return buffets.GammaPoisson(*start)
-    return buffets.Buffet(*start, three=prior != "s-ibp", restricted=prior == "s3r-ibp")
-
-
-ROWS = np.array(list(product((0.0, 1.0), repeat=6))).reshape(64, 2, 3)
-
-
-def log_likelihood(chain):
-    """Of each of the `ROWS`, (64,)."""
-    rates = chain.base + ROWS @ chain.b
-    return (poisson.logpmf(chain.x, rates) * chain.seen).sum((1, 2))
-
-
-def expectation(logs, values):
-    p = np.exp(logs - logs.max())
-    return np.tensordot(p / p.sum(), values, axes=p.ndim)
-
-
-BUFFETS = pytest.mark.parametrize("prior", ["s3r-ibp", "s3-ibp"])
-
-
-@BUFFETS
-def test_exchanges_by_enumeration(prior):
-    """They keep each row's number, here 2 and 1, and so the law of numbers: nine states."""
-    chain, draws = small(prior), []
-    chain.chosen = np.array([40, 50, 46])
-    w = chain.weights
-    logs = log_likelihood(chain) + (ROWS * np.log(w / (1 - w))).sum((1, 2))
-    logs[(ROWS.sum(2) != [2, 1]).any(1)] = -np.inf
-    for _ in range(8000):
-        chain.exchange()
-        draws.append(chain.z.copy())
-    assert off(draws, expectation(logs, ROWS)) < FAR
-
-
-@BUFFETS
-def test_features_weights_and_setting_by_enumeration(prior, monkeypatch):
-    """On a grid of three weights, with two settings; the law of numbers is summed out: 3,456 states."""
-    few = np.array([-2.0, -0.5, 1.0])
-    monkeypatch.setattr(buffets, "LOGITS", few)
-    monkeypatch.setattr(buffets, "WEIGHTS", 1 / (1 + np.exp(-few)))
-    chain = small(prior)
-    chain.settings, chain.tables = chain.settings[:2], np.log([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
-    chain.chosen = np.array([0, 1, 2])
-
-    def values(z, w, setting):
-        return [*z.ravel(), *z[0] * z[1], *w, *z.sum(0) * w, *z.sum(1) ** 2, setting]
-
-    numbers, logs, of = ROWS.sum(2).astype(int), np.zeros((2, 27, 64)), np.zeros((2, 27, 64, 18))
-    for setting, (i, chosen) in product(range(2), enumerate(product(range(3), repeat=3))):
-        w = buffets.WEIGHTS[list(chosen)]
-        own = np.where(ROWS, w, 1 - w).prod(2)
-        logs[setting, i] = log_likelihood(chain) + chain.tables[setting, chosen].sum() + np.log(own).sum(1)
-        if chain.restricted:
-            sums = np.array([own[:8, 1][numbers[:8, 1] == j].sum() for j in range(4)])
-            of_number = np.eye(4)[numbers].sum(1)
-            logs[setting, i] += (gammaln(0.5 + of_number) - of_number * np.log(sums)).sum(1)
-        of[setting, i] = [values(z, w, setting) for z in ROWS]
-    draws = []
-    for _ in range(8000):
-        chain.draw_weights(None)
-        draws.append(values(chain.z, chain.weights, chain.setting))
-    assert off(draws, expectation(logs, of)) < FAR
-
-
 @pytest.mark.parametrize("prior", ["s3r-ibp", "s3-ibp", "gamma"])
 def test_sweeps_leave_the_prior_alone(prior, monkeypatch):
-    """Geweke: with counts drawn anew after each sweep, moments are the prior's; shapes and rates from shorter grids."""
-    monkeypatch.setattr(buffets, "SHAPES", (0.6, 1.0, 1.5))
-    monkeypatch.setattr(buffets, "RATES", (1.0, 2.0, 4.0))
-    draws, chain, found = rng(3), small(prior, seed=4), []
-    shape, rate, again = np.mean(buffets.SHAPES), np.mean(buffets.RATES), np.mean(1 / np.array(buffets.RATES))
-    number = 3 * shape
-    own = [shape, shape + np.mean(np.square(buffets.SHAPES))]  # of the weights of gamma laws, and their squares
-    if prior != "gamma":
+    """Geweke: with counts drawn anew after each sweep, moments are the prior's; shapes and rates from shorter grids.
+
+    Two rows, three features, three columns, two cells not seen.
+    """
+    shapes, rates, found, draws = (0.6, 1.0, 1.5), (1.0, 2.0, 4.0), [], rng(3)
+    monkeypatch.setattr(buffets, "SHAPES", shapes)
+    monkeypatch.setattr(buffets, "RATES", rates)
+    seen = np.array([[True, False, True], [True, True, False]])
+    start = (np.ones((2, 3), int), seen, np.array([[1, 0, 1], [0, 1, 0]]), np.ones((3, 3)), rng(4))
+    number, loading = 3 * np.mean(shapes), np.mean(shapes) * np.mean(np.divide(1, rates))
+    if prior == "gamma":
+        chain, own = buffets.GammaPoisson(*start), [np.mean(shapes), np.mean(shapes) + np.mean(np.square(shapes))]
+    else:
+        chain = buffets.Buffet(*start, three=True, restricted=prior == "s3r-ibp")
         first, second = (np.exp(chain.tables) @ buffets.WEIGHTS**power for power in (1, 2))  # by setting
         law = np.full(4, 0.25) if chain.restricted else binom.pmf(np.arange(4)[:, None], 3, first).mean(1)
-        number = law @ np.arange(4)
-        own = [first.mean(), second.mean(), law @ [0, 0, 1 / 3, 1], *law, *np.mean(chain.settings, axis=0)]
+        number, pair = law @ np.arange(4), law @ [0, 0, 1 / 3, 1]
+        masses, alike = np.array(chain.settings)[:, 0], 4 * 0.5 * 1.5 / (2.0 * 3.0)  # of Dirichlet(1/2)
+        own = [first.mean(), second.mean(), pair, *law, *np.mean(chain.settings, axis=0), (masses * first).mean()]
+        own.append(alike if chain.restricted else second.mean())
     for _ in range(4000):
         chain.step()
-        chain.x = np.where(chain.seen, draws.poisson(chain.rates), 0)
-        z, b = chain.z, chain.b
+        chain.x = np.where(seen, draws.poisson(chain.rates), 0)
+        z, b, base = chain.z, chain.b, chain.base
         if prior == "gamma":
             weights = [chain.strength, np.square(z).mean()]
         else:
-            w, law = chain.weights, np.eye(4)[z.sum(1).astype(int)].mean(0)
-            weights = [w.mean(), np.square(w).mean(), (z[:, 0] * z[:, 1]).mean(), *law, *chain.settings[chain.setting]]
-        found.append([b.mean(), chain.base.mean(), np.square(chain.base).mean(), chain.rates.mean(), z[:, 0].mean(),
-                      chain.shape, chain.rate, *weights])  # fmt: skip
-    expected = [shape * again, 1.0, 2.0, 1 + number * shape * again, number / 3, shape, rate, *own]
-    assert off(found, np.array(expected)) < FAR
+            w, numbers, setting = chain.weights, np.eye(4)[z.sum(1).astype(int)], chain.settings[chain.setting]
+            weights = [w.mean(), np.square(w).mean(), (z[:, 0] * z[:, 1]).mean(), *numbers.mean(0), *setting]
+            weights += [setting[0] * w.mean(), numbers.prod(0).sum() if chain.restricted else (z * w).mean()]
+        found.append([*b.mean(0), base.mean(), np.square(base).mean(), z.mean(), chain.shape, chain.rate,
+                      *chain.rates.ravel(), *weights])  # fmt: skip
+    expected = [*[loading] * 3, 1.0, 2.0, number / 3, np.mean(shapes), np.mean(rates), *[1 + number * loading] * 6]
+    assert off(found, expected + own) < FAR
 
 
 def test_cells_left_out_are_not_looked_at():
@@ -176,10 +110,10 @@ def test_priors_by_name():
 
 def test_start_and_trivial_rates_are_factorisations():
     tall = np.tile(np.outer([1.0, 2.0, 6.0], [3.0, 1.0, 5.0, 7.0]), (60, 50))
-    np.testing.assert_allclose(trade.independent(tall, tall > 0), tall, rtol=0.05)
     weights, loadings = trade.started(tall, tall > 0, rng(1))
-    assert np.abs(weights @ loadings - tall).mean() < 0.05 * tall.mean()  # after 100 updates
     np.testing.assert_allclose(weights.max(0), 1.0)
+    for rates in (weights @ loadings, trade.independent(tall, rng().random(tall.shape) < 0.6)):
+        assert np.abs(rates - tall).mean() < 0.1 * tall.mean()
 
 
 @pytest.mark.parametrize("world", trade.LAWS)
