@@ -123,18 +123,17 @@ class Buffet(Factors):
 
     Args:
         three: concentration and discount are drawn as well as the mass; else they are 1 and 0.
-        restricted: the law of a row's number of features is drawn, with Dirichlet(1/2) before it; else it follows from
-            the weights.
+        restricted: the law of a row's number of features is drawn, Dirichlet(1/2) before it; else the weights give it.
     """
 
     def __init__(self, *args: object, three: bool, restricted: bool) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        n, k = self.z.shape
+        k = self.z.shape[1]
         self.settings = list(product(MASSES, CONCENTRATIONS, DISCOUNTS) if three else product(MASSES, (1.0,), (0.0,)))
         self.tables, self.setting = np.stack([log_weights(k, *s) for s in self.settings]), 0
         self.restricted, self.law = restricted, np.full(k + 1, 1 / (k + 1))
-        rows = self.z.sum(0)
-        self.chosen = np.searchsorted(LOGITS, np.minimum(np.log((rows + 0.5) / (n - rows + 0.5)), 4.0))
+        self.chosen = np.full(k, len(LOGITS) // 2)
+        self.draw_prior()
 
     @property
     def weights(self) -> ndarray:

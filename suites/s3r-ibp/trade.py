@@ -22,12 +22,8 @@ from torch import Generator
 from .buffets import Buffet, Factors, GammaPoisson
 
 SMALL = {"problems": 2, "countries": 12, "products": 15}
-SAMPLED = {**SMALL, "sweeps": 4}
-EXAMPLES = (
-    Example("real-vector", SAMPLED),
-    Example("real-vector", {**SAMPLED, "prior": "s-ibp", "world": "fixed"}),
-    Example("real-vector", {**SAMPLED, "prior": "gamma"}),
-)
+BUFFET = Example("real-vector", {**SMALL, "sweeps": 4})
+GAMMA = Example("real-vector", {**SMALL, "sweeps": 4, "prior": "gamma", "world": "fixed"})
 Arrays = Mapping[str, Any]
 Prior = Literal["s3r-ibp", "s3-ibp", "s-ibp", "gamma"]
 
@@ -89,7 +85,7 @@ def independent(x: ndarray, seen: ndarray) -> ndarray:
 
 
 def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-    """Non-negative factors, what is not seen filled by `independent`: weights (N, ATOMS), at most 1, and loadings."""
+    """Non-negative factors, what is not seen filled by `independent`: (N, ATOMS), at most 1, and (ATOMS, D)."""
     settings = {"beta_loss": "kullback-leibler", "max_iter": 100, "tol": 0, "random_state": int(rng.integers(2**31))}
     nmf = NMF(ATOMS, solver="mu", init="random", **settings)
     weights = nmf.fit_transform(np.where(seen, x, independent(x, seen)))
@@ -97,15 +93,15 @@ def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarra
     return weights / size, nmf.components_ * size[:, None]
 
 
-@model("poisson-factors", "Iterative Study", "Poisson factors of counts, by Gibbs sampling", examples=EXAMPLES)
+@model("poisson-factors", "Iterative Study", "Poisson factors of counts, by Gibbs sampling", examples=(BUFFET, GAMMA))
 class PoissonFactors(Exports):
-    """A sampler's mean over the second half of its sweeps, begun at a short factorisation with all `ATOMS`.
+    """A sampler's mean over the second half of its sweeps, from a short factorisation.
 
-    Answers have `topics` (K, D), mean loadings, and `numbers` (K + 1,), the distribution of the number of a country's
-    weights that are not 0.
+    Answers have `topics` (K, D), mean loadings, and `numbers` (K + 1,), the distribution over countries of the number
+    of weights that are not 0.
 
     Args:
-        prior: of the weights: the three-parameter restricted buffet, without the restriction, the IBP, or gamma laws.
+        prior: of the weights: three-parameter restricted buffet, without the restriction, IBP, or gamma laws.
         sweeps: of the sampler.
     """
 
@@ -116,7 +112,6 @@ class PoissonFactors(Exports):
         self.prior, self.sweeps = prior, sweeps
 
     def chain(self, x: ndarray, seen: ndarray, rng: np.random.Generator) -> Factors:
-        """The sampler at its start."""
         weights, loadings = started(x, seen, rng)
         if self.prior == "gamma":
             return GammaPoisson(x, seen, weights, loadings, rng)
@@ -157,20 +152,16 @@ def excess_count_nll(model: Any, view: View, settings: Arrays, generator: Genera
 @metric("feature_number_distance", "Study", "features", "lower", within=(0.0, None))
 def feature_number_distance(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """Wasserstein distance of the found from the true distribution of a country's number of features."""
-
-    def distance(truth: Arrays, answer: Arrays) -> float:
-        found = answer["numbers"]
-        return float(wasserstein_distance(truth["numbers"], np.arange(len(found)), v_weights=found))
-
-    return over_problems(model, distance)
+    atoms = np.arange(ATOMS + 1)
+    return over_problems(model, lambda t, a: wasserstein_distance(t["numbers"], atoms, v_weights=a["numbers"]))
 
 
 def precision(true: ndarray, found: ndarray) -> float:
-    """Mean share of a true topic's products among as many of the largest of its match.
+    """Mean share of a true topic's products among as many of the largest of its match, one to one.
 
     Args:
         true: (T, D), the same number of entries above 0 in each row.
-        found: (K, D); where K < T what has no match counts 0.
+        found: (K, D).
     """
     size = int((true[0] > 0).sum())
     top = np.zeros(found.shape)
