@@ -41,7 +41,7 @@ def test_sweeps_leave_the_prior_alone(prior, monkeypatch):
 
     Two rows, three features, three columns, two cells not seen.
     """
-    shapes, rates, found, draws = (0.6, 1.0, 1.5), (1.0, 2.0, 4.0), [], rng(3)
+    shapes, rates, found, draws = (0.6, 1.0, 1.5), (0.4, 0.8, 1.6), [], rng(3)
     monkeypatch.setattr(buffets, "SHAPES", shapes)
     monkeypatch.setattr(buffets, "RATES", rates)
     seen = np.array([[True, False, True], [True, True, False]])
@@ -54,11 +54,14 @@ def test_sweeps_leave_the_prior_alone(prior, monkeypatch):
         first, second = (np.exp(chain.tables) @ buffets.WEIGHTS**power for power in (1, 2))  # by setting
         law = np.full(4, 0.25) if chain.restricted else binom.pmf(np.arange(4)[:, None], 3, first).mean(1)
         number, pair = law @ np.arange(4), law @ [0, 0, 1 / 3, 1]
-        masses, alike = np.array(chain.settings)[:, 0], 4 * 0.5 * 1.5 / (2.0 * 3.0)  # of Dirichlet(1/2)
+        masses = np.array(chain.settings)[:, 0] - np.mean(buffets.MASSES)
+        alike = 4 * 0.5 * 1.5 / (2.0 * 3.0)  # both rows have the same number, by Dirichlet(1/2)
         own = [first.mean(), second.mean(), pair, *law, *np.mean(chain.settings, axis=0), (masses * first).mean()]
         own.append(alike if chain.restricted else second.mean())
     for _ in range(4000):
         chain.step()
+        for _ in range(0 if prior == "gamma" else 9):
+            chain.exchange()
         chain.x = np.where(seen, draws.poisson(chain.rates), 0)
         z, b, base = chain.z, chain.b, chain.base
         if prior == "gamma":
@@ -66,7 +69,7 @@ def test_sweeps_leave_the_prior_alone(prior, monkeypatch):
         else:
             w, numbers, setting = chain.weights, np.eye(4)[z.sum(1).astype(int)], chain.settings[chain.setting]
             weights = [w.mean(), np.square(w).mean(), (z[:, 0] * z[:, 1]).mean(), *numbers.mean(0), *setting]
-            weights += [setting[0] * w.mean(), numbers.prod(0).sum() if chain.restricted else (z * w).mean()]
+            weights += [(setting[0] - np.mean(buffets.MASSES)) * w[2], numbers.prod(0).sum() if chain.restricted else (z * w).mean()]
         found.append([*b.mean(0), base.mean(), np.square(base).mean(), z.mean(), chain.shape, chain.rate,
                       *chain.rates.ravel(), *weights])  # fmt: skip
     expected = [*[loading] * 3, 1.0, 2.0, number / 3, np.mean(shapes), np.mean(rates), *[1 + number * loading] * 6]
