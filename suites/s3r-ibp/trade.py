@@ -13,7 +13,6 @@ from latentbench.evaluation.view import View
 from latentbench.models.study import Problem, Study
 from numpy import ndarray
 from pydantic import PositiveInt
-from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from scipy.stats import poisson, wasserstein_distance
 from sklearn.decomposition import NMF
@@ -73,7 +72,7 @@ class Exports(Study):
         hidden = x[~seen]
         return Problem(
             {"x": np.where(seen, x, 0), "seen": seen, "hidden": hidden},
-            {"numbers": z.sum(1), "topics": topics, "ideal": poisson.logpmf(hidden, rates[~seen])},
+            {"numbers": z.sum(1), "latents": topics.T, "ideal": poisson.logpmf(hidden, rates[~seen])},
         )
 
 
@@ -93,21 +92,24 @@ def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarra
     return weights / size, nmf.components_ * size[:, None]
 
 
-@model("poisson-factors", "Iterative Study", "Poisson factors of counts, by Gibbs sampling", examples=(BUFFET, GAMMA))
+@model(
+    "poisson-factors",
+    "Iterative Study LatentEstimator",
+    "Poisson factors of counts, by Gibbs sampling",
+    examples=(BUFFET, GAMMA),
+)
 class PoissonFactors(Exports):
     """A sampler's mean over the second half of its sweeps, from a short factorisation.
 
-    Answers have `topics` (K, D), mean loadings, and `numbers` (K + 1,), the distribution over countries of the number
-    of weights that are not 0.
+    Answers have `latents`, mean loadings by product (D, K), and `numbers` (K + 1,), the distribution over countries of
+    the number of weights that are not 0.
 
     Args:
         prior: of the weights: three-parameter restricted buffet, without the restriction, IBP, or gamma laws.
         sweeps: of the sampler.
     """
 
-    def __init__(
-        self, info: DataInfo, *, prior: Prior = "s3r-ibp", sweeps: PositiveInt = 600, **design: Any
-    ) -> None:
+    def __init__(self, info: DataInfo, *, prior: Prior = "s3r-ibp", sweeps: PositiveInt = 600, **design: Any) -> None:
         super().__init__(info, **design)
         self.prior, self.sweeps = prior, sweeps
 
@@ -129,7 +131,7 @@ class PoissonFactors(Exports):
                 topics.append(chain.b)
                 numbers += np.bincount(np.count_nonzero(chain.z, axis=1), minlength=len(numbers))
         score = logsumexp(scores, axis=0) - np.log(len(scores))
-        return {"score": score, "topics": np.mean(topics, axis=0), "numbers": numbers / numbers.sum()}
+        return {"score": score, "latents": np.mean(topics, axis=0).T, "numbers": numbers / numbers.sum()}
 
 
 @model("row-by-column", "Iterative Study", "a country's mean by a product's", examples=(Example("real-vector", SMALL),))
@@ -154,23 +156,3 @@ def feature_number_distance(model: Any, view: View, settings: Arrays, generator:
     """Wasserstein distance of the found from the true distribution of a country's number of features."""
     atoms = np.arange(ATOMS + 1)
     return over_problems(model, lambda t, a: wasserstein_distance(t["numbers"], atoms, v_weights=a["numbers"]))
-
-
-def precision(true: ndarray, found: ndarray) -> float:
-    """Mean share of a true topic's products among as many of the largest of its match, one to one.
-
-    Args:
-        true: (T, D), the same number of entries above 0 in each row.
-        found: (K, D).
-    """
-    size = int((true[0] > 0).sum())
-    top = np.zeros(found.shape)
-    np.put_along_axis(top, np.argsort(-found, axis=1, kind="stable")[:, :size], 1.0, axis=1)
-    shared = (true > 0) @ top.T / size
-    return float(shared[linear_sum_assignment(-shared)].sum() / len(true))
-
-
-@metric("topic_precision", "Study", "1", "higher", within=(0.0, 1.0))
-def topic_precision(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean `precision` of the topics."""
-    return over_problems(model, lambda truth, answer: precision(truth["topics"], answer["topics"]))
