@@ -84,12 +84,15 @@ def independent(x: ndarray, seen: ndarray) -> ndarray:
 
 
 def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-    """Non-negative factors, what is not seen filled by `independent`: (N, ATOMS), at most 1, and (ATOMS, D)."""
-    settings = {"beta_loss": "kullback-leibler", "max_iter": 100, "tol": 0, "random_state": int(rng.integers(2**31))}
-    nmf = NMF(ATOMS, solver="mu", init="random", **settings)
+    """Weights (N, ATOMS), at most 1, and loadings (ATOMS, D): a non-negative factorisation with `TRUE` features.
+
+    Cells that are not seen are filled by `independent`; the other atoms are 0.
+    """
+    settings = {"beta_loss": "kullback-leibler", "max_iter": 300, "tol": 0, "random_state": int(rng.integers(2**31))}
+    nmf = NMF(TRUE, solver="mu", init="random", **settings)
     weights = nmf.fit_transform(np.where(seen, x, independent(x, seen)))
-    size = np.maximum(weights.max(0), 1e-12)
-    return weights / size, nmf.components_ * size[:, None]
+    size, spare = np.maximum(weights.max(0), 1e-12), ATOMS - TRUE
+    return np.pad(weights / size, ((0, 0), (0, spare))), np.pad(nmf.components_ * size[:, None], ((0, spare), (0, 0)))
 
 
 @model(
