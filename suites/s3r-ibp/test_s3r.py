@@ -67,10 +67,8 @@ def test_sweeps_leave_the_prior_alone(prior, monkeypatch):
         else:
             w, numbers, setting = chain.weights, np.eye(4)[z.sum(1).astype(int)], chain.settings[chain.setting]
             weights = [w.mean(), np.square(w).mean(), (z[:, 0] * z[:, 1]).mean(), *numbers.mean(0), *setting]
-            weights += [
-                (setting[0] - np.mean(buffets.MASSES)) * w[2],
-                numbers.prod(0).sum() if chain.restricted else (z * w).mean(),
-            ]
+            weights.append((setting[0] - np.mean(buffets.MASSES)) * w[2])
+            weights.append(numbers.prod(0).sum() if chain.restricted else (z * w).mean())
         found.append([*b.mean(0), base.mean(), np.square(base).mean(), z.mean(), chain.shape, chain.rate,
                       *chain.rates.ravel(), *weights])  # fmt: skip
     expected = [*[loading] * 3, 1.0, 2.0, number / 3, np.mean(shapes), np.mean(rates), *[1 + number * loading] * 6]

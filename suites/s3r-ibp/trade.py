@@ -95,12 +95,7 @@ def started(x: ndarray, seen: ndarray, rng: np.random.Generator) -> tuple[ndarra
     return np.pad(weights / size, ((0, 0), (0, spare))), np.pad(nmf.components_ * size[:, None], ((0, spare), (0, 0)))
 
 
-@model(
-    "poisson-factors",
-    "Iterative Study LatentEstimator",
-    "Poisson factors of counts, by Gibbs sampling",
-    examples=(BUFFET, GAMMA),
-)
+@model("poisson-factors", "Iterative Study LatentEstimator", "Poisson factors, by Gibbs", examples=(BUFFET, GAMMA))
 class PoissonFactors(Exports):
     """A sampler's mean over the second half of its sweeps, from a short factorisation.
 
