@@ -17,7 +17,7 @@ from latentbench.core.types import Batch, DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
-from latentbench.models.study import Arrays, Problem, Study
+from latentbench.models.study import Arrays, Problem, TableStudy
 from numpy import ndarray
 from pydantic import PositiveInt
 from scipy.spatial import cKDTree
@@ -68,7 +68,7 @@ def highest_density(log_density: Score, grid: ndarray) -> Score:
 
 
 @model("calibrated-region", "Iterative Study", "regions of two responses with coverage 0.9", examples=EXAMPLES)
-class CalibratedRegion(Study):
+class CalibratedRegion(TableStudy):
     """Answers: ``covered`` (T,), whether regions hold the responses of new rows; ``area`` (T,), grid points they hold.
 
     Args:
@@ -97,7 +97,6 @@ class CalibratedRegion(Study):
         super().__init__(info, problems=1)
         self.rule, self.design, self.inputs, self.tau, self.epochs = rule, design, inputs, tau, epochs
         self.sizes = {"": rows, "_held": rows // 4, "_calibration": rows // 4, "_new": rows // 8}
-        self._table = np.zeros((0, 2))
 
     def start(self, data: Batch, generator: Generator) -> None:
         """Raises UserError where the design is a table and the data have too few inputs or rows."""
@@ -105,20 +104,13 @@ class CalibratedRegion(Study):
         if self.design == "table":
             if "y" not in data.columns or data.x.shape[1] <= RESPONSE or len(data.x) < sum(self.sizes.values()):
                 raise UserError("no table with these columns and as many rows", fix="dataset uci-protein")
-            self._table = torch.cat([data.x, data.columns["y"]], 1).double().cpu().numpy()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {**super().state_dict(), "table": torch.from_numpy(self._table)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        super().load_state_dict(state)
-        self._table = state["table"].numpy()
+            self.keep(data)
 
     def problem(self, rng: np.random.Generator) -> Problem:
         """Rows ``x`` and ``y`` to train on, and the same with ``_held``, ``_calibration``, ``_new``."""
         ends = np.cumsum(list(self.sizes.values()))
         if self.design == "table":
-            rows = self._table[rng.permutation(len(self._table))[: ends[-1]]]
+            rows = np.column_stack([self.x, self.y])[rng.permutation(len(self.x))[: ends[-1]]]
             rows = (rows - rows[: ends[0]].mean(0)) / rows[: ends[0]].std(0)
             x, y = np.delete(rows[:, :-1], RESPONSE, 1), rows[:, [RESPONSE, -1]]
         else:

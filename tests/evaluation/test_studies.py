@@ -7,9 +7,9 @@ import pytest
 import torch
 from latentbench.core.capabilities import Study as Capability
 from latentbench.core.errors import UserError
-from latentbench.core.types import DataInfo
+from latentbench.core.types import Batch, DataInfo
 from latentbench.evaluation import studies
-from latentbench.models.study import Problem, Study
+from latentbench.models.study import Problem, Study, TableStudy
 from latentbench.spec import registry
 
 INFO = DataInfo((1,), "real", 1)
@@ -55,6 +55,38 @@ def test_procedures_meet_the_same_problems_at_the_same_seed_alone():
     assert same(truths[0], truths[1])
     assert not same(truths[0], truths[2])
     assert not np.array_equal(truths[0][0]["latents"], truths[0][1]["latents"]), "problems are different ones"
+
+
+class Sums(TableStudy):
+    """The sum of three rows' inputs times their targets."""
+
+    def start(self, data, generator):
+        super().start(data, generator)
+        self.keep(data)
+
+    def problem(self, rng):
+        chosen = rng.permutation(len(self.x))[:3]
+        return Problem({"x": self.x[chosen], "y": self.y[chosen]})
+
+    def answer(self, given, rng):
+        return {"total": (given["x"] * given["y"]).sum()}
+
+
+def test_rows_travel_with_the_state():
+    draws = torch.Generator().manual_seed(5)
+    x, y = torch.randn(9, 2, 3, generator=draws), torch.randn(9, 1, generator=draws)
+    data, whole, other = Batch(x, 9, columns={"y": y}), Sums(INFO, problems=4), Sums(INFO, problems=4)
+    whole.start(data, draws)
+    whole.advance(None, draws)
+    other.load_state_dict({k: v.clone() for k, v in whole.state_dict().items()})
+    for study in (whole, other):
+        while not study.done():
+            study.advance(None, draws)
+    assert same([a for _, a in whole.answered()], [a for _, a in other.answered()])
+    assert other.x.shape == (9, 6)
+    assert other.x.dtype == other.y.dtype == np.float64
+    np.testing.assert_array_equal(other.x[:, 4], x[:, 1, 1].double().numpy())
+    np.testing.assert_array_equal(other.y, y.double().numpy())
 
 
 def test_it_goes_on_from_its_state_to_the_same_answers():
@@ -128,10 +160,10 @@ def test_what_is_no_number_is_refused():
 
 
 PAPER = '''
-from latentbench.core.types import DataInfo
+from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
-from latentbench.models.study import Problem, Study
+from latentbench.models.study import Problem, Study, TableStudy
 from pydantic import PositiveInt
 
 

@@ -122,3 +122,26 @@ class Study(ABC):
                 f"answer {name!r} of {type(self).__name__} is no array of numbers", fix="return numpy arrays"
             )
         return torch.from_numpy(np.array(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64))
+
+
+class TableStudy(Study):
+    """A study whose problems are choices of rows of the data, which travel with its state.
+
+    Attributes:
+        x, y: inputs (N, D) and column ``y`` (N, ...) of all rows, float64; without rows until `keep`.
+    """
+
+    def __init__(self, info: DataInfo, *, problems: int = 10) -> None:
+        super().__init__(info, problems=problems)
+        self.x, self.y = np.zeros((0, 1)), np.zeros(0)
+
+    def keep(self, data: Batch) -> None:
+        """Take the rows of the training set, for `start` of a heir that wants them."""
+        self.x, self.y = (rows.double().cpu().numpy() for rows in (data.x.flatten(1), data.columns["y"]))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {**super().state_dict(), "x": torch.from_numpy(self.x), "y": torch.from_numpy(self.y)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(state)
+        self.x, self.y = state["x"].numpy(), state["y"].numpy()
