@@ -11,10 +11,14 @@ from latentbench.core.errors import Diverged, UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.neural_ode.cnf import CNF, END
 from latentbench.papers.neural_ode.latent import LatentODE, RecurrentPredictor, _Law
-from latentbench.papers.neural_ode.odenet import OdeNet, norm
+from latentbench.papers.neural_ode.measure import evaluations, solver_evaluations
+from latentbench.papers.neural_ode.odenet import Continuous, OdeNet, norm
+from latentbench.papers.neural_ode.perceptron import OneLayerPerceptron
 from latentbench.papers.neural_ode.planar import PlanarFlow
 from latentbench.papers.neural_ode.solver import Solver
 from torch import Tensor
+
+from tests.evaluation.views import view_of
 
 PLANE = DataInfo((2,), "real", 24)
 IMAGES = DataInfo((1, 13, 12), "unit", 12)
@@ -470,3 +474,72 @@ def test_series_refusals(cls: type):
     uneven[0] = 1
     with pytest.raises(UserError, match="different numbers"):
         model.loss(Batch(batch.x, 12, columns={"observed": uneven}), gen())
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[OdeNet, Batch]:
+    torch.manual_seed(3)
+    model = OdeNet(IMAGES, classes=3, channels=4)
+    for p in model.parameters():
+        p.data.mul_(3)  # far from the law whose solution is a straight line
+    return model, Batch(torch.rand(6, 1, 13, 12), 12, columns={"y": torch.tensor([0, 1, 2, 0, 1, 2])})
+
+
+class TestEvaluations:
+    @pytest.mark.parametrize("tolerance", [1e-1, 1e-4])
+    def test_are_the_calls_of_the_law(self, trained: tuple[OdeNet, Batch], tolerance: float):
+        model, batch = trained
+        calls: list[bool] = []
+        assert isinstance(model.middle, Continuous)
+        hook = model.middle.field.register_forward_hook(lambda *_: calls.append(True))
+        try:
+            there, back = evaluations(model, batch, tolerance)
+            assert there + back == len(calls)
+            calls.clear()
+            with torch.no_grad():
+                Solver({"dopri5": {"tolerance": tolerance}}, adjoint=False)(
+                    model.middle.field, model.down(batch.x), torch.tensor([0.0, 1.0])
+                )
+            assert there == len(calls) and back > 0
+        finally:
+            hook.remove()
+
+    def test_a_tighter_tolerance_takes_more_both_ways(self, trained: tuple[OdeNet, Batch]):
+        loose, tight = (evaluations(*trained, tolerance) for tolerance in (1e-1, 1e-5))
+        assert loose[0] < tight[0] and loose[1] < tight[1]
+
+    def test_residual_blocks_have_none(self):
+        model = OdeNet(IMAGES, classes=3, channels=4, middle="residual", blocks=1)
+        with pytest.raises(UserError, match="an equation"):
+            evaluations(model, Batch(torch.rand(2, 1, 13, 12), 12, columns={"y": torch.tensor([0, 1])}), 1e-3)
+
+    @pytest.mark.parametrize(("way", "n"), [("forward", 0), ("backward", 1)])
+    def test_metric_counts_its_rows_and_leaves_no_gradient(self, trained: tuple[OdeNet, Batch], way: str, n: int):
+        model, batch = trained
+        view = view_of(batch.x.numpy(), columns={"y": batch.columns["y"].numpy()})
+        settings = {"tolerance": 1e-2, "rows": 4, "way": way}
+        found = solver_evaluations(model, view, settings, gen())
+        few = Batch(batch.x[:4], 12, columns={"y": batch.columns["y"][:4]})
+        assert (found.value, found.n) == (evaluations(model, few, 1e-2)[n], 4)
+        share = solver_evaluations(model, view, {**settings, "way": "backward-share"}, gen()).value
+        there, back = evaluations(model, few, 1e-2)
+        assert share == back / there
+        model.zero_grad(set_to_none=True)
+        solver_evaluations(model, view, settings, gen())
+        assert all(p.grad is None for p in model.parameters())
+        with pytest.raises(UserError, match="way"):
+            solver_evaluations(model, view, {**settings, "way": "sideways"}, gen())
+
+
+def test_perceptron_is_two_linear_maps_and_a_tanh():
+    model = OneLayerPerceptron(IMAGES, classes=3, hidden=5)
+    x, y = torch.rand(4, 1, 13, 12), torch.tensor([0, 2, 1, 1])
+    first, second = model.body[1], model.body[3]
+    logits = torch.tanh(x.flatten(1) @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    torch.testing.assert_close(model.classify(x), logits)
+    loss = model.loss(Batch(x, 12, columns={"y": y}), gen())
+    torch.testing.assert_close(loss["loss"], -(logits.log_softmax(-1)[torch.arange(4), y]).mean())
+    torch.testing.assert_close(loss["error"], (logits.argmax(-1) != y).float().mean())
+    assert sum(p.numel() for p in OneLayerPerceptron(DataInfo((1, 28, 28), "unit", 9)).parameters()) == 238_510
+    with pytest.raises(UserError, match="no column y"):
+        model.loss(Batch(x, 12), gen())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from latentbench.audit.verify import verify
@@ -13,6 +14,7 @@ from latentbench.data.dataset import open_dataset
 from latentbench.records.below import records_below
 from latentbench.records.declared import declare, declared_path
 from latentbench.records.design import Declared
+from latentbench.spec import registry
 
 from tests.trust.tampering import edit, record_of, rename, run_folder
 
@@ -212,6 +214,25 @@ def test_seeds_that_differ_by_a_rounding_of_zero_are_no_copies(results):
     assert faults(results) == {}
     edit(mine, made(1e-17), reseal=True)
     assert "the same numbers in every bit as seed 0" in the_fault(results)
+
+
+@pytest.mark.parametrize(("value", "copied"), [(5 / 7, False), (137 / 990, False), (137 / 1009 + 1e-6, True)])
+def test_seeds_that_agree_in_ratios_of_small_counts_are_no_copies(results, value: float, copied: bool):
+    for name in ("wide--line--cpu--s1", "wide--line--cpu--s0"):
+        edit(record_of(results, name), lambda d: [m.update(value=value) for m in d["metrics"]], reseal=True)
+    assert bool(faults(results)) is copied
+
+
+def test_one_optimum_from_two_seeds_is_a_remark(results, monkeypatch):
+    """Of what is trained without gradients, as k-means is: nothing tells it from a copy."""
+    mine, other = record_of(results, "wide--line--cpu--s1"), record_of(results)
+    theirs = json.loads(other.read_text())
+    edit(mine, lambda d: [m.update(value=o["value"]) for m, o in zip(d["metrics"], theirs["metrics"])], reseal=True)
+    entry = registry.find_model("gaussian")
+    monkeypatch.setattr("latentbench.audit.verify.find_model", lambda _: replace(entry, can=entry.can | {"Iterative"}))
+    assert faults(results) == {}
+    [remarks] = [c.remarks for c in verify(results) if any("same numbers" in r for r in c.remarks)]
+    assert "the same numbers in every bit as seed 0, from another seed" in remarks
 
 
 def test_other_code_and_data_are_remarks(results):
