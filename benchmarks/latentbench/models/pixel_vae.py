@@ -48,6 +48,7 @@ _SMALL = {"latent_dim": 3, "hidden": (8,)}
             {**_SMALL, "window": 3, "channels": 4, "layers": 1, "condition": 1, "free_bits": 0.1, "kernel": 3},
         ),
         Example("binary-vector", {**_SMALL, "prior_flow": 2, "posterior_flow": 2, "flow_hidden": (8,)}, "elbo"),
+        Example("binary-vector", {**_SMALL, "posterior_flow": 1, "flow_hidden": (8,)}, "elbo"),
     ),
 )
 class PixelVAE(nn.Module):
