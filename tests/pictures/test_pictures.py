@@ -93,6 +93,23 @@ def test_densities_and_samples_of_two_coordinates(project, plane):
     assert len(np.unique(np.asarray(Image.open(density.path).convert("L")))) > 10
 
 
+def test_what_follows_a_series_beside_the_forecast_of_it(project, own_data):
+    shutil.copy(REPOSITORY / "suites/neural-ode/data/spirals-two-way.yaml", own_data / "registry")
+    changes = {
+        "datasets": {"spirals-two-way": {"protocol": "1k-1k"}},
+        "methods": {"rnn": {"model": "recurrent-predictor", "params": {"width": 4, "observed": "observed30"}}},
+        "metrics": {"forecast_rmse": {}},
+        "tiers.smoke": {"seeds": 1, "training": {"epochs": 1}, "limit": {"train": 40, "test": 20}},
+    }
+    run(project, changes)
+    [picture] = pictures_of(folders(project)["rnn--spirals-two-way--smoke--s0"] / "record.json")
+    assert picture.kind == "forecast"
+    shown = np.asarray(Image.open(picture.path).convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in (drawing.COLOURS[i] for i in (7, 1, 0)):
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        assert (np.abs(shown - wanted).max(1) < 24).sum() > 100, f"no line in {colour}"
+
+
 def test_a_run_is_the_same_with_and_without(project):
     def made(*options: str) -> dict[str, Any]:
         shutil.rmtree(project.results, ignore_errors=True)

@@ -14,6 +14,7 @@ from latentbench.core.capabilities import (
     Decoder,
     Encoder,
     ExactLikelihood,
+    Forecaster,
     LinkPredictor,
     PathSampler,
     Reconstructor,
@@ -94,7 +95,7 @@ class _Maker:
         elif isinstance(self.model, Transporter):
             kinds = {"transport.png": self._transport}
         elif self.data.entry.modality == "sequence":
-            kinds = {"series.png": self._series}
+            kinds = {"series.png": self._series, "forecast.png": self._forecast}
         elif self._dims() >= 2:
             kinds = {"plane.png": self._plane, "density.png": self._density, "codes.png": self._codes}
         for name, draw in kinds.items():
@@ -278,6 +279,35 @@ class _Maker:
             for each, real, own in zip(axes, before, after):
                 each.plot(real[:, 0], c=drawing.COLOURS[7], lw=1, label="test row")
                 each.plot(own[:, 0], c=drawing.COLOURS[0], lw=1.2, label=name)
+                each.tick_params(labelsize=7)
+            axes[0].legend(fontsize=7, frameon=False)
+
+        return drawing.drawn(draw, columns=3)
+
+    def _forecast(self) -> bytes | None:
+        """Three test series, how they go on, and how the model says that they do: in the plane, or over time."""
+        if not isinstance(self.model, Forecaster):
+            return None
+        from latentbench.running.run_data import view_of
+
+        view = view_of(self.data, self.seeds, torch.device("cpu"))
+        if "future" not in view.columns or len(view) < 3:
+            return None
+        future = np.asarray(view.columns["future"][:3])
+        columns = {k: torch.from_numpy(v[:3].copy()) for k, v in view.columns.items() if k != "future"}
+        x = view.x[:3]
+        made = self.model.forecast(x, columns, future.shape[1]).numpy()
+        before = self._back(x).reshape(3, x.shape[1], -1)
+
+        def draw(axes: Any) -> None:
+            for each, past, real, own in zip(axes, before, future, made):
+                for rows, start, look, colour, name in (
+                    (past, 0, ".", drawing.COLOURS[7], "test row"),
+                    (real, len(past), "-", drawing.COLOURS[1], "what follows"),
+                    (own, len(past), "-", drawing.COLOURS[0], "forecast"),
+                ):
+                    at = rows.T if rows.shape[1] == 2 else (start + np.arange(len(rows)), rows[:, 0])
+                    each.plot(*at, look, c=colour, lw=1.2, ms=3, label=name)
                 each.tick_params(labelsize=7)
             axes[0].legend(fontsize=7, frameon=False)
 

@@ -30,6 +30,7 @@ KINDS: dict[str, str] = {
     "codes": "Codes of test rows",
     "transport": "Source, target, and where the source is sent",
     "series": "Series and what the model makes of them",
+    "forecast": "Series, how they go on, and the model's forecast",
     "graph": "Edges, and the model's scores",
     "sentences": "Sentences",
 }
