@@ -55,7 +55,7 @@ def evaluations(model: OdeNet, batch: Batch, tolerance: float) -> tuple[int, int
     counts=True,
     within=(0.0, None),
 )
-def solver_evaluations(model: OdeNet, view: View, settings: Settings, generator: Generator) -> MetricValue:  # noqa: ARG001
+def solver_evaluations(model: OdeNet, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """On the first `rows` test images as one batch at the relative and absolute `tolerance`; `way` is ``forward``,
     ``backward``, or ``backward-share``, the second by the first."""
     way = checks.one_of("way", settings["way"], ("forward", "backward", "backward-share"))

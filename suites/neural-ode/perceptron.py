@@ -47,11 +47,13 @@ class OneLayerPerceptron(nn.Module):
         logits: Tensor = self.body(x)
         return logits
 
-    def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:  # noqa: ARG002
+    def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Mean cross-entropy in nats; `error` is the share of the batch that is classified wrongly."""
         y = batch.columns.get("y")
         if y is None:
-            raise UserError("the perceptron learns from labels, and the data have no column y", fix="choose labelled data")
+            raise UserError(
+                "the perceptron learns from labels, and the data have no column y", fix="choose labelled data"
+            )
         logits = self.classify(batch.x)
         error = (logits.detach().argmax(-1) != y).float().mean()
         return {"loss": torch.nn.functional.cross_entropy(logits, y.long()), "error": error}

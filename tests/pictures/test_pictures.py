@@ -107,7 +107,7 @@ def test_what_follows_a_series_beside_the_forecast_of_it(project, own_data):
     shown = np.asarray(Image.open(picture.path).convert("RGB")).reshape(-1, 3).astype(int)
     for colour in (drawing.COLOURS[i] for i in (7, 1, 0)):
         wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-        assert (np.abs(shown - wanted).max(1) < 24).sum() > 100, f"no line in {colour}"
+        assert (np.abs(shown - wanted).max(1) < 24).sum() > 20, f"nothing in {colour}"
 
 
 def test_a_run_is_the_same_with_and_without(project):

@@ -262,9 +262,9 @@ def _is_ratio(value: float, n: int | None) -> bool:
 def _twins(sound: Sequence[tuple[Checked, Record, RunSpec]]) -> None:
     """Runs with different seeds that agree in every bit, though their method draws random numbers.
 
-    Counts, whole numbers and their ratios say nothing: an AUROC of 1 is 1 for every seed, and 4 of 5,000 may be any two.
-    Where nothing is trained by gradients, two seeds may come to the one optimum (k-means on the same rows), which is
-    remarked.
+    Counts, whole numbers and their ratios say nothing: an AUROC of 1 is 1 for every seed, and 4 of 5,000 may be any
+    two. Where nothing is trained by gradients, two seeds may come to the one optimum (k-means on the same rows), which
+    is remarked.
     """
     seen: dict[str, tuple[Checked, int]] = {}
     for checked, record, spec in sound:
