@@ -44,9 +44,9 @@ class Reconstructions:
 )
 def reconstruction_fid(model: Reconstructor, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """As `fid_lenet`, with decoded posterior means of all rows in the place of samples."""
-    found: MetricValue = samples.fid_lenet(
-        Reconstructions(model, view.x), view, {"samples": len(view), "reference": "test"}, generator
-    )
+    rows = Reconstructions(model, view.x)
+    fid: Any = samples.fid_lenet  # type: ignore[attr-defined]  # made by its declaration
+    found: MetricValue = fid(rows, view, {"samples": len(view), "reference": "test"}, generator)
     return found
 
 
@@ -80,22 +80,17 @@ def sigma_scatter(model: UnscentedSampler, view: View, settings: Settings, gener
     ``of`` is ``loss`` or ``gradient`` (summed over all weights), ``rival`` ``draws`` or ``antithetic`` ones.
     """
     part = copy.deepcopy(model.autoencoder).requires_grad_(True)
-    x, n = view.x[: int(settings["rows"])], int(settings["draws"])
-
-    def scatter(points: Points) -> float:
-        found = [estimate(part, x, points, part.average, settings["of"], generator) for _ in range(n)]
-        return float(torch.stack(found).var(0).sum())
-
-    ours, theirs = scatter("sigma"), scatter(settings["rival"])
-    return MetricValue(math.log(ours / theirs), None, n, {"sigma": ours, settings["rival"]: theirs})
+    x, n, found = view.x[: int(settings["rows"])], int(settings["draws"]), {}
+    for points in ("sigma", settings["rival"]):
+        drawn = [estimate(part, x, points, settings["of"], generator) for _ in range(n)]
+        found[points] = float(torch.stack(drawn).var(0).sum())
+    return MetricValue(math.log(found["sigma"] / found[settings["rival"]]), None, n, found)
 
 
-def estimate(
-    part: UnscentedAutoencoder, x: Tensor, points: Points, average: bool, of: str, generator: Generator
-) -> Tensor:
+def estimate(part: UnscentedAutoencoder, x: Tensor, points: Points, of: str, generator: Generator) -> Tensor:
     """One draw of the batch's loss, (1,), or of its gradient by all weights, end to end, in float64."""
     with torch.enable_grad():
-        error, distance = part.squared_error(x, points, average, generator)
+        error, distance = part.squared_error(x, points, generator)
         loss = (error + part.weight * distance).mean()
         if of == "loss":
             return loss.detach().double()[None]

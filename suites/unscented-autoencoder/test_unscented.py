@@ -16,6 +16,7 @@ from latentbench.papers.unscented_autoencoder.unscented import UnscentedSampler,
 from tests.evaluation.views import pixels, view_of
 
 X = torch.rand(9, 2, 3, generator=torch.Generator().manual_seed(0))
+VIEW = view_of(pixels(700, (2, 3)), ["to_unit"], levels=256)
 D = 4
 
 
@@ -43,6 +44,12 @@ def test_sigma_points_are_mirror_images_on_an_axis_of_each_row():
         assert (a != b).float().mean() == pytest.approx(1 - 1 / D, abs=0.03)
 
 
+def test_one_point_is_any_of_all_sigma_points():
+    kinds, counts = unit_points("sigma", 1, 60_000, D, gen(2))[0].unique(dim=0, return_counts=True)
+    assert (len(kinds), kinds.norm(dim=1).max().item()) == (2 * D + 1, pytest.approx(math.sqrt(D + 1e-3)))
+    np.testing.assert_allclose(counts / 60_000, 1 / (2 * D + 1), atol=0.01)
+
+
 @pytest.mark.parametrize("kind", ["sigma", "draws", "antithetic"])
 def test_moments_are_the_posteriors(kind: str):
     e = unit_points(kind, 2, 40_000, D, gen(1)).double()
@@ -51,23 +58,12 @@ def test_moments_are_the_posteriors(kind: str):
     assert (e[0] * e[1]).sum(-1).mean().item() == pytest.approx(0 if kind == "draws" else -D, abs=0.06)
 
 
-def test_one_point_is_any_of_all_sigma_points():
-    kinds, counts = unit_points("sigma", 1, 60_000, D, gen(2))[0].unique(dim=0, return_counts=True)
-    assert (len(kinds), kinds.norm(dim=1).max().item()) == (2 * D + 1, pytest.approx(math.sqrt(D + 1e-3)))
-    np.testing.assert_allclose(counts / 60_000, 1 / (2 * D + 1), atol=0.01)
-
-
 def test_distances_are_closed_forms():
     mean, log_std = torch.randn(7, 3, generator=gen(3)), 0.5 * torch.randn(7, 3, generator=gen(4))
-    q = torch.distributions.Normal(mean, log_std.exp())
-    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
-    torch.testing.assert_close(distance("kl", mean, log_std), kl)
-    for i in range(7):  # |m|^2 + tr(S + I - 2 S^(1/2)) of Gaussians; vector and Frobenius norm
-        m, s = mean[i].numpy(), np.diag(log_std[i].exp().numpy())
-        w2 = m @ m + np.trace(s**2 + np.eye(3) - 2 * s)
-        assert distance("wasserstein", mean, log_std)[i].item() == pytest.approx(float(w2), rel=1e-4)
-        norms = np.linalg.norm(m) + np.linalg.norm(s - np.eye(3), "fro")
-        assert distance("norms", mean, log_std)[i].item() == pytest.approx(float(norms), rel=1e-5)
+    p, q = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(mean, log_std.exp())
+    torch.testing.assert_close(distance("kl", mean, log_std), torch.distributions.kl_divergence(q, p).sum(1))
+    norms = [m.norm() + torch.linalg.matrix_norm(s.exp().diag() - torch.eye(3)) for m, s in zip(mean, log_std)]
+    torch.testing.assert_close(distance("norms", mean, log_std), torch.stack(norms))
 
 
 @pytest.mark.parametrize("kind", ["kl", "norms"])
@@ -83,24 +79,16 @@ def test_loss_and_gradient_by_a_loop(kind: str, points: str, average: bool):
         error = sum(((X[i].flatten() - image) ** 2).mean() for image in images) / len(images)
         total = total + (error + 0.7 * distance(kind, mean[i : i + 1], log_std[i : i + 1])[0]) / 9
     torch.testing.assert_close(loss, total)
-    weights = list(model.parameters())
-    ours, theirs = (torch.autograd.grad(value, weights, retain_graph=True) for value in (loss, total))
+    ours, theirs = (torch.autograd.grad(v, list(model.parameters()), retain_graph=True) for v in (loss, total))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     expected = torch.cat([g.flatten() for g in ours]).double()
-    torch.testing.assert_close(measure.estimate(model, X, points, average, "gradient", gen(5)), expected)
-    assert measure.estimate(model, X, points, average, "loss", gen(5)).item() == pytest.approx(loss.item())
+    torch.testing.assert_close(measure.estimate(model, X, points, "gradient", gen(5)), expected)
+    assert measure.estimate(model, X, points, "loss", gen(5)).item() == pytest.approx(loss.item())
 
 
-def test_a_plain_autoencoder_decodes_its_code():
-    model = build(points="mean", k=1, regulariser="none")
-    error = (X - model.reconstruct(X)).square().mean()
-    torch.testing.assert_close(model.autoencoder.loss(Batch(X, 40), gen())["loss"], error)
-    torch.testing.assert_close(model.encode_sample(X, gen()), model.encode(X), atol=1e-4, rtol=1e-4)
-
-
-def linear():
+def linear(average: bool = False) -> UnscentedSampler:
     """A decoder whose first four coordinates are the code times (1, 2, 3, 4), which x's encode; deviations of 1."""
-    model, scale = build(regulariser="none", average=False), torch.arange(1.0, D + 1)
+    model, scale = build(average=average), torch.arange(1.0, D + 1)
     model.autoencoder.decoder = torch.nn.Module()
     model.autoencoder.decoder.forward = lambda z: torch.nn.functional.pad(z * scale, (0, 2))
     model.autoencoder.gaussian = lambda x: (x.flatten(1)[:, :D] / scale, torch.zeros(len(x), D))
@@ -110,14 +98,12 @@ def linear():
 def test_a_linear_decoder_shows_the_unscented_transform_nothing():
     """Mirror images cancel, so that the averaged loss is a plain autoencoder's; of draws the k-th part is left."""
     x, spread = torch.rand(3000, 2, 3, generator=gen(6)), sum(i**2 for i in range(1, D + 1)) / 6
-    residual, part = x.flatten(1)[:, D:].square().sum(1) / 6, linear().autoencoder
-    torch.testing.assert_close(part.squared_error(x, "sigma", True, gen(7))[0], residual, rtol=1e-4, atol=1e-5)
+    residual = x.flatten(1)[:, D:].square().sum(1) / 6
+    found = linear(True).autoencoder.squared_error(x, "sigma", gen(7))[0]
+    torch.testing.assert_close(found, residual, rtol=1e-4, atol=1e-5)
     for points, average, extra in [("draws", True, spread / 6), ("draws", False, spread), ("sigma", False, spread)]:
-        found = part.squared_error(x, points, average, gen(8))[0] - residual
+        found = linear(average).autoencoder.squared_error(x, points, gen(8))[0] - residual
         assert found.mean().item() == pytest.approx(extra, rel=0.04)
-
-
-VIEW = view_of(pixels(700, (2, 3)), ["to_unit"], levels=256)
 
 
 @pytest.mark.parametrize(("rival", "factor"), [("draws", 1.0), ("antithetic", 2.0)])
@@ -132,13 +118,12 @@ def test_scatter_of_a_known_law(rival: str, factor: float):
     assert found.value == pytest.approx(math.log(found.details["sigma"] / found.details[rival]))
 
 
-@pytest.mark.parametrize("average", [True, False])
-def test_scatter_of_gradients_is_summed_over_weights(average: bool):
-    model, g = build(average=average).requires_grad_(False), gen(12)  # as a stage that is over leaves it
+def test_scatter_of_gradients_is_summed_over_weights():
+    model, g = build().requires_grad_(False), gen(12)  # as a stage that is over leaves it
     settings = {"of": "gradient", "rival": "draws", "rows": 5, "draws": 150}
     found, part = measure.sigma_scatter(model, VIEW, settings, gen(11)), model.autoencoder.requires_grad_(True)
     for points in ("sigma", "draws"):
-        rows = [measure.estimate(part, VIEW.x[:5], points, average, "gradient", g).numpy() for _ in range(150)]
+        rows = [measure.estimate(part, VIEW.x[:5], points, "gradient", g).numpy() for _ in range(150)]
         assert found.details[points] == pytest.approx(np.var(rows, 0, ddof=1).sum(), rel=0.25)
 
 
@@ -152,8 +137,8 @@ def test_reconstructions_stand_in_the_place_of_samples(monkeypatch):
 
 
 def test_share_of_known_posteriors():
-    mean = torch.tensor([[2.0, 5.0], [-2.0, 5.0]]).repeat(350, 1)
-    model = SimpleNamespace(encode_gaussian=lambda x: (mean, torch.tensor([[1.0, 3.0]]).log().repeat(700, 1)))
+    mean, var = (torch.tensor(t).repeat(350, 1) for t in ([[2.0, 5.0], [-2.0, 5.0]], [[0.5, 3.0], [1.5, 3.0]]))
+    model = SimpleNamespace(encode_gaussian=lambda x: (mean, var.log()))
     assert measure.posterior_share(model, VIEW, {}, gen()).value == pytest.approx(4 / 8)
 
 
