@@ -1,9 +1,17 @@
-"""GP-HM (Fang et al. 2024), Gaussian processes with a mixture spectrum on a grid; networks for the same equations."""
+"""GP-HM (Fang et al. 2024, arXiv 2311.04465), a Gaussian process with a mixture spectrum, and networks.
+
+Values u (n,) on the grid, kernel parameters and noise precisions maximise the joint density (the authors' poster and
+model_GP_solver_1d.py; the paper's numbering is not known to us)
+
+    log N(u | 0, K) + lambda_b log N(walls | u_b, 1 / tau_1) + log N(source | K'' K^-1 u + r u (u^2 - 1), 1 / tau_2)
+
+with k(d) = sum_q w_q rho(scale_q d) cos(2 pi mu_q d), K'' = cov(u'', u): by the process's conditional mean, K'' K^-1 u
+is the second derivative of the solution.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,7 +23,7 @@ from latentbench.models.study import Arrays
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from .problems import Name, WaveStudy, mesh
+from .problems import Name, WaveStudy
 
 JITTER = 1e-6
 Parameters = dict[str, Tensor]
@@ -26,27 +34,23 @@ Parameters = dict[str, Tensor]
     "Iterative Study",
     "Gaussian process solver with a Student-t or Gaussian mixture spectrum",
     examples=(
-        Example("real-vector", {"points": 9, "components": 3, "iterations": 4}),
-        Example("real-vector", {"points": 6, "wave": "plane", "components": 3, "iterations": 4, "newton": False}),
+        Example("real-vector", {"points": 9, "components": 3, "iterations": 4, "scales": (1.0, 5.0), "trial": 2}),
+        Example("real-vector", {"points": 6, "wave": "product", "components": 3, "iterations": 4, "newton": False}),
     ),
 )
 class GPHM(WaveStudy):
-    """Maximises the joint density of values on the grid, boundary and equation (as the authors' code has it).
-
-    Values u of a process with a product kernel, whose factor for dimension j is
-    sum_q w_qj rho(d, scale_qj) cos(2 pi d mu_qj): rho is Matern 5/2 (a Student-t mixture as spectrum) or squared
-    exponential (a Gaussian mixture). With one component at frequency zero it is the plain kernel.
+    """Maximises the joint density above; with one component at frequency zero it is a plain kernel's solver.
 
     Args:
         info, wave, drawn, points: as in `WaveStudy`.
-        spectrum: of the components.
+        spectrum: rho is Matern 5/2 (a Student-t mixture as spectrum) or squared exponential (a Gaussian mixture).
         components, top: Q, and the largest of their evenly spaced frequencies at the start, in Hz.
-        scale: inverse length scale at the start; exp(-scale d^2) where Gaussian.
-        logarithms: whether weights are learned in the log domain; else as they are, kept from falling below zero.
-        newton: whether the values on the grid are put at their optimum in each iteration (by least squares; a
-            Gauss-Newton step where the equation is not linear); else Adam moves them with all else, as the authors do.
+        scales: inverse length scales to start from (exp(-scale d^2) where Gaussian). Where there are several, each is
+            trained for `trial` iterations, and that of the highest density goes on.
+        newton: whether u is put at its optimum in each iteration (by least squares; a Gauss-Newton step where the
+            equation is not linear); else Adam moves it with all else, as the authors do.
         iterations, rate: of Adam.
-        emphasis: lambda_b, the weight of the boundary's log-density.
+        emphasis: lambda_b.
     """
 
     def __init__(
@@ -56,10 +60,10 @@ class GPHM(WaveStudy):
         spectrum: Literal["student", "gaussian"] = "student",
         components: PositiveInt = 30,
         top: NonNegativeFloat = 20.0,
-        scale: PositiveFloat = 1.0,
-        logarithms: bool = True,
+        scales: tuple[PositiveFloat, ...] = (1.0,),
+        trial: NonNegativeInt = 50,
         newton: bool = True,
-        iterations: NonNegativeInt = 400,
+        iterations: NonNegativeInt = 800,
         rate: PositiveFloat = 0.01,
         emphasis: PositiveFloat = 200.0,
         wave: Name = "sine",
@@ -67,48 +71,51 @@ class GPHM(WaveStudy):
         points: PositiveInt = 64,
     ) -> None:
         super().__init__(info, wave=wave, drawn=drawn, points=points)
-        self.spectrum, self.components, self.top, self.scale = spectrum, components, top, scale
-        self.logarithms, self.newton, self.iterations, self.rate = logarithms, newton, iterations, rate
-        self.emphasis = emphasis
-        self.lags, self.outer = torch.from_numpy(self.grid), torch.from_numpy(self.edge())
+        self.spectrum, self.components, self.top, self.scales, self.trial = spectrum, components, top, scales, trial
+        self.newton, self.iterations, self.rate, self.emphasis = newton, iterations, rate, emphasis
+        self.lags = torch.from_numpy(self.grid)
+        self.apart = (torch.arange(points)[:, None] - torch.arange(points)).abs()
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
-        at = mesh(self.grid, self.dims)
-        source, walls = torch.from_numpy(given["source"](at)), torch.from_numpy(given["boundary"](at)[self.edge()])
-        p = self.initial()
+        source, walls = torch.from_numpy(given["source"](self.grid)), torch.from_numpy(given["walls"])
+        starts = [self.initial(scale) for scale in self.scales]
+        if len(starts) > 1:
+            losses = [float(self.train(p, source, walls, self.trial)) for p in starts]
+            starts = [starts[int(np.argmin(losses))]]
+        p = starts[0]
+        self.train(p, source, walls, self.iterations)
+        with torch.no_grad():
+            return {"prediction": self.predict(p), "weights": p["weights"].exp(), "frequencies": p["frequencies"]}
+
+    def train(self, p: Parameters, source: Tensor, walls: Tensor, iterations: int) -> Tensor:
+        """Move parameters, in place, and return the objective where they end."""
         moved = [value.requires_grad_() for name, value in p.items() if name != "u" or not self.newton]
-        optimiser = torch.optim.Adam(moved, self.rate)
+        optimiser = torch.optim.Adam(moved, self.rate, foreach=False)
         with torch.enable_grad():
-            for _ in range(self.iterations):
+            for _ in range(iterations):
                 self.settle(p, source, walls)
                 optimiser.zero_grad()
                 self.objective(p, source, walls).backward()
                 optimiser.step()
-                if not self.logarithms:
-                    p["weights"].data.clamp_(min=1e-12)
-        with torch.no_grad():
-            self.settle(p, source, walls)
-            found = {"prediction": self.predict(p), "weights": self.weights(p), "frequencies": p["frequencies"]}
-            return {name: value.detach() for name, value in found.items()}
+        for value in p.values():
+            value.requires_grad_(False)
+        self.settle(p, source, walls)
+        return self.objective(p, source, walls)
 
-    def initial(self) -> Parameters:
+    def initial(self, scale: float) -> Parameters:
         """Even weights that sum to one, frequencies on a grid from 0, values zero (as in the authors' code)."""
-        shape, double = (self.dims, self.components), torch.float64
-        weights = torch.full(shape, 1.0 / self.components, dtype=double)
+        q, double = self.components, torch.float64
         return {
-            "weights": weights.log() if self.logarithms else weights,
-            "scales": torch.full(shape, self.scale, dtype=double).log(),
-            "frequencies": torch.linspace(0.0, self.top, self.components, dtype=double).repeat(self.dims, 1),
-            "tau": torch.zeros(2, dtype=double),  # log-precisions of boundary and equation
-            "u": torch.zeros(self.points**self.dims, dtype=double),
+            "weights": torch.full((q,), -np.log(q), dtype=double),  # logarithms, as are scales and tau
+            "scales": torch.full((q,), np.log(scale), dtype=double),
+            "frequencies": torch.linspace(0.0, self.top, q, dtype=double),
+            "tau": torch.zeros(2, dtype=double),  # of boundary and equation
+            "u": torch.zeros(self.points, dtype=double),
         }
 
-    def weights(self, p: Parameters) -> Tensor:
-        return p["weights"].exp() if self.logarithms else p["weights"]
-
     def kernel(self, p: Parameters, lags: Tensor) -> tuple[Tensor, Tensor]:
-        """Each dimension's factor at lags (n,) >= 0 and its second derivative, both (d, n)."""
-        d, scale = lags[:, None], p["scales"].exp()[:, None]  # (n, 1), (d, 1, Q)
+        """k and its second derivative at lags (n,) >= 0, both (n,)."""
+        d, scale = lags[:, None], p["scales"].exp()  # (n, 1), (Q,)
         if self.spectrum == "gaussian":
             rho = torch.exp(-scale * d**2)
             first, second = -2.0 * scale * d * rho, (4.0 * (scale * d) ** 2 - 2.0 * scale) * rho
@@ -117,16 +124,15 @@ class GPHM(WaveStudy):
             decay, r = torch.exp(-rate * d), rate * d
             rho, first = (1.0 + r + r**2 / 3.0) * decay, -(rate**2) / 3.0 * d * (1.0 + r) * decay
             second = -(rate**2) / 3.0 * (1.0 + r - r**2) * decay
-        omega = 2.0 * np.pi * p["frequencies"][:, None]
-        cosine, sine, w = torch.cos(omega * d), torch.sin(omega * d), self.weights(p)[:, None]
+        omega = 2.0 * np.pi * p["frequencies"]
+        cosine, sine, w = torch.cos(omega * d), torch.sin(omega * d), p["weights"].exp()
         curved = second * cosine - 2.0 * omega * first * sine - omega**2 * rho * cosine
-        return (w * rho * cosine).sum(2), (w * curved).sum(2)
+        return (w * rho * cosine).sum(1), (w * curved).sum(1)
 
     def matrices(self, p: Parameters) -> tuple[Tensor, Tensor]:
-        """Cholesky factors of each dimension's covariance of values, and cov(u'', u): both (d, n, n)."""
+        """Cholesky factor of K, and K'', both (n, n)."""
         k, curved = self.kernel(p, self.lags)
-        eye = torch.eye(self.points, dtype=k.dtype)
-        return torch.linalg.cholesky(toeplitz(k) + JITTER * eye), toeplitz(curved)
+        return torch.linalg.cholesky(k[self.apart] + JITTER * torch.eye(self.points, dtype=k.dtype)), curved[self.apart]
 
     def settle(self, p: Parameters, source: Tensor, walls: Tensor) -> None:
         """Put u where `objective` is least, all else fixed: least squares in z, u = L z, about the present u."""
@@ -134,49 +140,28 @@ class GPHM(WaveStudy):
             return
         with torch.no_grad():
             chol, curved = self.matrices(p)
-            root = reduce(torch.kron, chol.contiguous())
-            ends = torch.linalg.solve_triangular(chol, curved, upper=False).mT  # cov(u'', u) L^-T
-            factors = [[*chol[:j], ends[j], *chol[j + 1 :]] for j in range(self.dims)]
-            bent = sum(reduce(torch.kron, [f.contiguous() for f in each]) for each in factors)
+            bent = torch.linalg.solve_triangular(chol, curved, upper=False).mT  # K'' L^-T
             slope = self.reacts * (3.0 * p["u"] ** 2 - 1.0)
             equation, wall = (0.5 * p["tau"][1]).exp(), (0.5 * p["tau"][0]).exp() * self.emphasis**0.5
-            eye = torch.eye(len(root), dtype=root.dtype)
-            rows = torch.cat([eye, equation * (bent + slope[:, None] * root), wall * root[self.outer]])
+            eye = torch.eye(self.points, dtype=chol.dtype)
+            rows = torch.cat([eye, equation * (bent + slope[:, None] * chol), wall * chol[[0, -1]]])
             right = torch.cat([0.0 * source, equation * (source + self.reacts * 2.0 * p["u"] ** 3), wall * walls])
-            p["u"] = root @ torch.linalg.lstsq(rows, right).solution
+            p["u"] = chol @ torch.linalg.lstsq(rows, right).solution
 
     def objective(self, p: Parameters, source: Tensor, walls: Tensor) -> Tensor:
-        """Negative log-density, up to a constant."""
-        chol, curved = self.matrices(p)
-        u = p["u"].view((self.points,) * self.dims)
-        solved = [torch.cholesky_solve(torch.eye(self.points, dtype=u.dtype), factor) for factor in chol]
-        laplacian = sum(along(curved[j] @ solved[j], u, j) for j in range(self.dims))
-        prior = reduce(lambda v, j: along(solved[j], v, j), range(self.dims), u)
-        logdet = 2.0 * u.numel() / self.points * chol.diagonal(dim1=1, dim2=2).log().sum()
-        misfit = ((p["u"][self.outer] - walls) ** 2).sum()
-        residual = ((laplacian + self.reacts * u * (u**2 - 1.0)).flatten() - source) ** 2
-        wall = 0.5 * (len(walls) * p["tau"][0] - p["tau"][0].exp() * misfit)
-        equation = 0.5 * (u.numel() * p["tau"][1] - p["tau"][1].exp() * residual.sum())
-        return 0.5 * logdet + 0.5 * (u * prior).sum() - self.emphasis * wall - equation
+        """Negative logarithm of the joint density, up to a constant."""
+        (chol, curved), u = self.matrices(p), p["u"]
+        solved = torch.cholesky_solve(u[:, None], chol)[:, 0]
+        prior = chol.diagonal().log().sum() + 0.5 * (u @ solved)
+        residual = curved @ solved + self.reacts * u * (u**2 - 1.0) - source
+        wall = 0.5 * (2.0 * p["tau"][0] - p["tau"][0].exp() * ((u[[0, -1]] - walls) ** 2).sum())
+        equation = 0.5 * (len(u) * p["tau"][1] - p["tau"][1].exp() * (residual**2).sum())
+        return prior - self.emphasis * wall - equation
 
     def predict(self, p: Parameters) -> Tensor:
-        """Posterior means on the test grid."""
-        chol, tests = self.matrices(p)[0], torch.from_numpy(self.tests)
-        between = self.kernel(p, (tests[:, None] - self.lags).abs().flatten())[0].view(self.dims, len(tests), -1)
-        u = p["u"].view((self.points,) * self.dims)
-        return reduce(lambda v, j: along(torch.cholesky_solve(between[j].T, chol[j]).T, v, j), range(self.dims), u)
-
-
-def toeplitz(first: Tensor) -> Tensor:
-    """Symmetric Toeplitz matrices (d, n, n) of their first rows (d, n)."""
-    d, n = first.shape
-    rows = torch.cat([first.flip(1), first[:, 1:]], 1).repeat(1, n)  # read with a stride of one less, they shift
-    return rows[:, n - 1 : n - 1 + n * (2 * n - 2)].view(d, n, 2 * n - 2)[:, :, :n]
-
-
-def along(matrix: Tensor, values: Tensor, j: int) -> Tensor:
-    """Product with a matrix (m, n) along dimension j of values on a grid."""
-    return torch.tensordot(matrix, values, ([1], [j])).movedim(0, j)
+        """Conditional means at the test points."""
+        between = self.kernel(p, (torch.from_numpy(self.tests)[:, None] - self.lags).abs().flatten())[0]
+        return between.view(-1, self.points) @ torch.cholesky_solve(p["u"][:, None], self.matrices(p)[0])[:, 0]
 
 
 @model(
@@ -185,17 +170,17 @@ def along(matrix: Tensor, values: Tensor, j: int) -> Tensor:
     "physics-informed network, with random Fourier features or without",
     examples=(
         Example("real-vector", {"points": 9, "width": 4, "iterations": 4}),
-        Example("real-vector", {"points": 6, "wave": "plane", "width": 4, "iterations": 4, "deviations": (1.0, 5.0)}),
+        Example("real-vector", {"points": 6, "wave": "product", "width": 4, "iterations": 4, "deviations": (1.0, 5.0)}),
     ),
 )
 class PINN(WaveStudy):
-    """A tanh network, fitted to the boundary at the grid's points and to the equation at as many drawn anew each time.
+    """A tanh network, fitted to the values at both ends and to the equation at n points drawn anew each time.
 
     Args:
         info, wave, drawn, points: as in `WaveStudy`.
         width, layers: of the hidden units.
         deviations: of random Fourier features' frequencies, in Hz, each for its share of `width` features; none: the
-            coordinates, from -1 to 1.
+            coordinate, from -1 to 1.
         iterations, rate: of Adam; the rate falls to zero along a cosine.
         emphasis: weight of the boundary's mean squared error beside the equation's, which is relative to the source's
             mean square.
@@ -220,31 +205,30 @@ class PINN(WaveStudy):
         self.iterations, self.rate, self.emphasis = iterations, rate, emphasis
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
-        edge = mesh(self.grid, self.dims)[self.edge()]
-        walls = torch.from_numpy(given["boundary"](edge))
+        ends, walls = self.grid[[0, -1]], torch.from_numpy(given["walls"])
         bases, net = self.initial(rng)
         optimiser = torch.optim.Adam([w.requires_grad_() for layer in net for w in layer], self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, self.iterations))
         with torch.enable_grad():
             for _ in range(self.iterations):
-                at = self.grid[-1] * rng.random((self.points**self.dims, self.dims))
+                at = self.grid[-1] * rng.random(self.points)
                 source = torch.from_numpy(given["source"](at))
-                u, laplacian = self.forward(torch.from_numpy(np.concatenate([at, edge])), bases, net)
-                inner, outer = u[: len(at)], u[len(at) :]
-                residual = laplacian[: len(at)] + self.reacts * inner * (inner**2 - 1.0) - source
+                u, curved = self.forward(torch.from_numpy(np.concatenate([at, ends])), bases, net)
+                inner, outer = u[:-2], u[-2:]
+                residual = curved[:-2] + self.reacts * inner * (inner**2 - 1.0) - source
                 loss = (residual**2).mean() / (source**2).mean() + self.emphasis * ((outer - walls) ** 2).mean()
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
         with torch.no_grad():
-            return {"prediction": self.forward(torch.from_numpy(mesh(self.tests, self.dims)), bases, net)[0]}
+            return {"prediction": self.forward(torch.from_numpy(self.tests), bases, net)[0]}
 
     def initial(self, rng: np.random.Generator) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Features' angular frequencies (d, width), and layers of weights (in, out), Glorot's, and offsets, zero."""
+        """Features' angular frequencies (width,), and layers of weights (in, out), Glorot's, and offsets, zero."""
         each = np.resize(np.asarray(self.deviations or (0.0,)), self.width)
-        bases = 2.0 * np.pi * each * rng.standard_normal((self.dims, self.width))
-        sizes = [2 * self.width if self.deviations else self.dims, *[self.width] * self.layers, 1]
+        bases = 2.0 * np.pi * each * rng.standard_normal(self.width)
+        sizes = [2 * self.width if self.deviations else 1, *[self.width] * self.layers, 1]
         net = []
         for n_in, n_out in pairwise(sizes):
             weights = rng.standard_normal((n_in, n_out)) * (2.0 / (n_in + n_out)) ** 0.5
@@ -252,19 +236,18 @@ class PINN(WaveStudy):
         return torch.from_numpy(bases), net
 
     def forward(self, x: Tensor, bases: Tensor, net: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Values and Laplacians, (rows,), at x (rows, d): first and second derivatives go through layer by layer."""
+        """u and u'', (rows,), at x (rows,): first and second derivatives go through layer by layer."""
         half = self.grid[-1] / 2.0
-        h, first = x / half - 1.0, torch.eye(self.dims, dtype=x.dtype)[:, None].expand(-1, len(x), -1) / half
-        second = torch.zeros_like(first)  # (d, rows, width)
+        h, first = x[:, None] / half - 1.0, torch.full((len(x), 1), 1.0 / half, dtype=x.dtype)
+        second = torch.zeros_like(first)  # (rows, width)
         if self.deviations:
-            turn, pace = x @ bases, bases[:, None]
-            cosine, sine = torch.cos(turn), torch.sin(turn)
-            h, first = torch.cat([cosine, sine], 1), torch.cat([-sine * pace, cosine * pace], 2)
-            second = torch.cat([-cosine * pace**2, -sine * pace**2], 2)
+            cosine, sine = torch.cos(x[:, None] * bases), torch.sin(x[:, None] * bases)
+            h, first = torch.cat([cosine, sine], 1), torch.cat([-sine * bases, cosine * bases], 1)
+            second = torch.cat([-cosine * bases**2, -sine * bases**2], 1)
         for i, (weights, offset) in enumerate(net):
             h, first, second = h @ weights + offset, first @ weights, second @ weights
             if i < len(net) - 1:
                 h = torch.tanh(h)
                 slope = 1.0 - h**2
                 first, second = slope * first, slope * second - 2.0 * h * slope * first**2
-        return h[:, 0], second[:, :, 0].sum(0)
+        return h[:, 0], second[:, 0]
