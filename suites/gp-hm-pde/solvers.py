@@ -45,8 +45,8 @@ class GPHM(WaveStudy):
         info, wave, drawn, points: as in `WaveStudy`.
         spectrum: rho is Matern 5/2 (a Student-t mixture as spectrum) or squared exponential (a Gaussian mixture).
         components, top: Q, and the largest of their evenly spaced frequencies at the start, in Hz.
-        scales: inverse length scales to start from (exp(-scale d^2) where Gaussian). Where there are several, each is
-            trained for `trial` iterations, and that of the highest density goes on.
+        scales, variances: inverse length scales (exp(-scale d^2) where Gaussian) and sums of weights to start from.
+            Where there are several, each pair is trained for `trial` iterations, and that of the highest density goes on.
         newton: whether u is put at its optimum in each iteration (by least squares; a Gauss-Newton step where the
             equation is not linear); else Adam moves it with all else, as the authors do.
         iterations, rate: of Adam.
@@ -61,7 +61,8 @@ class GPHM(WaveStudy):
         components: PositiveInt = 30,
         top: NonNegativeFloat = 20.0,
         scales: tuple[PositiveFloat, ...] = (1.0,),
-        trial: NonNegativeInt = 50,
+        variances: tuple[PositiveFloat, ...] = (1.0,),
+        trial: NonNegativeInt = 40,
         newton: bool = True,
         iterations: NonNegativeInt = 800,
         rate: PositiveFloat = 0.01,
@@ -71,14 +72,15 @@ class GPHM(WaveStudy):
         points: PositiveInt = 64,
     ) -> None:
         super().__init__(info, wave=wave, drawn=drawn, points=points)
-        self.spectrum, self.components, self.top, self.scales, self.trial = spectrum, components, top, scales, trial
+        self.spectrum, self.components, self.top = spectrum, components, top
+        self.scales, self.variances, self.trial = scales, variances, trial
         self.newton, self.iterations, self.rate, self.emphasis = newton, iterations, rate, emphasis
         self.lags = torch.from_numpy(self.grid)
         self.apart = (torch.arange(points)[:, None] - torch.arange(points)).abs()
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
         source, walls = torch.from_numpy(given["source"](self.grid)), torch.from_numpy(given["walls"])
-        starts = [self.initial(scale) for scale in self.scales]
+        starts = [self.initial(scale, variance) for scale in self.scales for variance in self.variances]
         if len(starts) > 1:
             losses = [float(self.train(p, source, walls, self.trial)) for p in starts]
             starts = [starts[int(np.argmin(losses))]]
@@ -102,11 +104,11 @@ class GPHM(WaveStudy):
         self.settle(p, source, walls)
         return self.objective(p, source, walls)
 
-    def initial(self, scale: float) -> Parameters:
-        """Even weights that sum to one, frequencies on a grid from 0, values zero (as in the authors' code)."""
+    def initial(self, scale: float = 1.0, variance: float = 1.0) -> Parameters:
+        """Even weights, frequencies on a grid from 0, values zero (as in the authors' code, where the sum is 1)."""
         q, double = self.components, torch.float64
         return {
-            "weights": torch.full((q,), -np.log(q), dtype=double),  # logarithms, as are scales and tau
+            "weights": torch.full((q,), np.log(variance / q), dtype=double),  # logarithms, as are scales and tau
             "scales": torch.full((q,), np.log(scale), dtype=double),
             "frequencies": torch.linspace(0.0, self.top, q, dtype=double),
             "tau": torch.zeros(2, dtype=double),  # of boundary and equation

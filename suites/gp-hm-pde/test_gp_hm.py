@@ -25,7 +25,7 @@ def made(seed=0, **more):
     study.grid = 0.07 * np.arange(6.0)  # wide enough for covariances that are easily inverted
     study.lags = torch.from_numpy(study.grid)
     given, draw = study.problem(np.random.default_rng(seed)).given, torch.Generator().manual_seed(seed)
-    p = {k: v + 0.4 * torch.randn(v.shape, generator=draw, dtype=double) for k, v in study.initial(1.0).items()}
+    p = {k: v + 0.4 * torch.randn(v.shape, generator=draw, dtype=double) for k, v in study.initial().items()}
     return study, p, torch.from_numpy(given["source"](study.grid)), torch.from_numpy(given["walls"])
 
 
@@ -96,7 +96,7 @@ def test_training_is_adam_s_from_the_authors_start(newton):
     before, after = (s.answer(problem.given, np.random.default_rng(2)) for s in studies)
     np.testing.assert_allclose(before["weights"], 1 / 30, rtol=1e-12)
     np.testing.assert_allclose(before["frequencies"], 7.0 * np.arange(30) / 29)
-    s, p = studies[1], studies[1].initial(1.0)
+    s, p = studies[1], studies[1].initial()
     assert not any(p[k].any() for k in ("tau", "scales", "u"))
     source, walls = torch.from_numpy(problem.given["source"](s.grid)), torch.from_numpy(problem.given["walls"])
     s.settle(p, source, walls)
@@ -106,7 +106,7 @@ def test_training_is_adam_s_from_the_authors_start(newton):
     grads = dict(zip(p, torch.autograd.grad(s.objective(p, source, walls), list(p.values())), strict=True))
     moved = p["weights"].detach() - 0.05 * grads["weights"].sign()
     np.testing.assert_allclose(after["weights"], moved.exp(), rtol=1e-4)
-    q = s.initial(1.0)
+    q = s.initial()
     s.train(q, source, walls, 1)
     if not newton:
         np.testing.assert_allclose(q["u"], -0.05 * grads["u"].sign(), rtol=1e-3)
@@ -114,17 +114,18 @@ def test_training_is_adam_s_from_the_authors_start(newton):
 
 def test_the_start_of_the_highest_density_goes_on():
     how = {"components": 1, "top": 0.0, "points": 32, "trial": 5, "iterations": 10}
-    study = GPHM(INFO, **how, scales=(1.0, 100.0, 3.0))
+    study = GPHM(INFO, **how, scales=(1.0, 100.0, 3.0), variances=(0.01, 1.0))
     problem = study.problem(np.random.default_rng(0))
     source, walls = torch.from_numpy(problem.given["source"](study.grid)), torch.from_numpy(problem.given["walls"])
-    losses = [study.train(study.initial(s), source, walls, 5) for s in study.scales]
-    assert int(np.argmin(losses)) == 1
-    alone = GPHM(INFO, **{**how, "trial": 0, "iterations": 5}, scales=(100.0,))
-    p = alone.initial(100.0)
-    alone.train(p, source, walls, 5)
-    alone.train(p, source, walls, 10)
+    pairs = [(scale, variance) for scale in study.scales for variance in study.variances]
+    starts = [study.initial(*pair) for pair in pairs]
+    np.testing.assert_allclose(study.kernel(starts[2], torch.zeros(1, dtype=double))[0], 0.01)
+    losses = [float(study.train(p, source, walls, 5)) for p in starts]
+    best = starts[int(np.argmin(losses))]
+    assert pairs[int(np.argmin(losses))][0] == 100.0
+    study.train(best, source, walls, 10)
     found = study.answer(problem.given, np.random.default_rng(0))
-    np.testing.assert_allclose(found["prediction"], alone.predict(p), rtol=1e-6)
+    np.testing.assert_allclose(found["prediction"], study.predict(best), rtol=1e-6)
 
 
 def test_a_wave_is_found():
