@@ -46,7 +46,7 @@ class GPHM(WaveStudy):
         spectrum: rho is Matern 5/2 (a Student-t mixture as spectrum) or squared exponential (a Gaussian mixture).
         components, top: Q, and the largest of their evenly spaced frequencies at the start, in Hz.
         scales, variances: inverse length scales (exp(-scale d^2) where Gaussian) and sums of weights to start from.
-            Where there are several, each pair is trained for `trial` iterations, and that of the highest density goes on.
+            Where there are several, each pair is trained for `trial` iterations; that of the highest density goes on.
         newton: whether u is put at its optimum in each iteration (by least squares; a Gauss-Newton step where the
             equation is not linear); else Adam moves it with all else, as the authors do.
         iterations, rate: of Adam.
