@@ -58,6 +58,15 @@ def test_probes_train_on_no_more_rows_than_said(view):
     assert found.n == 400
 
 
+def test_the_mean_row_is_that_of_training_rows():
+    rng = np.random.default_rng(1)
+    test, train = (rng.integers(low, high, (40, 2, 3)).astype(np.uint8) for low, high in ((10, 120), (150, 256)))
+    view = view_of(test, ["to_unit"], train=train, levels=256)
+    found = reconstruction.reconstruction_mse(Back(lambda x: x), view, {}, generator(0, "evaluation"))
+    naive = np.square((test.astype(float) - train.mean(0)) / 255).mean()
+    assert found.details["mean_row"] == pytest.approx(naive, rel=0.02), "of the same rows, in units of whole levels"
+
+
 def test_reconstruction_errors_are_in_units_of_stored_images():
     view = view_of(pixels(40, (12, 12)), ["dequantise", {"logit": 0.01}, "flatten"], levels=256)
 
