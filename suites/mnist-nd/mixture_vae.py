@@ -96,14 +96,18 @@ class MixtureVAE(nn.Module):
         found: Gaussian = self.q_z(torch.cat([x.flatten(1), y], -1))
         return found
 
+    def draw(self, x: Tensor, logits: Tensor, step: int, generator: Generator) -> tuple[Tensor, Gaussian, Tensor]:
+        """A relaxed draw of y (N, K), q(z|x,y), and a draw of z (N, D)."""
+        y = self.category(logits, step, generator)
+        mean, log_std = self.posterior(x, y)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return y, (mean, log_std), torch.addcmul(mean, torch.exp(log_std), noise)
+
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """As above, with `distortion`, `rate` (unweighted) and `class_rate` in nats a row."""
         logits = self.classify(batch.x)
-        y = self.category(logits, batch.step, generator)
-        mean, log_std = self.posterior(batch.x, y)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        z = torch.addcmul(mean, torch.exp(log_std), noise)
-        rate = (densities.normal(z, mean, log_std) - densities.normal(z, *self.p_z(y))).mean()
+        y, q, z = self.draw(batch.x, logits, batch.step, generator)
+        rate = (densities.normal(z, *q) - densities.normal(z, *self.p_z(y))).mean()
         class_rate = layout.kl(logits[:, None], torch.zeros_like(logits[:, None])).mean()
         distortion = -self.likelihood.log_prob(batch.x.flatten(1), self.decoder(z)).mean()
         terms = {"distortion": distortion, "rate": rate, "class_rate": class_rate}
@@ -117,6 +121,10 @@ class MixtureVAE(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x,y) at the probabilities of y, (N, D): `row_codes` without its draw."""
         return self.posterior(x, self.classify(x).softmax(-1))[0]
+
+    def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
+        """A draw of z, (N, D)."""
+        return self.draw(x, self.classify(x), ANNEALED, generator)[2]
 
     def classify(self, x: Tensor) -> Tensor:
         """Logits of q(y|x), (N, K); which component is which digit is not known to the model."""

@@ -87,7 +87,12 @@ def test_codes_are_posterior_means_at_annealed_draws_and_variances_are_softplus(
     mean, raw = layer.head(hidden(torch.cat([x, y], 1))).split(D, 1)
     assert torch.allclose(model.posterior(x, y)[0], mean, atol=1e-5)
     assert isinstance(model.p_z, Diagonal)
-    assert torch.allclose(model.posterior(x, y)[1].exp() ** 2, (1 + raw.exp()).log(), atol=1e-5)
+    std = (1 + raw.exp()).log().sqrt()
+    assert torch.allclose(model.posterior(x, y)[1].exp(), std, atol=1e-5)
+    again = draws(8)
+    model.category(model.classify(x), ANNEALED, again)
+    drawn = model.encode_sample(x, draws(8))
+    assert torch.allclose(drawn, mean + std * torch.randn((N, D), generator=again), atol=1e-5)
 
 
 def test_the_neighbour_graph_is_that_of_umap_pair_by_pair():
