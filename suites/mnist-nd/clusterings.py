@@ -6,6 +6,7 @@ All but Leiden are told the number of classes. Settings are those of the authors
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import MetricValue
 from latentbench.declare import metric
 from latentbench.evaluation.view import View
-from latentbench.metrics.representation import ari, kmeans
+from latentbench.metrics.representation import ari, kmeans, linear_probe
 from latentbench.models import checks
 from latentbench.models.mixtures import seed_from
 from numpy import ndarray
@@ -27,31 +28,38 @@ Settings = Mapping[str, Any]
 BLOCK = 512
 
 
+def bisect(rising: Callable[[ndarray], ndarray], low: ndarray, high: ndarray) -> ndarray:
+    """Where an elementwise rising function is 0 between positive `low` and `high` (N,), or the end next to it."""
+    for _ in range(60):
+        middle = np.sqrt(low * high)
+        above = rising(middle) > 0
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.sqrt(low * high)
+
+
 def neighbour_graph(x: ndarray, neighbours: int = 15) -> csr_matrix:
     """UMAP's fuzzy graph of rows (N, D), symmetric (N, N) with weights in (0, 1] (McInnes et al. 2018, algorithm 2).
 
-    Row i sees its neighbour j with a = exp(-max(0, d_ij - r_i) / s_i), r_i the distance of the nearest and s_i such
-    that they sum to log2(`neighbours`), itself being one of them and not counted; both views join as a + b - a b.
+    Row i sees its neighbour j with a = exp(-(d_ij - r_i) / s_i), r_i the distance of the nearest and s_i such that
+    they sum to log2(`neighbours`), itself being one of them and not counted; both views join as a + b - a b.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    distances, indices = NearestNeighbors(n_neighbors=neighbours).fit(x).kneighbors()
-    distances, indices = distances[:, :-1], indices[:, :-1]
-    beyond = np.maximum(distances - distances[:, :1], 0.0)
-    low, high = np.zeros(len(x)), np.full(len(x), 1e3 * distances.mean())
-    for _ in range(64):
-        scale = (low + high) / 2
-        small = np.exp(-beyond / scale[:, None]).sum(1) < np.log2(neighbours)
-        low, high = np.where(small, scale, low), np.where(small, high, scale)
-    scale = np.maximum(scale, 1e-3 * distances.mean(1))  # a floor of umap-learn's
-    seen = np.exp(-beyond / scale[:, None])
-    rows = np.repeat(np.arange(len(x)), indices.shape[1])
-    a = csr_matrix((seen.ravel(), (rows, indices.ravel())), shape=(len(x), len(x)))
+    distances, indices = NearestNeighbors(n_neighbors=neighbours - 1).fit(x).kneighbors()
+    beyond, mean = distances - distances[:, :1], distances.mean(1) + 1e-12
+    target = np.log2(neighbours)
+    scale = bisect(lambda s: np.exp(-beyond / s[:, None]).sum(1) - target, 1e-3 * mean, 1e3 * mean)
+    rows = np.repeat(np.arange(len(x)), neighbours - 1)
+    a = csr_matrix((np.exp(-beyond / scale[:, None]).ravel(), (rows, indices.ravel())), shape=(len(x), len(x)))
     return (a + a.T - a.multiply(a.T)).tocsr()
 
 
-def leiden(x: ndarray, seed: int) -> ndarray:
-    """Communities (N,) of the neighbour graph: modularity of resolution 1, until nothing moves (Traag et al. 2019)."""
+def leiden(x: ndarray, seed: int, clusters: int | None = None, tries: int = 12) -> ndarray:
+    """Communities (N,) of the neighbour graph: modularity, until nothing moves (Traag et al. 2019).
+
+    Of resolution 1; or of the first of `tries` resolutions, by bisection from 1 within [1/64, 64], that gives
+    `clusters` communities, and else of the one that comes nearest to so many.
+    """
     try:
         import igraph
         import leidenalg
@@ -59,9 +67,15 @@ def leiden(x: ndarray, seed: int) -> ndarray:
         raise UserError("Leiden needs leidenalg", fix="pip install 'latentbench[clustering]'") from None
     edges = triu(neighbour_graph(x)).tocoo()
     graph = igraph.Graph(len(x), np.stack([edges.row, edges.col], 1))
-    kind = leidenalg.RBConfigurationVertexPartition
-    found = leidenalg.find_partition(graph, kind, weights=edges.data, n_iterations=-1, seed=seed)
-    return np.array(found.membership)
+    kind, low, high, found = leidenalg.RBConfigurationVertexPartition, 1 / 64, 64.0, []
+    for _ in range(tries if clusters else 1):
+        settings = {"weights": edges.data, "resolution_parameter": (low * high) ** 0.5}
+        found.append(leidenalg.find_partition(graph, kind, n_iterations=-1, seed=seed, **settings))
+        if len(found[-1]) == clusters:
+            break
+        few = len(found[-1]) < (clusters or 0)
+        low, high = ((low * high) ** 0.5, high) if few else (low, (low * high) ** 0.5)
+    return np.array(min(found, key=lambda f: abs(len(f) - (clusters or 0))).membership)
 
 
 def gaussian_mixture(x: ndarray, k: int, seed: int, covariance: str) -> ndarray:
@@ -73,13 +87,9 @@ def gaussian_mixture(x: ndarray, k: int, seed: int, covariance: str) -> ndarray:
 
 
 def degrees(constant: ndarray, least: float = 1.0, most: float = 1e4) -> ndarray:
-    """The root v of constant - digamma(v / 2) + log(v / 2) = 0, by bisection, within [least, most]."""
-    low, high = np.full_like(constant, least), np.full_like(constant, most)
-    for _ in range(50):
-        v = np.sqrt(low * high)
-        below = constant - digamma(v / 2) + np.log(v / 2) > 0
-        low, high = np.where(below, v, low), np.where(below, high, v)
-    return np.sqrt(low * high)
+    """The root v of constant - digamma(v / 2) + log(v / 2) = 0 within [least, most]."""
+    ends = np.full_like(constant, least), np.full_like(constant, most)
+    return bisect(lambda v: digamma(v / 2) - np.log(v / 2) - constant, *ends)
 
 
 def t_log_density(x: ndarray, mean: ndarray, scale: ndarray, v: float) -> tuple[ndarray, ndarray]:
@@ -125,41 +135,65 @@ def t_mixture(
     return r, {"share": share, "mean": mean, "scale": scale, "degrees": v, "bounds": np.array(bounds[1:])}
 
 
-CLUSTERINGS: Mapping[str, Callable[[ndarray, int, int], ndarray]] = {
+TOLD: Mapping[str, Callable[[ndarray, int, int], ndarray]] = {
     "k-means": lambda x, k, seed: kmeans(x, k, seed=seed, restarts=1),
     "gmm-spherical": lambda x, k, seed: gaussian_mixture(x, k, seed, "spherical"),
     "gmm-full": lambda x, k, seed: gaussian_mixture(x, k, seed, "full"),
     "tmm": lambda x, k, seed: t_mixture(x, k, seed)[0].argmax(1),
+}
+CLUSTERINGS = {
+    **TOLD,
     "leiden": lambda x, _, seed: leiden(x, seed),
+    "leiden-told": lambda x, k, seed: leiden(x, seed, k),
 }
 
 
-def codes_and_digits(model: Any, view: View, generator: Generator) -> tuple[ndarray, ndarray]:
-    """Codes (N, D) of the split's rows, `row_codes` where the model has them, and their digits (N,)."""
+@lru_cache(maxsize=8)
+def clusters(by: str, codes: bytes, dims: int, k: int, seed: int) -> ndarray:
+    """Clusters (N,) of float64 codes (N, dims); kept, since several metrics ask for the same."""
+    return CLUSTERINGS[checks.one_of("by", by, CLUSTERINGS)](np.frombuffer(codes).reshape(-1, dims).copy(), k, seed)
+
+
+def draws_of(model: Any, generator: Generator) -> Generator:
+    """Draws of a model's own `start`, where it has one: every metric sees the same codes, clustered from one seed."""
+    start = getattr(model, "start", None)
+    return generator if start is None else torch.Generator(generator.device).manual_seed(int(start))
+
+
+def codes_and_digits(model: Any, view: View, generator: Generator, most: int | None = None) -> tuple[ndarray, ndarray]:
+    """Codes (N, D) of a split's first `most` rows, `row_codes` where the model has them, and their digits (N,)."""
     code = getattr(model, "row_codes", lambda x, _: model.encode(x))
-    codes = torch.cat([code(view.x[rows], generator).cpu() for rows in view.blocks(BLOCK)])
-    return codes.double().numpy(), np.asarray(view.columns["y"])
+    codes = torch.cat([code(x, generator).cpu() for x in view.x[:most].split(BLOCK)])
+    return codes.double().numpy(), np.asarray(view.columns["y"])[:most]
 
 
-def agreement(by: str, z: ndarray, y: ndarray, generator: Generator) -> tuple[float, int]:
-    """Adjusted Rand index with the digits y (N,) of a clustering of z (N, D), and how many clusters it has."""
-    checks.one_of("by", by, CLUSTERINGS)
-    found = CLUSTERINGS[by](z, len(np.unique(y)), seed_from(generator))
-    return ari(found, y), len(np.unique(found))
+def agreements(model: Any, view: View, generator: Generator, *by: str) -> dict[str, MetricValue]:
+    """Adjusted Rand indices, with the digits, of clusterings of the codes; details: how many clusters."""
+    draws = draws_of(model, generator)
+    z, y = codes_and_digits(model, view, draws)
+    k, seed = len(np.unique(y)), seed_from(draws)
+    found = {name: clusters(name, z.tobytes(), z.shape[1], k, seed) for name in by}
+    return {name: MetricValue(ari(c, y), None, len(y), {"clusters": len(np.unique(c))}) for name, c in found.items()}
 
 
 @metric("code_clusters_ari", "Encoder", "1", "higher", settings={"by": "leiden"}, data=("labels",), within=(-1.0, 1.0))
 def code_clusters_ari(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Adjusted Rand index of clusters of the codes and labels, by one of `CLUSTERINGS`; chance is 0."""
-    z, y = codes_and_digits(model, view, generator)
-    value, clusters = agreement(settings["by"], z, y, generator)
-    return MetricValue(value, None, len(y), {"clusters": clusters})
+    return agreements(model, view, generator, settings["by"])[settings["by"]]
 
 
 @metric("code_clusters_lead", "Encoder", "1", "higher", settings={"of": "leiden"}, data=("labels",), within=(-2.0, 2.0))
 def code_clusters_lead(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
-    """`code_clusters_ari` of one clustering less that of the best of the others on the same codes; details: of each."""
-    z, y = codes_and_digits(model, view, generator)
-    each = {by: agreement(by, z, y, generator)[0] for by in CLUSTERINGS}
-    lead = each[settings["of"]] - max(value for by, value in each.items() if by != settings["of"])
-    return MetricValue(lead, None, len(y), each)
+    """`code_clusters_ari` of one clustering less that of the best of `TOLD`, of the same codes; details: of each."""
+    found = agreements(model, view, generator, settings["of"], *TOLD)
+    each = {name: f.value for name, f in found.items()}
+    lead = each[settings["of"]] - max(each[name] for name in TOLD if name != settings["of"])
+    return MetricValue(lead, None, found[settings["of"]].n, each)
+
+
+@metric("code_line", "Encoder", "1", "higher", settings={"rows": 5000}, data=("labels",), within=(0.0, 1.0))
+def code_line(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
+    """Accuracy of a logistic regression on the codes that are clustered, learnt from those of `rows` training rows."""
+    draws = draws_of(model, generator)
+    z, y = codes_and_digits(model, view, draws)
+    return linear_probe(*codes_and_digits(model, view.train, draws, int(settings["rows"])), z, y)

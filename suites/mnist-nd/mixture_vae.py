@@ -86,6 +86,7 @@ class MixtureVAE(nn.Module):
         self.decoder, _ = nets.MlpNetwork(info).decoder(latent_dim, widths[::-1], "relu", self.likelihood.outputs)
         nets.initialise(self, "glorot")
         self.relaxed = GumbelSoftmax(info.dims, rate=rate, every=1)
+        self.register_buffer("start", torch.randint(2**31, ()))  # what its codes' draws and clusterings start from
 
     def category(self, logits: Tensor, step: int, generator: Generator) -> Tensor:
         """A relaxed draw of y, (N, K), at the temperature of a step."""
