@@ -82,56 +82,52 @@ def gaussian_mixture(x: ndarray, k: int, seed: int, covariance: str) -> ndarray:
     """Likeliest components (N,) of scikit-learn's mixture from k-means++ starts."""
     from sklearn.mixture import GaussianMixture
 
-    fit = GaussianMixture(k, covariance_type=covariance, init_params="k-means++", random_state=seed)
-    return fit.fit_predict(x)
+    return GaussianMixture(k, covariance_type=covariance, init_params="k-means++", random_state=seed).fit_predict(x)
 
 
 def degrees(constant: ndarray, least: float = 1.0, most: float = 1e4) -> ndarray:
-    """The root v of constant - digamma(v / 2) + log(v / 2) = 0 within [least, most]."""
+    """The root v of constant - digamma(v / 2) + log(v / 2) = 0 within [least, most], (k,) as `constant`."""
     ends = np.full_like(constant, least), np.full_like(constant, most)
     return bisect(lambda v: digamma(v / 2) - np.log(v / 2) - constant, *ends)
 
 
-def t_log_density(x: ndarray, mean: ndarray, scale: ndarray, v: float) -> tuple[ndarray, ndarray]:
-    """Log density of a multivariate t with `v` degrees of freedom at x (N, D), and squared Mahalanobis distances."""
-    d = x.shape[1]
-    root = np.linalg.cholesky(scale)
-    m = np.square(solve_triangular(root, (x - mean).T, lower=True)).sum(0)
-    norm = gammaln((v + d) / 2) - gammaln(v / 2) - d / 2 * np.log(v * np.pi) - np.log(np.diag(root)).sum()
-    return norm - (v + d) / 2 * np.log1p(m / v), m
+def t_log_densities(apart: ndarray, scale: ndarray, v: ndarray) -> tuple[ndarray, ndarray]:
+    """Log densities (k, N) of k multivariate t at distances (k, N, D) from their means; squared Mahalanobis ones."""
+    d, root = apart.shape[-1], np.linalg.cholesky(scale)
+    m = np.stack([np.square(solve_triangular(r, a.T, lower=True)).sum(0) for r, a in zip(root, apart, strict=True)])
+    log_root = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
+    norm = gammaln((v + d) / 2) - gammaln(v / 2) - d / 2 * np.log(v * np.pi) - log_root
+    return norm[:, None] - (v + d)[:, None] / 2 * np.log1p(m / v[:, None]), m
 
 
 def t_mixture(
     x: ndarray, k: int, seed: int, most: int = 1000, tolerance: float = 1e-5, floor: float = 1e-6
 ) -> tuple[ndarray, dict[str, ndarray]]:
-    """Responsibilities (N, k) and parameters of a mixture of t distributions, by EM (Peel & McLachlan 2000, section 4).
+    """Responsibilities (k, N) and parameters of a mixture of t distributions, by EM (Peel & McLachlan 2000, section 4).
 
     It begins at k-means++ rows with the covariance of all and 4 degrees of freedom, and ends where the mean
-    log-likelihood, detail `bound`, changes by less than `tolerance`.
+    log-likelihood, of which `bounds` is the course, changes by less than `tolerance`.
     """
     from sklearn.cluster import kmeans_plusplus
 
     d = x.shape[1]
-    mean = kmeans_plusplus(x, k, random_state=seed)[0]
-    scale = np.stack([np.atleast_2d(np.cov(x.T)) + floor * np.eye(d)] * k)
+    mean, ridge = kmeans_plusplus(x, k, random_state=seed)[0], floor * np.eye(d)
+    scale = np.stack([np.atleast_2d(np.cov(x.T)) + ridge] * k)
     share, v, bounds = np.full(k, 1 / k), np.full(k, 4.0), [-np.inf]
     for _ in range(most):
-        each = [t_log_density(x, mean[j], scale[j], v[j]) for j in range(k)]
-        joint = np.stack([e[0] for e in each], 1) + np.log(share)
-        total = logsumexp(joint, 1)
-        r = np.exp(joint - total[:, None])
-        u = (v + d) / (v + np.stack([e[1] for e in each], 1))
+        density, m = t_log_densities(x - mean[:, None], scale, v)
+        joint = density + np.log(share)[:, None]
+        total = logsumexp(joint, 0)
         bounds.append(total.mean())
+        r = np.exp(joint - total)
         if abs(bounds[-1] - bounds[-2]) < tolerance:
             break
-        size, ru = r.sum(0) + 1e-12, r * u
-        share, weight = size / size.sum(), ru.sum(0) + 1e-12
-        mean = ru.T @ x / weight[:, None]
-        for j in range(k):
-            apart = x - mean[j]
-            scale[j] = (ru[:, j, None] * apart).T @ apart / size[j] + floor * np.eye(d)
+        u, size = (v + d)[:, None] / (v[:, None] + m), r.sum(1) + 1e-12
+        ru, share = r * u, size / size.sum()
+        mean = ru @ x / (ru.sum(1)[:, None] + 1e-12)
+        scale = np.stack([(w * a.T) @ a / n + ridge for w, a, n in zip(ru, x - mean[:, None], size, strict=True)])
         half = (v + d) / 2
-        v = degrees(1 + (r * (np.log(u) - u)).sum(0) / size + digamma(half) - np.log(half))
+        v = degrees(1 + (r * (np.log(u) - u)).sum(1) / size + digamma(half) - np.log(half))
     return r, {"share": share, "mean": mean, "scale": scale, "degrees": v, "bounds": np.array(bounds[1:])}
 
 
@@ -139,7 +135,7 @@ TOLD: Mapping[str, Callable[[ndarray, int, int], ndarray]] = {
     "k-means": lambda x, k, seed: kmeans(x, k, seed=seed, restarts=1),
     "gmm-spherical": lambda x, k, seed: gaussian_mixture(x, k, seed, "spherical"),
     "gmm-full": lambda x, k, seed: gaussian_mixture(x, k, seed, "full"),
-    "tmm": lambda x, k, seed: t_mixture(x, k, seed)[0].argmax(1),
+    "tmm": lambda x, k, seed: t_mixture(x, k, seed)[0].argmax(0),
 }
 CLUSTERINGS = {
     **TOLD,

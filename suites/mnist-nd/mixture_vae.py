@@ -27,8 +27,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 Gaussian = tuple[Tensor, Tensor]
-ANNEALED = 10**9
-"""A step at which the temperature has come to its end."""
+ANNEALED = 10**9  # a step at which the temperature has come to its end
 _SMALL = {"latent_dim": 2, "categories": 3, "hidden": (8,)}
 
 
@@ -58,9 +57,6 @@ class MixtureVAE(nn.Module):
         hidden, likelihood: as for `vae`, for both networks of q; the decoder mirrors them.
         weight, class_weight: of the KL terms, the first before it is divided by `latent_dim`.
         rate: at which the temperature of y falls from 1 to 0.5, exponentially, a step.
-
-    Raises:
-        UserError: a parameter is out of its range, or the likelihood does not fit the data.
     """
 
     def __init__(
