@@ -43,14 +43,13 @@ def neighbour_graph(x: ndarray, neighbours: int = 15) -> csr_matrix:
     Row i sees its neighbour j with a = exp(-(d_ij - r_i) / s_i), r_i the distance of the nearest and s_i such that
     they sum to log2(`neighbours`), itself being one of them and not counted; both views join as a + b - a b.
     """
-    from sklearn.neighbors import NearestNeighbors
+    from sklearn.neighbors import kneighbors_graph
 
-    distances, indices = NearestNeighbors(n_neighbors=neighbours - 1).fit(x).kneighbors()
-    beyond, mean = distances - distances[:, :1], distances.mean(1) + 1e-12
-    target = np.log2(neighbours)
+    a = kneighbors_graph(x, neighbours - 1, mode="distance")
+    distances, target = a.data.reshape(len(x), -1), np.log2(neighbours)
+    beyond, mean = distances - distances.min(1, keepdims=True), distances.mean(1) + 1e-12
     scale = bisect(lambda s: np.exp(-beyond / s[:, None]).sum(1) - target, 1e-3 * mean, 1e3 * mean)
-    rows = np.repeat(np.arange(len(x)), neighbours - 1)
-    a = csr_matrix((np.exp(-beyond / scale[:, None]).ravel(), (rows, indices.ravel())), shape=(len(x), len(x)))
+    a.data = np.exp(-beyond / scale[:, None]).ravel()
     return (a + a.T - a.multiply(a.T)).tocsr()
 
 
