@@ -186,7 +186,9 @@ def code_clusters_lead(model: Any, view: View, settings: Settings, generator: Ge
     return MetricValue(lead, None, found[settings["of"]].n, each)
 
 
-@metric("code_line", "Encoder", "1", "higher", settings={"rows": 5000}, data=("labels",), within=(0.0, 1.0))
+@metric(
+    "code_line", "Encoder", "1", "higher", settings={"rows": 5000}, lowest={"rows": 2}, data=("labels",), within=(0, 1)
+)
 def code_line(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
     """Accuracy of a logistic regression on the codes that are clustered, learnt from those of `rows` training rows."""
     draws = draws_of(model, generator)
