@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 _SMALL = {"column": "y", "sizes": [2], "latent_dim": 3, "hidden": (8,), "likelihood": "bernoulli"}
+GOLDEN = 0.6180339887498949
 _CAN = "Trainable Encoder Decoder Reconstructor GaussianEncoder LikelihoodHead"
 
 
@@ -47,7 +48,7 @@ def mean_of(values: Tensor, rows: Tensor) -> Tensor:
 
 
 class Labels(nn.Module):
-    """A column of integers (N,) or (N, L), divided by their numbers of values `sizes`; the first `share` are known."""
+    """A column of integers (N,) or (N, L), divided by their numbers of values `sizes`; a `share` of rows is known."""
 
     sizes: Tensor
 
@@ -64,7 +65,7 @@ class Labels(nn.Module):
     def known(self, batch: Batch) -> Tensor:
         """(N,) booleans: training rows whose labels may be looked at."""
         rows = torch.zeros(len(batch.x)) if batch.index is None else batch.index
-        return rows.to(batch.x.device) < self.share * batch.n_train
+        return (rows.to(batch.x.device).double() * GOLDEN).frac() < self.share  # spread evenly: rows may be in order
 
 
 @model(
