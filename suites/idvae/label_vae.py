@@ -91,6 +91,8 @@ class LabelPriorVAE(VAE):
         rest: as for `VAE`, of images as vectors; networks of labels have the encoder's widths, too.
     """
 
+    elbo = sample = log_importance_weights = None  # type: ignore[assignment]  # of N(0, I), which is not its prior
+
     def __init__(
         self,
         info: DataInfo,
@@ -164,7 +166,7 @@ class LabelPriorVAE(VAE):
 
 @model(
     "supervised-vae",
-    _CAN,
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder LikelihoodHead StandardNormalPrior",
     "VAE whose first codes are drawn to labels by cross-entropy (Locatello et al. 2020)",
     whole_batch=True,
     examples=(Example("labelled", _SMALL),),
