@@ -166,7 +166,8 @@ class LabelPriorVAE(VAE):
 
 @model(
     "supervised-vae",
-    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder LikelihoodHead StandardNormalPrior",
+    "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
+    "LikelihoodHead StandardNormalPrior",
     "VAE whose first codes are drawn to labels by cross-entropy (Locatello et al. 2020)",
     whole_batch=True,
     examples=(Example("labelled", _SMALL),),
