@@ -45,15 +45,24 @@ def drawn_codes(model: Any, view: View, of: str, generator: Generator) -> Tensor
     "Encoder",
     "1",
     "higher",
-    "disentanglement score of drawn codes, labels given to the encoder, guessed, or alone",
-    settings={"score": "mig", "codes": "given"},
+    "disentanglement score of drawn codes, labels given to the encoder, guessed or alone, or of one over another",
+    settings={"score": "mig", "codes": "given", "over": None},
     data=("factors",),
-    within=(0.0, 1.0),
+    within=(-1.0, 1.0),
 )
 def label_code_score(model: Encoder, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
-    """``mig``, ``sap`` (squared correlations) or ``modularity`` of one draw of each row's code, as in authors' code."""
-    codes = drawn_codes(model, view, str(settings["codes"]), generator).detach().cpu().double().numpy()
-    return MetricValue(SCORES[str(settings["score"])](codes, np.asarray(factors(view))), None, len(codes))
+    """``mig``, ``sap`` (squared correlations) or ``modularity`` of one draw of each row's code, as in authors' code.
+
+    `over` names codes whose score is subtracted: given over labels is what looking at the image adds.
+    """
+    truth = np.asarray(factors(view))
+
+    def score(of: object) -> float:
+        codes = drawn_codes(model, view, str(of), generator).detach().cpu().double().numpy()
+        return SCORES[str(settings["score"])](codes, truth)
+
+    less = score(settings["over"]) if settings["over"] is not None else 0.0
+    return MetricValue(score(settings["codes"]) - less, None, len(truth))
 
 
 @metric(
