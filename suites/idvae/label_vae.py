@@ -146,14 +146,17 @@ class LabelPriorVAE(VAE):
     "Trainable VariationalBound Sampler Encoder Decoder Reconstructor GaussianEncoder "
     "LikelihoodHead StandardNormalPrior",
     "VAE whose first codes are drawn to labels by cross-entropy (Locatello et al. 2020)",
-    examples=(Example("labelled", _SMALL),),
+    examples=(
+        Example("labelled", _SMALL),
+        Example("binary-vector", {"sizes": [2], "weight": 0.0, "latent_dim": 3, "hidden": (8,)}, "elbo"),
+    ),
 )
 class SupervisedVAE(VAE):
     """A VAE with weight * cross-entropy(u_j, sigmoid of z_j's mean) for each label j.
 
     Args:
         sizes, column: see `Labels`.
-        weight: of the cross-entropy.
+        weight: of the cross-entropy; with 0 it is a VAE, and needs no labels.
         rest: as for `VAE`; latent_dim is at least the number of labels.
     """
 
@@ -171,6 +174,9 @@ class SupervisedVAE(VAE):
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """The loss of `VAE`, and the labels' cross-entropy."""
-        out, u = super().loss(batch, generator), self.labels(batch.parts)
+        out = super().loss(batch, generator)
+        if not self.weight:
+            return out
+        u = self.labels(batch.parts)
         fit = -densities.bernoulli_cross_entropy(u, self.encode(batch.x)[:, : u.shape[1]]).mean()
         return {**out, "loss": out["loss"] + self.weight * fit}
