@@ -35,7 +35,7 @@ def evaluations(model: OdeNet, batch: Batch, tolerance: float) -> tuple[int, int
     """Evaluations of the law on the way to the loss of `batch` and, by the adjoint equation, back from it."""
     if not isinstance(getattr(model, "middle", None), Continuous):
         raise UserError("evaluations are counted of an equation", fix="middle: ode")
-    law = Counted(model.middle.field)
+    law = Counted(model.middle.field)  # type: ignore[arg-type]  # `getattr` told mypy nothing
     solve = Solver({"dopri5": {"tolerance": tolerance}}, adjoint=True)
     start = model.down(batch.x).detach().requires_grad_()
     end = solve(law, start, start.new_tensor([0.0, 1.0]))[-1]
