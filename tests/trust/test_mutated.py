@@ -161,6 +161,13 @@ def test_checkpoints_with_parts_changed(tmp_path, seed):
     assert (checkpoints.latest() is None) == bool(checkpoints.faults)
 
 
+def test_a_checkpoint_of_seconds_that_no_float_holds(tmp_path):
+    structure = pack(STATE)[1].replace("1.5", "1" + 400 * "0")
+    checkpoints = put_checkpoint(tmp_path / "c", structure)
+    assert checkpoints.latest() is None
+    assert "damaged" in checkpoints.faults[0]
+
+
 @relaxed
 @given(ANY)
 def test_values_with_parts_changed(tmp_path, seed):
