@@ -209,9 +209,15 @@ class Checkpoints:
             if not isinstance(state["finished"], bool) or not math.isfinite(state["out"]["seconds"]):
                 raise damaged("it is no state of a training")
             return int(header["step"]), state
-        except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as e:
-            raise damaged(f"{type(e).__name__} {e}"[:200]) from None
-        except (ArithmeticError, RecursionError) as e:  # a number of seconds that no float holds
+        except (
+            SafetensorError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as e:
             raise damaged(f"{type(e).__name__} {e}"[:200]) from None
 
     def _fault(self, text: str) -> None:
