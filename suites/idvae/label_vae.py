@@ -25,13 +25,6 @@ from torch import Generator, Tensor, nn
 _SMALL = {"column": "y", "sizes": [2], "latent_dim": 3, "hidden": (8,), "likelihood": "bernoulli"}
 
 
-def draw(of: Gaussian, generator: Generator) -> Tensor:
-    """(N, D)"""
-    mean, log_std = of
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-    return torch.addcmul(mean, torch.exp(log_std), noise)
-
-
 def normal_kl(q: Gaussian, p: Gaussian) -> Tensor:
     """KL(q || p) of diagonal Gaussians, (N,) nats."""
     (mean, log_std), (prior, log_scale) = q, p
@@ -124,16 +117,16 @@ class LabelPriorVAE(VAE):
 
     def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
         """(N, D) draws, without labels."""
-        return draw(self.posterior(x), generator)
+        return densities.normal_draw(*self.posterior(x), generator)
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """Mean over rows of the equations above and of the guess's cross-entropy."""
         u, x = self.labels(batch.parts), batch.x.flatten(1)
         q, prior = self.given(x, u), self.prior(u)
-        distortion = -self.likelihood.log_prob(x, self.decoder(draw(q, generator)))
+        distortion = -self.likelihood.log_prob(x, self.decoder(densities.normal_draw(*q, generator)))
         loss = distortion - densities.bernoulli_cross_entropy(u, self.guess(x))
         if self.kind == "double":
-            error = (self.label_decoder(draw(prior, generator)) - u).square().sum(-1)
+            error = (self.label_decoder(densities.normal_draw(*prior, generator)) - u).square().sum(-1)
             loss = loss + error + self.gamma * densities.normal_kl(*prior)
             prior = prior[0].detach(), prior[1].detach()
         rate = normal_kl(q, prior)

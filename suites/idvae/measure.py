@@ -17,7 +17,7 @@ from latentbench.metrics.codes import information
 from latentbench.models import densities
 from torch import Generator, Tensor
 
-from .label_vae import LabelPriorVAE, draw
+from .label_vae import LabelPriorVAE
 
 SCORES: Mapping[str, Callable[[Any, Any], float]] = {
     "mig": information.mig,
@@ -33,7 +33,7 @@ def drawn_codes(model: Any, view: View, of: str, generator: Generator) -> Tensor
     """
     if isinstance(model, LabelPriorVAE) and of in ("given", "labels"):
         u = model.labels(view.parts)
-        return draw(model.prior(u) if of == "labels" else model.given(view.x, u), generator)
+        return densities.normal_draw(*(model.prior(u) if of == "labels" else model.given(view.x, u)), generator)
     if of not in ("given", "guessed"):
         raise UserError(f"{type(model).__name__} has no codes {of!r}", fix="given, guessed, or labels of label priors")
     codes: Tensor = model.encode_sample(view.x, generator)

@@ -96,9 +96,8 @@ class MixtureVAE(nn.Module):
     def draw(self, x: Tensor, logits: Tensor, step: int, generator: Generator) -> tuple[Tensor, Gaussian, Tensor]:
         """A relaxed draw of y (N, K), q(z|x,y), and a draw of z (N, D)."""
         y = self.category(logits, step, generator)
-        mean, log_std = self.posterior(x, y)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return y, (mean, log_std), torch.addcmul(mean, torch.exp(log_std), noise)
+        q = self.posterior(x, y)
+        return y, q, densities.normal_draw(*q, generator)
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """As above, with `distortion`, `rate` (unweighted) and `class_rate` in nats a row."""

@@ -14,6 +14,7 @@ from latentbench.core.types import MetricValue
 from latentbench.declare import metric
 from latentbench.evaluation import samples
 from latentbench.evaluation.view import View
+from latentbench.models import checks
 from latentbench.papers.unscented_autoencoder.unscented import Points, UnscentedAutoencoder, UnscentedSampler
 from torch import Generator, Tensor
 
@@ -79,12 +80,14 @@ def sigma_scatter(model: UnscentedSampler, view: View, settings: Settings, gener
 
     ``of`` is ``loss`` or ``gradient`` (summed over all weights), ``rival`` ``draws`` or ``antithetic`` ones.
     """
+    of = checks.one_of("of", settings["of"], ("gradient", "loss"))
+    rival = checks.one_of("rival", settings["rival"], ("draws", "antithetic"))
     part = copy.deepcopy(model.autoencoder).requires_grad_(True)
     x, n, found = view.x[: int(settings["rows"])], int(settings["draws"]), {}
-    for points in ("sigma", settings["rival"]):
-        drawn = [estimate(part, x, points, settings["of"], generator) for _ in range(n)]
+    for points in ("sigma", rival):
+        drawn = [estimate(part, x, points, of, generator) for _ in range(n)]
         found[points] = float(torch.stack(drawn).var(0).sum())
-    return MetricValue(math.log(found["sigma"] / found[settings["rival"]]), None, n, found)
+    return MetricValue(math.log(found["sigma"] / found[rival]), None, n, found)
 
 
 def estimate(part: UnscentedAutoencoder, x: Tensor, points: Points, of: str, generator: Generator) -> Tensor:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.evaluation import samples
 from latentbench.papers.unscented_autoencoder import measure
@@ -116,6 +117,13 @@ def test_scatter_of_a_known_law(rival: str, factor: float):
     ours, theirs = 2 * D**2 * a.var() / 18, factor * 2 * (a**2).sum() / 18
     assert (found.details["sigma"], found.details[rival]) == pytest.approx((ours, theirs), rel=0.15)
     assert found.value == pytest.approx(math.log(found.details["sigma"] / found.details[rival]))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("of", "los"), ("rival", "antithetik")])
+def test_scatter_of_something_else_is_refused(setting: str, value: str):
+    settings = {"of": "loss", "rival": "draws", "rows": 5, "draws": 3, setting: value}
+    with pytest.raises(UserError, match=value):
+        measure.sigma_scatter(linear(), VIEW, settings, gen())
 
 
 def test_scatter_of_gradients_is_summed_over_weights():

@@ -154,8 +154,7 @@ class UnscentedSampler(nn.Module):
         return mean, 2.0 * log_std
 
     def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
-        mean, log_std = self.autoencoder.gaussian(x)
-        return mean + log_std.exp() * unit_points("draws", 1, len(x), mean.shape[1], generator)[0]
+        return densities.normal_draw(*self.autoencoder.gaussian(x), generator)
 
     def decode(self, z: Tensor) -> Tensor:
         return self.autoencoder.decode(z)

@@ -30,6 +30,14 @@ def test_normal(seed: int):
     torch.testing.assert_close(densities.standard_normal(x), td.Normal(0.0, 1.0).log_prob(x).sum(-1))
 
 
+def test_normal_draw():
+    mean, log_std = torch.tensor([[2.0, -3.0, 0.5]]).expand(20000, 3), torch.tensor([0.4, -1.0, 0.0]).expand(20000, 3)
+    drawn = densities.normal_draw(mean, log_std, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(drawn.mean(0), mean[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.std(0), log_std[0].exp(), atol=0.05, rtol=0)
+    assert torch.equal(drawn, densities.normal_draw(mean, log_std, torch.Generator().manual_seed(1)))
+
+
 @examples
 @given(seeds)
 def test_normal_kl(seed: int):

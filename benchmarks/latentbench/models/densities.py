@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -24,6 +24,12 @@ def normal(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
 def standard_normal(z: Tensor) -> Tensor:
     """log N(z; 0, I), (..., D) to (...)."""
     return -0.5 * (z * z).sum(-1) - HALF_LOG_2PI * z.shape[-1]
+
+
+def normal_draw(mean: Tensor, log_std: Tensor, generator: Generator) -> Tensor:
+    """A draw from N(mean, diag(exp(log_std))^2), which gradients go through; (..., D) each."""
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    return torch.addcmul(mean, torch.exp(log_std), noise)
 
 
 def normal_kl(mean: Tensor, log_std: Tensor) -> Tensor:
