@@ -70,6 +70,19 @@ class Continuous(nn.Module):
         return end
 
 
+def classification_loss(logits: Tensor, batch: Batch) -> dict[str, Tensor]:
+    """Mean cross-entropy in nats of logits (N, classes), and `error`, the share of rows classified wrongly.
+
+    Raises:
+        UserError: the batch has no column y.
+    """
+    y = batch.columns.get("y")
+    if y is None:
+        raise UserError("classifiers learn from labels, and the data have no column y", fix="choose labelled data")
+    error = (logits.detach().argmax(-1) != y).float().mean()
+    return {"loss": nn.functional.cross_entropy(logits, y.long()), "error": error}
+
+
 @model(
     "ode-net",
     "Trainable Classifier",
@@ -128,9 +141,4 @@ class OdeNet(nn.Module):
         return logits
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        y = batch.columns.get("y")
-        if y is None:
-            raise UserError("OdeNet learns from labels, and the data have no column y", fix="choose labelled data")
-        logits = self.classify(batch.x)
-        error = (logits.detach().argmax(-1) != y).float().mean()
-        return {"loss": nn.functional.cross_entropy(logits, y.long()), "error": error}
+        return classification_loss(self.classify(batch.x), batch)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
-from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks
+from latentbench.papers.neural_ode.odenet import classification_loss
 from pydantic import PositiveInt
 from torch import Generator, Tensor, nn
 
@@ -30,7 +29,7 @@ class OneLayerPerceptron(nn.Module):
         hidden: width of the one layer.
 
     Raises:
-        UserError: the rows are discrete, or have no column y.
+        UserError: the rows are discrete.
     """
 
     def __init__(self, info: DataInfo, *, classes: Annotated[int, Ge(2)] = 10, hidden: PositiveInt = 300) -> None:
@@ -48,12 +47,4 @@ class OneLayerPerceptron(nn.Module):
         return logits
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """Mean cross-entropy in nats; `error` is the share of the batch that is classified wrongly."""
-        y = batch.columns.get("y")
-        if y is None:
-            raise UserError(
-                "the perceptron learns from labels, and the data have no column y", fix="choose labelled data"
-            )
-        logits = self.classify(batch.x)
-        error = (logits.detach().argmax(-1) != y).float().mean()
-        return {"loss": torch.nn.functional.cross_entropy(logits, y.long()), "error": error}
+        return classification_loss(self.classify(batch.x), batch)
