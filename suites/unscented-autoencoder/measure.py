@@ -80,8 +80,9 @@ def sigma_scatter(model: UnscentedSampler, view: View, settings: Settings, gener
 
     ``of`` is ``loss`` or ``gradient`` (summed over all weights), ``rival`` ``draws`` or ``antithetic`` ones.
     """
-    of = checks.one_of("of", settings["of"], ("gradient", "loss"))
-    rival = checks.one_of("rival", settings["rival"], ("draws", "antithetic"))
+    of, rival = settings["of"], settings["rival"]
+    checks.one_of("of", of, ("gradient", "loss"))
+    checks.one_of("rival", rival, ("draws", "antithetic"))
     part = copy.deepcopy(model.autoencoder).requires_grad_(True)
     x, n, found = view.x[: int(settings["rows"])], int(settings["draws"]), {}
     for points in ("sigma", rival):
