@@ -413,6 +413,58 @@ def test_a_pooled_claim_that_makes_no_sense_is_refused_with_its_place(project, c
     assert any(words in one and "suites/small.yaml:" in one for one in found), found
 
 
+RUNS = {"text": "t", "where": "w", "dataset": "line", "metric": "nll"}
+ALIKE = RUNS | {"id": "runs", "kind": "correlation", "other": "kl", "methods": ["wide", "narrow", "floor"]}
+SHARE = RUNS | {"id": "runs", "kind": "variance", "groups": {"sharp": ["wide", "narrow"], "none": ["floor"]}}
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict", "unit"),
+    [
+        (ALIKE | {"at_least": 0.2}, "reproduced", "1"),
+        (ALIKE | {"at_most": 0.2}, "not-reproduced", "1"),
+        (SHARE | {"at_least": 0.5}, "reproduced", "1"),
+        (SHARE | {"at_most": 0.5}, "not-reproduced", "1"),
+    ],
+)
+def test_claims_about_all_runs_at_once(project, claim, verdict, unit):
+    changes = {"claims": [claim], "metrics": {"nll": {}, "kl": {"metric": "nll", "settings": {}}}}
+    kl = {"wide": [1, 2.5, 1.2, 2.2, 1.6], "narrow": [2, 1.9, 3, 1.5, 2.6], "floor": [3.5, 4, 3.2, 5, 3.8]}
+    for method, values in CLEAR.items():
+        for spec, x, y in zip(project.plan("cpu", changes, methods=[method], seeds=range(5)), values, kl[method]):
+            write_made_up(spec, {"nll": x, "kl": y}, design=Fixed.of(range(5)))
+    found = verdicts(gather(project.load(changes), "cpu"))[0]
+    assert (found.verdict, found.n, found.unit) == (verdict, 5, unit)
+    assert found.interval is not None
+    assert found.metric == ("nll, kl" if claim["kind"] == "correlation" else "nll")
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (ALIKE, "give one of `at_least` and `at_most`"),
+        (ALIKE | {"at_least": 1.5}, "between -1 and 1"),
+        (SHARE | {"at_least": -0.5}, "between 0 and 1"),
+        (ALIKE | {"at_least": 0, "other": "nll"}, "name two metrics"),
+        (ALIKE | {"at_least": 0, "other": "mig"}, "names metric 'mig'"),
+        (ALIKE | {"at_least": 0, "methods": ["wide", "narrow", "flor"]}, "names method 'flor'"),
+        (SHARE | {"at_most": 0.5, "groups": {"a": ["wide"], "b": ["wide", "floor"]}}, "names each method once"),
+        (SHARE | {"at_most": 0.5, "groups": {"a": ["wide"], "b": ["flor"]}}, "names method 'flor'"),
+        (SHARE | {"at_most": 0.5, "exact": True}, "`exact`"),
+    ],
+)
+def test_claims_about_all_runs_that_make_no_sense_are_refused(project, claim, words):
+    from latentbench.core.errors import UserError
+    from latentbench.spec.validation import problems
+
+    changes = {"claims": [claim], "metrics": {"nll": {}, "kl": {"metric": "nll", "settings": {}}}}
+    try:
+        found = [str(p) for p in problems(project.load(changes))]
+    except UserError as e:
+        found = [str(e), *map(str, e.also)]
+    assert any(words in one and "suites/small.yaml:" in one for one in found), found
+
+
 def test_pooled_claims_are_judged_sequentially_too(project):
     from latentbench.results.settling import declaration, standing
 

@@ -51,7 +51,7 @@ def command(
     cannot be, such as a likelihood beyond a known optimum.
 
     Verdicts: reproduced, consistent, better, not-reproduced, insufficient (open) or not-run. A value is judged at tier
-    paper only, by an equivalence test; orders, trends and bounds by one-sided tests. All are Holm-corrected over the
+    paper only, by an equivalence test; all other kinds by one-sided tests. All are Holm-corrected over the
     suite's claims, also where --method or --dataset show some of them. `insufficient` names the number of seeds that
     would settle it. Where seeds are added by `run --until-settled`, the tests are sequential: they allow for having
     looked before. Without a suite: a line for each, as `latentbench scoreboard`.

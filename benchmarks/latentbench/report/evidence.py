@@ -10,7 +10,7 @@ from latentbench.report.tables import unit_of
 from latentbench.report.wording import anchor, number
 from latentbench.report.words import Word, word_of
 from latentbench.results.verdicts import ClaimVerdict
-from latentbench.spec.claims import Bound, Claim, Statement, Value, kind_of, methods_of, statements
+from latentbench.spec.claims import Bound, Claim, Statement, Value, kind_of, methods_of, metrics_of, statements
 from latentbench.spec.suite import Suite
 from latentbench.stats.wording import behind
 
@@ -57,7 +57,7 @@ def _of(found: SuiteFindings, claim: Claim, verdict: ClaimVerdict | None) -> Evi
         where=claim.where,
         word=word_of(verdict),
         text=verdict.text if verdict is not None else "nothing that it asks for was run",
-        metric=", ".join(dict.fromkeys(s.metric for s in statements(claim))),
+        metric=", ".join(dict.fromkeys(m for s in statements(claim) for m in metrics_of(s))),
         dataset=", ".join(dict.fromkeys(s.dataset for s in statements(claim))),
         tier=verdict.tier if verdict is not None else "",
         n=verdict.n if verdict is not None else 0,
@@ -143,9 +143,6 @@ def _against(suite: Suite, claim: Statement) -> Against | None:
             said = f"reported {number(target)} ± {number(claim.tolerance)} (tolerance)"
             return Against(target, said, target - claim.tolerance, target + claim.tolerance)
         case Bound():
-            if claim.at_least is not None:
-                return Against(claim.at_least, f"at least {number(claim.at_least)}")
-            assert claim.at_most is not None  # the schema asks for one of the two
-            return Against(claim.at_most, f"at most {number(claim.at_most)}")
+            return Against(claim.limit, f"at {'least' if claim.side == 'above' else 'most'} {number(claim.limit)}")
         case _:
             return None

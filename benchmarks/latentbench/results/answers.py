@@ -13,7 +13,18 @@ from latentbench.results.gather import Gathered
 from latentbench.results.leaderboard import Row, leaderboard
 from latentbench.results.training_share import TrainingShare
 from latentbench.results.verdicts import ClaimVerdict, verdicts
-from latentbench.spec.claims import Bound, Claim, Order, PooledClaim, Trend, kind_of, methods_of, statements
+from latentbench.spec.claims import (
+    Bound,
+    Claim,
+    Correlation,
+    Order,
+    PooledClaim,
+    Trend,
+    Variance,
+    kind_of,
+    methods_of,
+    statements,
+)
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Suite
@@ -116,11 +127,10 @@ def _said(claim: Claim, v: ClaimVerdict, cells: dict[tuple[str, str, str], Row],
             ours = _pair(measured, half, ", ")
             step = "least clear step" if claim.form == "strict" else "slope a level"
             said = f"{ours}{f' {unit}' if unit else ''}: {step} {_signed(v.estimate, half)}{_between(v, half)}"
-        case Bound():
-            limit = claim.at_least if claim.at_least is not None else claim.at_most
-            side = "at least" if claim.at_least is not None else "at most"
+        case Bound() | Correlation() | Variance():
+            side = "at least" if claim.side == "above" else "at most"
             value = "no result" if v.estimate is None else quantity(v.estimate, unit, half)
-            said = f"{value}{_between(v, half)}, claimed {side} {limit:g}"
+            said = f"{value}{_between(v, half)}, claimed {side} {claim.limit:g}"
         case _:
             said = v.text
     return said + _to_settle(v) + (f". Paper: {papers}" if papers else "") + effect

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -12,16 +11,19 @@ from latentbench.results.gather import Gathered
 from latentbench.spec.claims import (
     Bound,
     Claim,
+    Correlation,
     Order,
     PooledClaim,
     Rank,
     Statement,
     Trend,
     Value,
+    Variance,
     methods_of,
 )
 from latentbench.spec.registry import MetricEntry, find_metric
 from latentbench.spec.suite import Suite
+from latentbench.stats.across_runs import judge_correlation, judge_variance
 from latentbench.stats.claims import Judgement, judge_bound, judge_order, judge_trend, judge_value
 from latentbench.stats.judgement import unjudged
 from latentbench.stats.pooling import judge_all, judge_mean, judge_rank, judge_sign
@@ -162,11 +164,17 @@ def judge_statement(
                 alpha=alpha,
             )
         case Bound():
-            side: Literal["above", "below"] = "above" if said.at_least is not None else "below"
-            limit = said.at_least if said.at_least is not None else said.at_most
-            assert limit is not None  # the schema asks for one of the two
             name = _label(suite, said.method)
-            return judge_bound(sample(said.method), limit, side, name=name, unit=unit, limits=limits, alpha=alpha)
+            found = sample(said.method)
+            return judge_bound(found, said.limit, said.side, name=name, unit=unit, limits=limits, alpha=alpha)
+        case Correlation():
+            other = Samples(gathered, said.model_copy(update={"metric": said.other}), seeds).of
+            first, second = ({m: of(m) for m in said.methods} for of in (sample, other))
+            names = (said.metric, said.other)
+            return judge_correlation(first, second, said.limit, said.side, names=names, alpha=alpha)
+        case Variance():
+            values = {m: sample(m) for m in methods_of(said)}
+            return judge_variance(values, said.groups, said.limit, said.side, name=said.metric, alpha=alpha)
         case Rank():
             return _ranked([said], gathered, seeds)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from latentbench.results.designs import added, analyses_of, peeked
@@ -14,8 +15,21 @@ from latentbench.results.gather import Gathered
 from latentbench.results.interim import judge_so_far, planner_for
 from latentbench.results.judging import Samples, judge_claim, judge_statement
 from latentbench.spec.cells import gate_cells
-from latentbench.spec.claims import Claim, PooledClaim, is_judged, kind_of, methods_of, pairs_of, statements
+from latentbench.spec.claims import (
+    Claim,
+    Correlation,
+    PooledClaim,
+    Statement,
+    Variance,
+    is_judged,
+    kind_of,
+    methods_of,
+    metrics_of,
+    pairs_of,
+    statements,
+)
 from latentbench.spec.registry import find_metric
+from latentbench.spec.suite import Suite
 from latentbench.stats.judgement import OF_SANITY, Judgement, settle
 from latentbench.stats.outliers import far_out
 from latentbench.stats.wording import behind, quantity
@@ -159,8 +173,8 @@ def verdicts(gathered: Gathered, alpha: float = ALPHA) -> list[ClaimVerdict]:
 def _against(claim: Claim, gathered: Gathered) -> tuple[str, str]:
     """The verdict that a claim has whatever its seeds say, and why; both empty where there is none."""
     for said in statements(claim):
-        for method in methods_of(said):
-            if (fault := gathered.impossible.get((method, said.dataset, said.metric))) is not None:
+        for method, key in product(methods_of(said), metrics_of(said)):
+            if (fault := gathered.impossible.get((method, said.dataset, key))) is not None:
                 return "impossible", f"{method} on {said.dataset}: {fault}"
     for said in statements(claim):
         for asked in said.gate:
@@ -201,8 +215,8 @@ def _verdict(
         text = f"{reason}; {judgement.text}"
     elif claim.sanity:
         word = OF_SANITY.get(judgement.verdict, word) if judgement.verdict else word
-    metrics = list(dict.fromkeys(one.metric for one in said))
-    units = list(dict.fromkeys(find_metric(suite.metric_name(m)).unit for m in metrics))
+    metrics = list(dict.fromkeys(key for one in said for key in metrics_of(one)))
+    units = list(dict.fromkeys(_unit(suite, one) for one in said))
     effect = effect_of(said, gathered, behind(units[0])) if len(units) == 1 else None
     outliers = tuple(_outliers(claim, gathered))
     mixed = _mixed(claim, gathered)
@@ -254,14 +268,19 @@ def _cells(claim: PooledClaim, gathered: Gathered) -> Iterable[CellEvidence]:
             label=said.label,
             methods=tuple(methods_of(said)),
             dataset=said.dataset,
-            metric=said.metric,
-            unit=find_metric(gathered.loaded.suite.metric_name(said.metric)).unit,
+            metric=", ".join(metrics_of(said)),
+            unit=_unit(gathered.loaded.suite, said),
             estimate=own.estimate,
             interval=_interval(own),
             n=own.n,
             as_claimed=None if own.side in (None, 0) else own.side == 1,
             text=own.text,
         )
+
+
+def _unit(suite: Suite, said: Statement) -> str:
+    """The unit of what a statement estimates: its metric's, but of a number of all runs that has none."""
+    return "1" if isinstance(said, Correlation | Variance) else find_metric(suite.metric_name(said.metric)).unit
 
 
 def _remarks(claim: Claim, judgement: Judgement, pairs: Sequence[Pair], gathered: Gathered) -> str:
@@ -297,11 +316,11 @@ def _on_design(claim: Claim, gathered: Gathered) -> list[str]:
 def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
     """Seeds of a claim's methods that lie far from the others, each cell and method once."""
     seen: set[tuple[str, str, str]] = set()
-    for said in statements(claim):
-        view = Samples(gathered, said)
-        unit = find_metric(gathered.loaded.suite.metric_name(said.metric)).unit
+    for said, key in ((one, key) for one in statements(claim) for key in metrics_of(one)):
+        view = Samples(gathered, said.model_copy(update={"metric": key}))
+        unit = find_metric(gathered.loaded.suite.metric_name(key)).unit
         for method in methods_of(said):
-            if (at := (method, said.dataset, said.metric)) in seen:
+            if (at := (method, said.dataset, key)) in seen:
                 continue
             seen.add(at)
             if lost := [r for r in gathered.records(method, said.dataset) if r.status != "finished"]:

@@ -16,6 +16,7 @@ from latentbench.planning.plan import RunSpec
 from latentbench.running.building import built
 from latentbench.running.conductor import check_precision
 from latentbench.running.recording import metric_identity
+from latentbench.spec.claims import methods_of, metrics_of, statements
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.protocol import Training, TrainingProtocol
 from latentbench.training.descent import check_protocol
@@ -87,19 +88,18 @@ def _one_quantity(loaded: LoadedSuite, runs: Iterable[RunSpec]) -> Iterator[User
         with suppress(UserError):  # of steps that there are not, which is said with their line
             of |= {(run.method, run.dataset, m.key): metric_identity(m, run, "") for m in run.metrics}
     for i, claim in enumerate(loaded.suite.claims):
-        for said in getattr(claim, "cells", None) or [claim]:
-            named = [getattr(said, k) for k in ("better", "worse", "method") if hasattr(said, k)]
-            named += [m for k in ("methods", "among") for m in getattr(said, k, None) or []]
-            known = {m: of[m, said.dataset, said.metric] for m in named if (m, said.dataset, said.metric) in of}
-            first = next(iter(known), "")
-            other = next((m for m in known if known[m] != known[first]), None)
-            if other is not None:
-                yield loaded.file.error(
-                    f"claim {claim.id!r} compares {said.metric} of {first!r} and {other!r}, which measure different "
-                    "quantities: other settings, rows or preprocessing",
-                    ("claims", i),
-                    "give both the same preprocessing and settings",
-                )
+        for said in statements(claim):
+            for key in metrics_of(said):
+                known = {m: at for m in methods_of(said) if (at := of.get((m, said.dataset, key))) is not None}
+                first = next(iter(known), "")
+                other = next((m for m in known if known[m] != known[first]), None)
+                if other is not None:
+                    yield loaded.file.error(
+                        f"claim {claim.id!r} compares {key} of {first!r} and {other!r}, which measure different "
+                        "quantities: other settings, rows or preprocessing",
+                        ("claims", i),
+                        "give both the same preprocessing and settings",
+                    )
 
 
 def _trainable(loaded: LoadedSuite, run: RunSpec, model: Any, info: DataInfo) -> Iterator[UserError]:

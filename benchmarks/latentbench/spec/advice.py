@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from latentbench.core.errors import UserError
 from latentbench.data.registry import load_entry, names
 from latentbench.spec.cells import gated
-from latentbench.spec.claims import Claim, PooledClaim, Statement, Tier, is_judged, kind_of, methods_of, statements
+from latentbench.spec.claims import (
+    Claim,
+    PooledClaim,
+    Statement,
+    Tier,
+    is_judged,
+    kind_of,
+    methods_of,
+    metrics_of,
+    statements,
+)
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Suite, selects
@@ -94,7 +104,8 @@ def _ungated(loaded: LoadedSuite) -> Iterator[UserError]:
     """Claims on a number that a model which has learned nothing gets best."""
     suite = loaded.suite
     for i, claim in enumerate(suite.claims):
-        helped = {s.metric for s in statements(claim) if find_metric(suite.metric_name(s.metric)).collapse_helps}
+        named = {key for s in statements(claim) for key in metrics_of(s)}
+        helped = {key for key in named if find_metric(suite.metric_name(key)).collapse_helps}
         if helped and kind_of(claim) != "value" and not claim.sanity and not all(s.gate for s in statements(claim)):
             yield loaded.file.error(
                 f"claim {claim.id!r} is about {', '.join(sorted(helped))}, best where nothing is learned",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from latentbench.core.errors import UserError
 from latentbench.core.yamlfile import Path_
-from latentbench.spec.claims import Gate, PooledClaim, Statement, Value, methods_of, statements
+from latentbench.spec.claims import Gate, PooledClaim, Statement, Value, methods_of, metrics_of, statements
 from latentbench.spec.loading import LoadedSuite
 from latentbench.spec.registry import metrics
 from latentbench.spec.suite import Suite
@@ -64,7 +64,7 @@ def claims(loaded: LoadedSuite) -> Iterator[UserError]:
 
 def _statement(loaded: LoadedSuite, what: str, said: Statement, at: Path_) -> Iterator[UserError]:
     suite = loaded.suite
-    wrong = list(_cell(loaded, what, methods_of(said), said.dataset, said.metric, at))
+    wrong = [e for key in metrics_of(said) for e in _cell(loaded, what, methods_of(said), said.dataset, key, at)]
     yield from wrong
     if wrong:
         return

@@ -84,11 +84,7 @@ class Trend(_Statement):
     reported_effect: float | None = Field(None, description="last minus first in the paper, metric's unit")
 
 
-class Bound(_Statement):
-    """The metric of a method stays above or below a number."""
-
-    kind: Literal["bound"]
-    method: str
+class _Limited(_Statement):
     at_least: float | None = None
     at_most: float | None = None
 
@@ -96,6 +92,74 @@ class Bound(_Statement):
     def _one_side(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("give one of `at_least` and `at_most`")
+        return self
+
+    @property
+    def side(self) -> Literal["above", "below"]:
+        """Where the number is claimed to lie."""
+        return "above" if self.at_least is not None else "below"
+
+    @property
+    def limit(self) -> float:
+        """`at_least` or `at_most`, whichever is given."""
+        limit = self.at_least if self.at_least is not None else self.at_most
+        assert limit is not None  # the schema asks for one of the two
+        return limit
+
+
+class Bound(_Limited):
+    """The metric of a method stays above or below a number."""
+
+    kind: Literal["bound"]
+    method: str
+
+
+class _OfRuns(_Limited):
+    """What is said of all runs of many methods at once: see `latentbench.stats.across_runs`."""
+
+    @model_validator(mode="after")
+    def _spread(self) -> Self:
+        if self.exact:
+            raise ValueError("`exact` is for numbers of one method, not for what runs differ by")
+        if not self.lowest <= self.limit <= 1:
+            raise ValueError(f"the limit lies between {self.lowest:g} and 1")
+        return self
+
+    @property
+    def lowest(self) -> float:
+        """The least value that the number can have."""
+        return 0.0
+
+
+class Correlation(_OfRuns):
+    """Spearman's rank correlation of `metric` and `other` over all runs of `methods` lies above or below a number."""
+
+    kind: Literal["correlation"]
+    other: str = Field(description="the second metric")
+    methods: list[str] = Field(min_length=3, max_length=200)
+
+    @property
+    def lowest(self) -> float:
+        return -1.0
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.other == self.metric or len(set(self.methods)) != len(self.methods):
+            raise ValueError("name two metrics, and each method once")
+        return self
+
+
+class Variance(_OfRuns):
+    """The share of the metric's variance over all runs that groups of methods explain lies above or below a number."""
+
+    kind: Literal["variance"]
+    groups: dict[str, list[str]] = Field(min_length=2, max_length=200)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        listed = [m for group in self.groups.values() for m in group]
+        if len(set(listed)) != len(listed) or not all(self.groups.values()):
+            raise ValueError("`groups` names each method once, and no group is empty")
         return self
 
 
@@ -113,7 +177,7 @@ class Rank(_Statement):
         return self
 
 
-Statement = Annotated[Value | Order | Trend | Bound | Rank, Field(discriminator="kind")]
+Statement = Annotated[Value | Order | Trend | Bound | Rank | Correlation | Variance, Field(discriminator="kind")]
 
 
 class _Heading(Strict):
@@ -140,6 +204,14 @@ class BoundClaim(_Heading, Bound):
     """A bound."""
 
 
+class CorrelationClaim(_Heading, Correlation):
+    """A rank correlation of two metrics."""
+
+
+class VarianceClaim(_Heading, Variance):
+    """A share of variance."""
+
+
 class PooledClaim(_Heading):
     """One claim over several cells, whose statements are of one kind: see `latentbench.stats.pooling`."""
 
@@ -164,11 +236,14 @@ class PooledClaim(_Heading):
         if self.pool == "mean" and kind != "order":
             raise ValueError(f"`pool: mean` is for orders, not for claims of kind {kind}")
         if self.pool == "sign" and kind == "value":
-            raise ValueError("`pool: sign` is for orders, trends and bounds; values are pooled by `all`")
+            raise ValueError("`pool: sign` is for claims with a direction; values are pooled by `all`")
         return self
 
 
-Claim = Annotated[ValueClaim | OrderClaim | TrendClaim | BoundClaim | PooledClaim, Field(discriminator="kind")]
+Claim = Annotated[
+    ValueClaim | OrderClaim | TrendClaim | BoundClaim | CorrelationClaim | VarianceClaim | PooledClaim,
+    Field(discriminator="kind"),
+]
 
 
 def statements(claim: Claim) -> list[Statement]:
@@ -176,7 +251,7 @@ def statements(claim: Claim) -> list[Statement]:
     return list(claim.cells) if isinstance(claim, PooledClaim) else [claim]
 
 
-def kind_of(claim: Claim) -> Literal["value", "order", "trend", "bound", "rank"]:
+def kind_of(claim: Claim) -> Literal["value", "order", "trend", "bound", "rank", "correlation", "variance"]:
     """The kind of its statements."""
     return statements(claim)[0].kind
 
@@ -186,12 +261,19 @@ def methods_of(said: Statement) -> list[str]:
     match said:
         case Order():
             return [said.better, said.worse]
-        case Trend():
+        case Trend() | Correlation():
             return list(said.methods)
+        case Variance():
+            return [m for group in said.groups.values() for m in group]
         case Rank():
             return list(said.among)
         case _:
             return [said.method]
+
+
+def metrics_of(said: Statement) -> list[str]:
+    """The metrics that a statement is about."""
+    return [said.metric, said.other] if isinstance(said, Correlation) else [said.metric]
 
 
 def pairs_of(claim: Claim) -> list[tuple[str, str]]:

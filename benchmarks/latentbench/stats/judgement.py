@@ -12,7 +12,7 @@ from latentbench.stats.conditions import Condition, p_all_met, p_any_broken, see
 from latentbench.stats.hypothesis_tests import hedges_g, holm
 from latentbench.stats.samples import Comparison, Sample
 
-Kind = Literal["value", "order", "trend", "bound", "rank"]
+Kind = Literal["value", "order", "trend", "bound", "rank", "correlation", "variance"]
 Verdict = Literal[
     "reproduced",
     "consistent",
@@ -40,7 +40,7 @@ class Judgement:
     """What the seeds say of one claim.
 
     Attributes:
-        kind: ``value``, ``order``, ``trend`` or ``bound``.
+        kind: of the claim.
         estimate: value, bound: the mean; order: mean A - mean B; trend: the least clear step, or the slope; in the
             metric's unit. None where nothing finished.
         low: lower end of the confidence interval of `estimate` (level 1 - alpha); None where the spread is unknown.
@@ -229,7 +229,7 @@ def settle(
         if verdict in ("consistent", "insufficient") and judgement._to_settle:
             needed, text = None, text + judgement._to_settle
         elif verdict in ("consistent", "insufficient"):
-            each = judgement.kind in ("order", "trend")
+            each = judgement.kind in ("order", "trend", "correlation", "variance")
             text += (
                 wording.needed(needed, power, each=each) if judgement._conditions else wording.pilot(PILOT, each=each)
             )

@@ -143,6 +143,17 @@ def bound(name: str, mean: float, evidence: Evidence, limit: float, side: str, w
     )
 
 
+def of_table(said: str, estimate: float | None, evidence: Evidence, limit: float, side: str) -> str:
+    """A number of all runs of many methods, without a unit."""
+    if estimate is None:
+        return f"{said} is not defined {evidence.bracket()}: all are alike, or too few"
+    seen = "above" if estimate > limit else "below"
+    where = "where" if estimate != limit and seen != side else "as"
+    return (
+        f"{said} is {number(estimate, evidence.half)} {evidence.bracket()}, {where} {side} {number(limit)} is claimed"
+    )
+
+
 def order(names: tuple[str, str], difference: float, evidence: Evidence, better: str, margin: float, unit: str) -> str:
     """`difference` is mean A - mean B."""
     claim = f"{better} by at least {quantity(margin, unit)}" if margin else better

@@ -1,0 +1,148 @@
+"""Claims about all runs of many methods at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from latentbench.core.errors import UserError
+from latentbench.stats.across_runs import judge_correlation, judge_variance
+from latentbench.stats.claims import settle
+from latentbench.stats.samples import Sample
+from scipy import stats
+
+METHODS = ["a", "b", "c", "d", "e"]
+
+
+def table(rng, means, seeds=6, spread=1.0):
+    return {m: dict(enumerate(rng.normal(at, spread, seeds))) for m, at in zip(METHODS, means)}
+
+
+def plain(values):
+    return np.array([list(v.values()) for v in values.values()])
+
+
+def jackknife(statistic, *tables):
+    """Mean and standard error of the pseudo-values of z, one seed left out at a time, by plain loops."""
+    n = tables[0].shape[1]
+    pseudo = []
+    for i in range(n):
+        kept = [j for j in range(n) if j != i]
+        z = np.arctanh([statistic(*tables), statistic(*(t[:, kept] for t in tables))])
+        pseudo.append(n * z[0] - (n - 1) * z[1])
+    return np.mean(pseudo), np.std(pseudo, ddof=1) / np.sqrt(n)
+
+
+def r_squared(values, belongs=(0, 0, 1, 1, 1)):
+    """Of a regression on dummies, by least squares."""
+    x = np.repeat(np.eye(2)[list(belongs)], values.shape[1], axis=0)
+    y = values.ravel()
+    rest = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    return 1 - (rest**2).sum() / ((y - y.mean()) ** 2).sum()
+
+
+def test_the_correlation_is_spearmans_with_the_jackknifes_error():
+    rng = np.random.default_rng(0)
+    x = table(rng, [0, 1, 2, 3, 4])
+    y = {m: {s: 0.5 * v + rng.normal() for s, v in values.items()} for m, values in x.items()}
+    found = judge_correlation(x, y, 0.2, "above", names=("mig", "sap"))
+    z, error = jackknife(lambda a, b: stats.spearmanr(a.ravel(), b.ravel()).statistic, plain(x), plain(y))
+    assert found.estimate == pytest.approx(np.tanh(z))
+    assert found.p_reproduced == pytest.approx(stats.t.sf((z - np.arctanh(0.2)) / error, 5))
+    assert found.p_against == pytest.approx(stats.t.cdf((z - np.arctanh(0.2)) / error, 5))
+    ends = np.tanh([z - stats.t.ppf(0.975, 5) * error, z + stats.t.ppf(0.975, 5) * error])
+    assert (found.low, found.high) == pytest.approx(tuple(ends))
+    assert (found.n, found.kind, found.reference) == (6, "correlation", 0.2)
+    assert "mig and sap over the runs of 5 methods" in found.text
+    below = judge_correlation(x, y, 0.2, "below")
+    assert (below.p_reproduced, below.side) == (pytest.approx(found.p_against), -found.side)
+
+
+def test_the_share_is_that_of_a_regression_on_groups():
+    values = table(np.random.default_rng(1), [0, 1, 3, 2, 4])
+    groups = {"one": ["a", "b"], "two": ["e", "c", "d"]}
+    found = judge_variance(values, groups, 0.5, "below", name="mig")
+    z, error = jackknife(lambda t: np.sqrt(r_squared(t)), plain(values))
+    assert found.estimate == pytest.approx(np.tanh(z) ** 2)
+    assert found.p_reproduced == pytest.approx(stats.t.cdf((z - np.arctanh(np.sqrt(0.5))) / error, 5))
+    assert 0 < found.low < found.estimate < found.high < 1
+    assert "mig's variance that 2 groups of 5 methods explain" in found.text
+    assert found.needed_n is not None
+
+
+def test_methods_without_groups_of_their_own_explain_nothing_and_all_of_it():
+    rng = np.random.default_rng(2)
+    groups = {m: [m] for m in METHODS}
+    all_of_it = judge_variance(table(rng, [0, 50, 100, 150, 200]), groups, 0.9, "above")
+    nothing = judge_variance(table(rng, [0, 0, 0, 0, 0], seeds=40), groups, 0.3, "below")
+    assert [j.verdict for j in settle([all_of_it, nothing])] == ["reproduced", "reproduced"]
+    turned = judge_variance(table(rng, [0, 50, 100, 150, 200]), groups, 0.9, "below")
+    assert settle([turned])[0].verdict == "not-reproduced"
+
+
+def test_both_hold_their_level_at_the_limit():
+    """The limit is what the number is without end of seeds, here by many of them."""
+    rng = np.random.default_rng(3)
+    means, groups = np.array([0, 0.3, 1, 0.6, 1.5]), {"one": ["a", "b"], "two": ["c", "d", "e"]}
+
+    def draw(n):
+        x = rng.normal(means[:, None], 1, (5, n))
+        return x, 0.6 * x + rng.normal(0, 1, (5, n))
+
+    x, y = draw(40_000)
+    limits = stats.spearmanr(x.ravel(), y.ravel()).statistic, r_squared(x)
+    wrong = np.zeros(4)
+    for _ in range(400):
+        x, y = ({m: dict(enumerate(row)) for m, row in zip(METHODS, t)} for t in draw(8))
+        both = judge_correlation(x, y, limits[0], "above"), judge_variance(x, groups, limits[1], "above")
+        wrong += [p <= 0.05 for j in both for p in (j.p_reproduced, j.p_against)]
+    assert (wrong / 400 <= 0.08).all(), wrong / 400
+
+
+def test_a_method_without_randomness_gives_its_value_to_every_seed_and_lost_seeds_are_left_out():
+    rng = np.random.default_rng(4)
+    values = table(rng, [0, 1, 2, 3, 4], seeds=5)
+    values["b"] = Sample.of({0: 1.5}, deterministic=True)
+    values["d"][2] = None
+    found = judge_variance(values, {"one": ["a", "b"], "two": ["c", "d", "e"]}, 0.5, "above")
+    whole = np.array([[1.5] * 4 if m == "b" else [values[m][s] for s in (0, 1, 3, 4)] for m in METHODS])
+    assert found.estimate == pytest.approx(np.tanh(jackknife(lambda t: np.sqrt(r_squared(t)), whole)[0]) ** 2)
+    assert (found.n, found.failed) == (4, 1)
+    assert "1 of 21 runs failed" in found.text
+
+
+def test_runs_that_two_metrics_order_alike_are_so_for_every_seed():
+    values = table(np.random.default_rng(7), [0, 1, 2, 3, 4])
+    doubled = {m: {s: 2 * v for s, v in of.items()} for m, of in values.items()}
+    found = judge_correlation(values, doubled, 0.5, "above")
+    assert settle([found])[0].verdict == "reproduced"
+    assert 0.99 < found.estimate <= 1
+
+
+def test_too_few_seeds_or_equal_values_are_not_judged():
+    rng = np.random.default_rng(5)
+    groups = {"one": ["a", "b"], "two": ["c", "d", "e"]}
+    two = judge_variance(table(rng, [0, 1, 2, 3, 4], seeds=2), groups, 0.1, "above")
+    same = {m: dict.fromkeys(range(5), 0.25) for m in METHODS}
+    level = judge_correlation(table(rng, [0, 1, 2, 3, 4], seeds=5), same, 0.0, "above")
+    absent = judge_variance(table(rng, [0, 1, 2, 3, 4]) | {"e": {}}, groups, 0.1, "above")
+    assert [j.verdict for j in settle([two, level, absent])] == ["insufficient", "insufficient", "not-run"]
+    assert two.estimate is not None
+    assert level.estimate is None
+    assert "not defined" in level.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda v: judge_correlation(v, v, 1.2, "above"),
+        lambda v: judge_correlation(v, {m: v[m] for m in "abc"}, 0.0, "above"),
+        lambda v: judge_correlation({m: v[m] for m in "ab"}, {m: v[m] for m in "ab"}, 0.0, "above"),
+        lambda v: judge_variance(v, {"all": METHODS}, 0.5, "above"),
+        lambda v: judge_variance(v, {"one": ["a", "b"], "two": ["b", "c", "d", "e"]}, 0.5, "above"),
+        lambda v: judge_variance(v, {"one": ["a", "b"], "two": ["c", "d"]}, 0.5, "above"),
+        lambda v: judge_variance(v, {"one": ["a", "b"], "two": ["c", "d", "e"]}, -0.1, "above"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong):
+    with pytest.raises(UserError):
+        wrong(table(np.random.default_rng(6), [0, 1, 2, 3, 4]))
