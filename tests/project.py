@@ -26,7 +26,7 @@ from latentbench.spec.loading import LoadedSuite, load_suite
 REPOSITORY = Path(__file__).resolve().parents[1]
 TOYS = REPOSITORY / "tests/toys"
 #: Suites of ours that rerun no paper.
-OWN = {"quickstart", "image-likelihood-study", "representation-study"}
+OWN = {"quickstart", "disentanglement-study", "image-likelihood-study", "representation-study"}
 #: Seconds within which a process should have ended, on a machine that is slow and busy with other work.
 PATIENCE = 900
 

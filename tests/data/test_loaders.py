@@ -424,6 +424,11 @@ class TestFactors:
         found = collect(factors.load_cars3d(files))["train"]
         for image, (elevation, azimuth, car) in zip(found["x"], found["factors"]):
             assert (image == x[car, elevation, azimuth]).all()
+        small = collect(pooled.load_pooled_cars(files, by=16))["train"]
+        assert (small["factors"] == found["factors"]).all()
+        means = found["x"].reshape(-1, 4, 16, 4, 16, 3).astype(int).sum((2, 4)) / 256
+        assert small["x"].shape == (192, 4, 4, 3)
+        assert (small["x"] == np.floor(means + 0.5)).all()
 
 
 class TestTables:

@@ -425,6 +425,7 @@ SHARE = RUNS | {"id": "runs", "kind": "variance", "groups": {"sharp": ["wide", "
         (ALIKE | {"at_most": 0.2}, "not-reproduced", "1"),
         (SHARE | {"at_least": 0.5}, "reproduced", "1"),
         (SHARE | {"at_most": 0.5}, "not-reproduced", "1"),
+        (SHARE | {"at_least": 0.9, "groups": {}, "methods": ["wide", "narrow", "floor"]}, "reproduced", "1"),
     ],
 )
 def test_claims_about_all_runs_at_once(project, claim, verdict, unit):
@@ -448,9 +449,11 @@ def test_claims_about_all_runs_at_once(project, claim, verdict, unit):
         (ALIKE | {"at_least": 0, "other": "nll"}, "name two metrics"),
         (ALIKE | {"at_least": 0, "other": "mig"}, "names metric 'mig'"),
         (ALIKE | {"at_least": 0, "methods": ["wide", "narrow", "flor"]}, "names method 'flor'"),
-        (SHARE | {"at_most": 0.5, "groups": {"a": ["wide"], "b": ["wide", "floor"]}}, "names each method once"),
+        (SHARE | {"at_most": 0.5, "groups": {"a": ["wide"], "b": ["wide", "floor"]}}, "each method is named once"),
         (SHARE | {"at_most": 0.5, "groups": {"a": ["wide"], "b": ["flor"]}}, "names method 'flor'"),
         (SHARE | {"at_most": 0.5, "exact": True}, "`exact`"),
+        (SHARE | {"at_most": 0.5, "methods": ["wide", "floor"]}, "give two `groups` or more"),
+        (SHARE | {"at_most": 0.5, "groups": {"a": ["wide", "floor"]}}, "give two `groups` or more"),
     ],
 )
 def test_claims_about_all_runs_that_make_no_sense_are_refused(project, claim, words):

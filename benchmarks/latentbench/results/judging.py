@@ -174,7 +174,7 @@ def judge_statement(
             return judge_correlation(first, second, said.limit, said.side, names=names, alpha=alpha)
         case Variance():
             values = {m: sample(m) for m in methods_of(said)}
-            return judge_variance(values, said.groups, said.limit, said.side, name=said.metric, alpha=alpha)
+            return judge_variance(values, said.parts, said.limit, said.side, name=said.metric, alpha=alpha)
         case Rank():
             return _ranked([said], gathered, seeds)
 

@@ -153,13 +153,21 @@ class Variance(_OfRuns):
     """The share of the metric's variance over all runs that groups of methods explain lies above or below a number."""
 
     kind: Literal["variance"]
-    groups: dict[str, list[str]] = Field(min_length=2, max_length=200)
+    groups: dict[str, list[str]] = Field({}, max_length=200)
+    methods: list[str] = Field([], max_length=200, description="instead of `groups`: each by itself")
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """Names of groups to their methods."""
+        return self.groups or {m: [m] for m in self.methods}
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        listed = [m for group in self.groups.values() for m in group]
-        if len(set(listed)) != len(listed) or not all(self.groups.values()):
-            raise ValueError("`groups` names each method once, and no group is empty")
+        listed = [m for group in self.groups.values() for m in group] or self.methods
+        if bool(self.groups) == bool(self.methods) or len(self.parts) < 2:
+            raise ValueError("give two `groups` or more, or two `methods`")
+        if len(set(listed)) != len(listed) or not all(self.parts.values()):
+            raise ValueError("each method is named once, and no group is empty")
         return self
 
 
@@ -264,7 +272,7 @@ def methods_of(said: Statement) -> list[str]:
         case Trend() | Correlation():
             return list(said.methods)
         case Variance():
-            return [m for group in said.groups.values() for m in group]
+            return [m for group in said.parts.values() for m in group]
         case Rank():
             return list(said.among)
         case _:
