@@ -7,8 +7,13 @@ import re
 
 import numpy as np
 import pytest
+from latentbench.report.agreement import agreements
+from latentbench.report.findings import TierFindings
+from latentbench.results.gather import gather
+from latentbench.results.leaderboard import leaderboard
 from PIL import Image
 
+from tests.project import write_made_up
 from tests.report import hostile
 from tests.report.conftest import CHANGES, fill
 
@@ -72,3 +77,34 @@ def test_a_taller_table_has_a_taller_figure(project):
         write_made_up(spec, {"nll": 1.0 + spec.seed})
     assert project("plot", "small", "--metric", "nll", "--format", "png").code == 0
     assert Image.open(project.results / "plots/small/intervals-line-nll.png").height > 1.5 * three
+
+
+def test_metrics_that_order_runs_alike_are_seen_beside_those_that_do_not(project):
+    """Six methods; bits follow nats exactly, time is the other way round (both lower is better), a constant is none."""
+    methods = {f"m{i}": {"model": "gaussian", "label": f"method {i}"} for i in range(6)}
+    metrics = {"nll": {}, "bits_per_dim": {}, "step_ms": {}, "parameters": {}}
+    changes = {"methods": methods, "metrics": metrics, "claims": [], "reported": []}
+    for spec in project.plan("cpu", changes):
+        x = float(spec.method[1]) + 10 * spec.seed
+        write_made_up(spec, {"nll": x, "bits_per_dim": x / 3, "step_ms": 100 - x, "parameters": 7.0})
+    found = gather(project.load(changes), "cpu")
+    suite = found.loaded.suite
+    (matrix,) = agreements(suite, TierFindings(found, leaderboard(found), []))
+    place = {m: i for i, m in enumerate(matrix.metrics)}
+    assert matrix.rho[place["nll"]][place["bits_per_dim"]] == pytest.approx(1)
+    assert matrix.rho[place["nll"]][place["step_ms"]] == pytest.approx(-1)
+    assert matrix.rho[place["nll"]][place["parameters"]] is None
+    assert (matrix.dataset, matrix.methods, matrix.runs) == ("line", 6, 6 * len(suite.tiers["cpu"].seeds))
+    assert project("plot", "small", "--only", "agreement", "--format", "png").code == 0
+    assert [p.name for p in (project.results / "plots/small").iterdir()] == ["agreement-line.png"]
+    assert project("report").code == 0
+    page = (project.results / "site/papers/small.html").read_text()
+    assert '<td class="p5">1.00</td>' in page
+    assert '<td class="m5">−1.00</td>' in page
+    assert "<td>–</td>" in page
+
+
+def test_three_methods_say_nothing_of_metrics(filled):
+    assert filled("plot", "small", "--only", "agreement").code != 0
+    assert filled("report").code == 0
+    assert 'id="agreement"' not in (filled.results / "site/papers/small.html").read_text()

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
         "plot iwae",
         "plot iwae --metric nll_iw --format svg",
         "plot beta-tcvae --only curves --out figures",
+        "plot disentanglement-study --only agreement",
     ),
 )
 @click.argument("suite")
 @tier_option("cpu or paper; by default the most faithful tier that has records.")
 @click.option("--dataset", help="Only this dataset; its name here or in the registry, or a pattern.")
-@click.option("--metric", help="Only this metric; leaves learning curves out.")
-@click.option("--only", type=click.Choice(["intervals", "curves"]), help="Only these figures.")
+@click.option("--metric", help="Only this metric; leaves the other figures out.")
+@click.option("--only", type=click.Choice(["intervals", "curves", "agreement"]), help="Only these figures.")
 @click.option(
     "--format", "forms", type=click.Choice(["png", "svg"]), multiple=True, help="Both by default; repeatable."
 )
@@ -40,7 +41,11 @@ def command(
     forms: tuple[str, ...],
     out: str | None,
 ) -> None:
-    """Draw a suite's numbers: seeds with mean and 95 % interval of each metric, and learning curves, as PNG and SVG."""
+    """Draw a suite's numbers, as PNG and SVG.
+
+    Seeds with mean and 95 % interval of each metric; learning curves; and, of six methods or more with three metrics,
+    the rank correlation of each two metrics over all runs.
+    """
     from latentbench.cli.gathering import gathered
     from latentbench.core.errors import UserError
     from latentbench.core.paths import results_dir, safe_name, shown
@@ -81,16 +86,20 @@ def command(
 def _figures(found: Gathered, form: Any, wanted: Wanted, only: str | None) -> Iterator[tuple[str, bytes]]:
     """Names of figures and what they are."""
     from latentbench.report import figures
+    from latentbench.report.agreement import agreements
     from latentbench.report.curves import bundles
     from latentbench.report.findings import SuiteFindings, TierFindings
     from latentbench.report.papers import boards
     from latentbench.results.leaderboard import leaderboard
 
-    if only != "curves":
-        tier = TierFindings(found, leaderboard(found, dataset=wanted.dataset, metric=wanted.metric), [])
+    tier = TierFindings(found, leaderboard(found, dataset=wanted.dataset, metric=wanted.metric), [])
+    if only in (None, "intervals"):
         for board in boards(SuiteFindings(found.loaded, [tier]), tier):
             yield f"intervals-{board.dataset}-{board.metric}", figures.intervals(board, form)
-    if only != "intervals" and wanted.metric is None:
+    if only in (None, "agreement") and wanted.metric is None:
+        for matrix in agreements(found.loaded.suite, tier):
+            yield f"agreement-{matrix.dataset}", figures.agreement(matrix, form)
+    if only in (None, "curves") and wanted.metric is None:
         for bundle in bundles(found.loaded.suite, found):
             if wanted.of(bundle.dataset, found.loaded.suite.datasets[bundle.dataset].source or bundle.dataset):
                 yield f"curves-{bundle.dataset}", figures.curves(bundle, form)

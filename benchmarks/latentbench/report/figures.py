@@ -14,6 +14,7 @@ from latentbench.report.wording import clean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from latentbench.report.agreement import Agreement
     from latentbench.report.papers import Board
 
 Format = Literal["png", "svg"]
@@ -66,6 +67,25 @@ def intervals(board: Board, form: Format) -> bytes:
         if any(row.strip.reported is not None for row in rows):
             handles, names = axes.get_legend_handles_labels()
             axes.legend(handles[:1], names[:1], loc="best", frameon=False, fontsize=8)
+        return _saved(figure, form)
+
+
+def agreement(matrix: Agreement, form: Format) -> bytes:
+    """Rank correlations of a dataset's metrics over all runs, a square each."""
+    import numpy as np
+
+    n = len(matrix.metrics)
+    with _figure(2.4 + 0.42 * n, 1.9 + 0.36 * n) as (figure, axes):
+        rho = np.array([[np.nan if r is None else r for r in row] for row in matrix.rho])
+        axes.imshow(rho, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+        for (i, j), r in np.ndenumerate(rho):
+            told = "–" if np.isnan(r) else f"{r:.2f}".replace("-", "−")
+            axes.text(j, i, told, ha="center", va="center", fontsize=7, color="white" if abs(r) > 0.7 else "black")
+        names = [_text(m, 28) for m in matrix.metrics]
+        axes.set_xticks(range(n), names, rotation=90)
+        axes.set_yticks(range(n), names)
+        runs = f"{matrix.runs} runs of {matrix.methods} methods"
+        axes.set_title(_text(f"Rank correlation of metrics on {matrix.dataset}, {runs}", 90), fontsize=8)
         return _saved(figure, form)
 
 

@@ -15,6 +15,7 @@ from latentbench.core.paths import safe_name
 from latentbench.records.archive import is_reference
 from latentbench.records.pictures import pictures_of
 from latentbench.report import plots
+from latentbench.report.agreement import Agreement, agreements
 from latentbench.report.curves import bundles
 from latentbench.report.evidence import Evidence, evidence
 from latentbench.report.findings import Paper, SuiteFindings, TierFindings
@@ -113,6 +114,7 @@ class TierPage:
     tier: str
     deviations: list[str]
     boards: list[Board]
+    agreements: list[Agreement]
     curves: list[Curves]
     costs: list[Cost]
     failures: list[Failure]
@@ -296,6 +298,7 @@ def _tier(found: SuiteFindings, tier: TierFindings) -> TierPage:
         tier=tier.tier,
         deviations=suite.tiers[tier.gathered.tier].deviations,
         boards=boards(found, tier),
+        agreements=agreements(suite, tier),
         curves=_curves(found, tier),
         costs=_costs(found, tier),
         failures=[Failure(r.run_id, r.status, r.error or "") for r in tier.records if r.status != "finished"],

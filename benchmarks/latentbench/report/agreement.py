@@ -1,0 +1,63 @@
+"""How alike a suite's metrics order its runs: Spearman's rank correlation of each two over all methods and seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentbench.report.findings import TierFindings
+from latentbench.spec.registry import find_metric
+from latentbench.spec.suite import Suite
+
+#: Fewer say nothing about metrics.
+LEAST_METHODS, LEAST_METRICS = 6, 3
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The metrics of a dataset against each other; in `rho` None where too few runs have both, or one is constant."""
+
+    dataset: str
+    metrics: list[str]
+    rho: list[list[float | None]]
+    runs: int
+    methods: int
+
+
+def agreements(suite: Suite, tier: TierFindings) -> list[Agreement]:
+    """A matrix for each dataset with metrics and methods enough, positive where both find the same runs better."""
+    found = []
+    for dataset in suite.datasets:
+        each = {m: _values(suite, tier, dataset, m) for m in suite.metrics}
+        values = {m: v for m, v in each.items() if len({method for method, _ in v}) >= LEAST_METHODS}
+        methods = {method for v in values.values() for method, _ in v}
+        if len(values) < LEAST_METRICS:
+            continue
+        rho = [[_rho(values[a], values[b]) for b in values] for a in values]
+        runs = len({run for v in values.values() for run in v})
+        found.append(Agreement(dataset, list(values), rho, runs, len(methods)))
+    return found
+
+
+def _values(suite: Suite, tier: TierFindings, dataset: str, metric: str) -> dict[tuple[str, int], float]:
+    """By method and seed, larger for better; of the first identity that has a row."""
+    first = next((r for r in tier.rows if (r.dataset, r.metric) == (dataset, metric)), None)
+    if first is None:
+        return {}
+    sign = 1.0 if find_metric(suite.metric_name(metric)).better == "higher" else -1.0
+    methods = [m for m in suite.methods if (m, dataset, metric) in tier.row_of]
+    by_method = {m: tier.values(m, dataset, metric, first.identity) for m in methods}
+    return {(m, seed): sign * x for m, by_seed in by_method.items() for seed, x in by_seed.items()}
+
+
+def _rho(first: dict[tuple[str, int], float], second: dict[tuple[str, int], float]) -> float | None:
+    from scipy.stats import rankdata
+
+    runs = [run for run in first if run in second]
+    if len({method for method, _ in runs}) < LEAST_METHODS:
+        return None
+    a, b = (rankdata([of[run] for run in runs]) for of in (first, second))
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
