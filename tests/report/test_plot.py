@@ -80,19 +80,24 @@ def test_a_taller_table_has_a_taller_figure(project):
 
 
 def test_metrics_that_order_runs_alike_are_seen_beside_those_that_do_not(project):
-    """Six methods; bits follow nats exactly, time is the other way round (both lower is better), a constant is none."""
+    """Six methods; bits follow nats exactly, of time the better is the worse, coverage follows though higher is better,
+    and of a constant nothing is said."""
     methods = {f"m{i}": {"model": "gaussian", "label": f"method {i}"} for i in range(6)}
-    metrics = {"nll": {}, "bits_per_dim": {}, "step_ms": {}, "parameters": {}}
+    metrics = {"nll": {}, "bits_per_dim": {}, "step_ms": {}, "coverage_pixels": {}, "parameters": {}}
     changes = {"methods": methods, "metrics": metrics, "claims": [], "reported": []}
     for spec in project.plan("cpu", changes):
         x = float(spec.method[1]) + 10 * spec.seed
-        write_made_up(spec, {"nll": x, "bits_per_dim": x / 3, "step_ms": 100 - x, "parameters": 7.0})
+        write_made_up(
+            spec,
+            {"nll": x, "bits_per_dim": x / 3, "step_ms": 100 - x, "coverage_pixels": 1 - x / 100, "parameters": 7.0},
+        )
     found = gather(project.load(changes), "cpu")
     suite = found.loaded.suite
     (matrix,) = agreements(suite, TierFindings(found, leaderboard(found), []))
     place = {m: i for i, m in enumerate(matrix.metrics)}
     assert matrix.rho[place["nll"]][place["bits_per_dim"]] == pytest.approx(1)
     assert matrix.rho[place["nll"]][place["step_ms"]] == pytest.approx(-1)
+    assert matrix.rho[place["nll"]][place["coverage_pixels"]] == pytest.approx(1)
     assert matrix.rho[place["nll"]][place["parameters"]] is None
     assert (matrix.dataset, matrix.methods, matrix.runs) == ("line", 6, 6 * len(suite.tiers["cpu"].seeds))
     assert project("plot", "small", "--only", "agreement", "--format", "png").code == 0
