@@ -62,7 +62,7 @@ def judge_correlation(
         raise UserError("a rank correlation over runs needs the same three methods or more of both metrics")
     said = f"the rank correlation of {names[0]} and {names[1]} over the runs of {len(first)} methods"
     samples = [Sample.of(v) for v in (*first.values(), *second.values())]
-    return _judged("correlation", samples, _spearman, limit, side, said, _z, np.tanh, alpha=alpha, power=power)
+    return _judged("correlation", samples, spearman, limit, side, said, _z, np.tanh, alpha=alpha, power=power)
 
 
 def judge_variance(
@@ -99,7 +99,7 @@ def judge_variance(
     return _judged(
         "variance",
         samples,
-        lambda table: _explained(table, belongs),
+        lambda table: explained(table, belongs),
         limit,
         side,
         said,
@@ -169,7 +169,7 @@ def _share_of_z(z: ArrayLike) -> FloatArray:
     return np.tanh(np.maximum(z, 0.0)) ** 2
 
 
-def _spearman(table: FloatArray) -> float:
+def spearman(table: FloatArray) -> float:
     """Of (2 M, n), the first metric's rows above the second's; NaN where either is the same for all runs.
 
     Full agreement counts as half a least step (two neighbours swapped) below it: fewer runs can tell less of it.
@@ -184,7 +184,7 @@ def _spearman(table: FloatArray) -> float:
     return float(np.clip(np.corrcoef(first, second)[0, 1], -most, most))
 
 
-def _explained(table: FloatArray, belongs: NDArray[np.int64]) -> float:
+def explained(table: FloatArray, belongs: NDArray[np.int64]) -> float:
     """R^2 of the values (M, n) regressed on the group of their row (M,); NaN where nothing varies."""
     total = float(((table - table.mean()) ** 2).sum())
     if total <= (1e-12 * np.abs(table).max()) ** 2:
