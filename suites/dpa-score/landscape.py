@@ -53,7 +53,7 @@ class MuellerBrown:
 
     def __init__(self, scale: float, kt: float) -> None:
         self.scale, self.kt, self.log_z, self.entropy = scale, kt, 0.0, 0.0
-        log_p, area = self.log_prob(points := grid(BOX, 700)), np.prod(np.diff(BOX)) / 490_000
+        log_p, area = self.log_prob(points := grid(BOX, 350)), np.prod(np.diff(BOX)) / 122_500
         self.log_z = float(np.log(np.exp(log_p - log_p.max()).sum() * area) + log_p.max())
         self.entropy = -float(area * np.exp(log_p := self.log_prob(points)) @ log_p)
 
@@ -67,7 +67,7 @@ class MuellerBrown:
 
 
 @lru_cache
-def minimum_energy_path(nodes: int = 200, steps: int = 6000) -> ndarray:
+def minimum_energy_path(nodes: int = 120, steps: int = 3000) -> ndarray:
     """(nodes, 2), evenly apart, from the lowest minimum to the farthest other one, along U's gradient throughout.
 
     The string method (E, Ren and Vanden-Eijnden 2007): nodes go downhill and are spaced evenly again, in turn. The free
@@ -76,7 +76,7 @@ def minimum_energy_path(nodes: int = 200, steps: int = 6000) -> ndarray:
     string = np.linspace(*ENDS, nodes)
     for _ in range(steps):
         slope = potential(string, 1.0)[1]
-        string = string - 4e-5 * slope / np.maximum(1.0, np.linalg.norm(slope, axis=1, keepdims=True) / 300)
+        string = string - 8e-5 * slope / np.maximum(1.0, np.linalg.norm(slope, axis=1, keepdims=True) / 300)
         even = np.linspace(0.0, (length := arc(string))[-1], nodes)
         string = np.stack([np.interp(even, length, column) for column in string.T], 1)
     return string
@@ -109,26 +109,29 @@ def slopes(model: Encoder, x: ndarray) -> Pair:
     return z.detach().double().numpy(), torch.stack(each, 1).double().numpy()
 
 
-def parametrised(model: Encoder, path: ndarray, steps: int = 250) -> tuple[ndarray, int, float]:
-    """The path (steps, 2) of one latent from the start of `path`, which latent, and its R^2 (appendix B.3).
-
-    It is the latent that is most nearly linear in arc length. From its value at the start to that at the end, both as
-    the line has them, each next point is sought from the last by damped Newton steps along the latent's gradient.
-    """
+def along_path(model: Encoder, path: ndarray) -> tuple[int, float, ndarray]:
+    """The latent most nearly linear in a path's arc length, its R^2, and the line's values (2,) at the ends."""
     length, z = arc(path), slopes(model, path)[0]
     r2 = np.nan_to_num([np.corrcoef(length, column)[0, 1] ** 2 for column in z.T])
     best = int(np.argmax(r2))
-    values = np.polyval(np.polyfit(length, z[:, best], 1), np.linspace(0.0, length[-1], steps))
-    at, found = path[:1], [path[0]]
+    return best, float(r2[best]), np.polyval(np.polyfit(length, z[:, best], 1), length[[0, -1]])
+
+
+def followed(model: Encoder, start: ndarray, latent: int, ends: ndarray, steps: int = 125) -> ndarray:
+    """(steps, 2): where a latent takes values from end to end, from start (1, 2) on (appendix B.3).
+
+    Each point is sought from the last by damped Newton steps along the latent's gradient.
+    """
+    at, found, values = start, [start], np.linspace(*ends, steps)
     for value in values[1:]:
-        for _ in range(30):
-            here, slope = slopes(model, at)
-            off, g = here[0, best] - value, slope[0, best]
+        for _ in range(12):
+            z, gradients = slopes(model, at)
+            off, g = z[0, latent] - value, gradients[0, latent]
             if abs(off) <= 1e-3 * abs(values[1] - values[0]):
                 break
             at = np.clip(at - 0.5 * off * g / (g @ g + 1e-12), *BOX.T)  # flat latents would throw it anywhere
-        found.append(at[0])
-    return np.array(found), best, float(r2[best])
+        found.append(at)
+    return np.concatenate(found)
 
 
 def path_distances(found: ndarray, path: ndarray) -> dict[str, float]:
@@ -152,11 +155,13 @@ def known(view: View) -> MuellerBrown:
 
 @metric("mfep_distance", "Encoder", "1", "lower", settings={"of": "chamfer"}, data=("oracle",), within=(0.0, None))
 def mfep_distance(model: Encoder, view: View, settings: Settings, generator: torch.Generator) -> MetricValue:
-    """Distance of a latent's path (`parametrised`) from the minimum free-energy path; or which ``latent`` it is."""
+    """Distance of a latent's path (`followed`) from the minimum free-energy path; or which ``latent`` it is."""
     known(view)
-    found, best, r2 = parametrised(model, path := minimum_energy_path())
-    values = {**path_distances(found, path), "latent": float(best), "r2": r2}
-    return MetricValue(values[settings["of"]], None, len(found), values)
+    best, r2, ends = along_path(model, path := minimum_energy_path())
+    if settings["of"] == "latent":
+        return MetricValue(float(best), None, None, {"r2": r2})
+    distances = path_distances(followed(model, path[:1], best, ends), path)
+    return MetricValue(distances[settings["of"]], None, None, {**distances, "r2": r2})
 
 
 def level_sets(z: ndarray, x: ndarray, mass: ndarray, layers: int = 40) -> tuple[ndarray, ndarray, ndarray]:
