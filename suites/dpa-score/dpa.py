@@ -26,9 +26,9 @@ EXAMPLES = (
 )
 
 
-def energy_score(x: Tensor, y: Tensor, other: Tensor, beta: float) -> Tensor:
-    """Mean over rows x (N, D) of their score by two draws each, y and other (N, D)."""
-    squared = torch.stack([x - y, x - other, y - other]).square().sum(-1)
+def energy_score(x: Tensor, draws: Tensor, beta: float) -> Tensor:
+    """Mean over rows x (N, D) of their score by two draws (2, N, D)."""
+    squared = torch.stack([x - draws[0], x - draws[1], draws[0] - draws[1]]).square().sum(-1)
     apart = squared if beta == 2.0 else (squared + 1e-12).pow(0.5 * beta)  # which has a gradient at 0
     return 0.5 * (apart[0] + apart[1] - apart[2]).mean()
 
@@ -103,5 +103,5 @@ class DPA(nn.Module):
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         """The sum of the energy scores of all levels, and each of them."""
         z = self.encode(batch.x)
-        scores = {f"level_{k}": energy_score(batch.x, *self.draws(z, k, generator), self.beta) for k in self.levels}
+        scores = {f"level_{k}": energy_score(batch.x, self.draws(z, k, generator), self.beta) for k in self.levels}
         return {"loss": torch.stack([*scores.values()]).sum(), **{k: v.detach() for k, v in scores.items()}}

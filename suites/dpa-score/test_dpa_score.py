@@ -37,10 +37,11 @@ def test_energy_score_is_the_plain_sum_and_is_least_at_the_law(beta):
         return np.mean([np.linalg.norm(u - v) ** beta for u, v in zip(a[:50].numpy(), b[:50].numpy(), strict=True)])
 
     want = 0.5 * apart(x, y) + 0.5 * apart(x, other) - 0.5 * apart(y, other)
-    assert float(energy_score(x[:50], y[:50], other[:50], beta)) == pytest.approx(want, rel=1e-4)
-    best = energy_score(x, y, other, beta)
-    assert best < energy_score(x, y + 0.5, other + 0.5, beta) - 0.03
-    assert beta == 2.0 or min(energy_score(x, s * y, s * other, beta) for s in (0.5, 1.5)) > best + 0.003
+    assert float(energy_score(x[:50], torch.stack([y, other])[:, :50], beta)) == pytest.approx(want, rel=1e-4)
+    draws = torch.stack([y, other])
+    best = energy_score(x, draws, beta)
+    assert best < energy_score(x, draws + 0.5, beta) - 0.03
+    assert beta == 2.0 or min(energy_score(x, s * draws, beta) for s in (0.5, 1.5)) > best + 0.003
 
 
 def test_a_network_is_two_residual_blocks_with_noise_beside_every_layer():
@@ -71,8 +72,10 @@ def test_the_loss_sums_over_levels_and_is_an_autoencoders_without_noise():
     x = torch.randn(9, 2, generator=gen(4))
     model, source = DPA(INFO, latent_dim=2, noise=3, hidden=8, beta=1.0), gen(5)
     terms = model.loss(Batch(x, 9), gen(5))
-    want = [energy_score(x, *model.draws(model.encode(x), k, source), 1.0) for k in (2, 1, 0)]
+    want = [energy_score(x, model.draws(model.encode(x), k, source), 1.0) for k in (2, 1, 0)]
     torch.testing.assert_close(terms["loss"], sum(want))
+    terms["loss"].backward()
+    assert (model.encoder.second[1].weight.grad.abs().sum(1) > 0).all()
     plain = DPA(INFO, latent_dim=2, levels=[2], noise=0, hidden=8)
     error = (x - plain.decoder(plain.encode(x))).square().sum(1).mean()
     torch.testing.assert_close(plain.loss(Batch(x, 9), gen())["loss"], error)
