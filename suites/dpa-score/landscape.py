@@ -73,7 +73,7 @@ def minimum_energy_path(nodes: int = 120, steps: int = 3000) -> ndarray:
     The string method (E, Ren and Vanden-Eijnden 2007): nodes go downhill and are spaced evenly again, in turn. The free
     energy of both coordinates is U itself, so this is the minimum free-energy path.
     """
-    string = np.linspace(*ENDS, nodes)
+    string = np.linspace(ENDS[0], ENDS[1], nodes)
     for _ in range(steps):
         slope = potential(string, 1.0)[1]
         string = string - 8e-5 * slope / np.maximum(1.0, np.linalg.norm(slope, axis=1, keepdims=True) / 300)
@@ -87,7 +87,7 @@ def mueller_brown(n: int, rng: np.random.Generator, scale: float, kt: float) -> 
     """x (n, 2) float32, by rejection from uniform draws on the box."""
     kept, lowest = np.zeros((0, 2)), potential(ENDS[:1], scale)[0] - 1e-3
     while len(kept) < n:
-        drawn = rng.uniform(*BOX.T, (100_000, 2))
+        drawn = rng.uniform(BOX[:, 0], BOX[:, 1], (100_000, 2))
         accepted = rng.random(len(drawn)) < np.exp((lowest - potential(drawn, scale)[0]) / kt)
         kept = np.concatenate([kept, drawn[accepted]])
     return {"x": kept[:n].astype(np.float32)}
@@ -122,7 +122,7 @@ def followed(model: Encoder, start: ndarray, latent: int, ends: ndarray, steps: 
 
     Each point is sought from the last by damped Newton steps along the latent's gradient.
     """
-    at, found, values = start, [start], np.linspace(*ends, steps)
+    at, found, values = start, [start], np.linspace(ends[0], ends[1], steps)
     for value in values[1:]:
         for _ in range(12):
             z, gradients = slopes(model, at)
@@ -223,10 +223,15 @@ def explained(inputs: Pair, targets: Pair) -> float:
 @metric("latent_gain", "Encoder", "1", "lower", settings={"latents": 1}, lowest={"latents": 1}, collapse_helps=True)
 def latent_gain(model: Encoder, view: View, settings: Settings, generator: torch.Generator) -> MetricValue:
     """R^2 of rows by one latent more than the first `latents`, less that by these; details: of that latent by these."""
-    k, parts = int(settings["latents"]), (view.train.x, view.x)
-    codes, x = (tuple(f(p).double().cpu().numpy() for p in parts) for f in (model.encode, torch.Tensor.float))
+    k, rows = int(settings["latents"]), (view.train.x, view.x)
+    codes = [model.encode(x).double().cpu().numpy() for x in rows]
     if k >= codes[0].shape[1]:
         raise UserError(f"{k} of {codes[0].shape[1]} latents", fix="one less than there are, or fewer")
-    first, more, last = (tuple(c[:, part] for c in codes) for part in (slice(k), slice(k + 1), slice(k, k + 1)))
-    values = {"before": explained(first, x), "after": explained(more, x), "last": explained(first, last)}
+
+    def latents(start: int, stop: int) -> Pair:
+        return codes[0][:, start:stop], codes[1][:, start:stop]
+
+    x = rows[0].double().cpu().numpy(), rows[1].double().cpu().numpy()
+    values = {"before": explained(latents(0, k), x), "after": explained(latents(0, k + 1), x)}
+    values["last"] = explained(latents(0, k), latents(k, k + 1))
     return MetricValue(values["after"] - values["before"], None, len(view.x), values)
