@@ -100,6 +100,7 @@ def test_potential_law_and_path():
     mass = np.exp(LAW.log_prob(points)) * 1e-4
     assert mass.sum() == pytest.approx(1, abs=1e-6)
     assert LAW.entropy == pytest.approx(-(mass * LAW.log_prob(points)).sum(), abs=1e-6)
+    assert LAW.log_prob(np.array([[1.6, 0.0]])) == -np.inf
     drawn = landscape.mueller_brown(20_000, np.random.default_rng(1), 0.15, 2.494)["x"]
     for test in (lambda p: p[:, 1] < 0.25, lambda p: p[:, 1] > 1.4, lambda p: p[:, 0] < -0.6):
         assert test(drawn).mean() == pytest.approx(mass[test(points)].sum(), abs=0.01)
@@ -167,5 +168,7 @@ def test_gains_of_latents_on_the_s_curve():
     assert raw.value == pytest.approx(1 - raw.details["before"], abs=0.01)
     assert max(raw.details["before"], raw.details["last"]) < 0.7
     assert gain(lambda x, y, z: (z, y, x), 1).value == pytest.approx(0.13, abs=0.03)
+    some = view(None, test, train[train[:, 2] > 0])  # neighbours are of training rows: here one half of the surface's
+    assert landscape.latent_gain(coder(lambda x, y, z: (x, y, z)), some, {"latents": 2}, None).details["after"] < 0.7
     with pytest.raises(UserError):
         gain(lambda x, y, z: (x, y), 2)
