@@ -169,6 +169,6 @@ def test_gains_of_latents_on_the_s_curve():
     assert max(raw.details["before"], raw.details["last"]) < 0.7
     assert gain(lambda x, y, z: (z, y, x), 1).value == pytest.approx(0.13, abs=0.03)
     some = view(None, test, train[train[:, 2] > 0])  # neighbours are of training rows: here one half of the surface's
-    assert landscape.latent_gain(coder(lambda x, y, z: (x, y, z)), some, {"latents": 2}, None).details["after"] < 0.7
+    assert landscape.latent_gain(coder(lambda x, y, z: (x, y, z)), some, {"latents": 2}, None).details["after"] < 0.9
     with pytest.raises(UserError):
         gain(lambda x, y, z: (x, y), 2)
