@@ -10,12 +10,14 @@ an energy score, least where Y follows the law of X given its first k latents (f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from latentbench.core.errors import UserError
-from latentbench.core.types import Batch, DataInfo
-from latentbench.declare import Example, model
+from latentbench.core.types import Batch, DataInfo, MetricValue
+from latentbench.declare import Example, metric, model
+from latentbench.evaluation.view import View
 from latentbench.models import checks
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
@@ -56,16 +58,9 @@ class Network(nn.Module):
 
 @model("dpa", "Trainable Encoder", "distributional principal autoencoder by energy scores", examples=EXAMPLES)
 class DPA(nn.Module):
-    """Encoder and decoder, two residual blocks each.
+    """`levels`: the numbers k (None: K = latent_dim, .. 0). `noise`: its width beside each of the decoder's layers.
 
-    Args:
-        info: of the data.
-        latent_dim: K.
-        levels: the numbers k; None is K, K - 1, .. 0.
-        noise: width of the noise beside each of the decoder's layers. With 0, and K as the one level, Y = Y' and the
-            model is an autoencoder.
-        beta: of the energy score, at most 2.
-        hidden: width of the layers.
+    With noise 0, and K as the one level, Y = Y' and the model is an autoencoder.
     """
 
     def __init__(
@@ -105,3 +100,13 @@ class DPA(nn.Module):
         z = self.encode(batch.x)
         scores = {f"level_{k}": energy_score(batch.x, self.draws(z, k, generator), self.beta) for k in self.levels}
         return {"loss": torch.stack([*scores.values()]).sum(), **{k: v.detach() for k, v in scores.items()}}
+
+
+@metric("decoder_mean_error", "Encoder", "squared data unit", "lower")
+def decoder_mean_error(model: Any, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
+    """Mean squared error a coordinate of E[Y | all latents], unbiased by all pairs of 48 draws: E (X - Y)(X - Y')."""
+    if not isinstance(model, DPA):
+        raise UserError("no draws given codes", fix="model dpa; `reconstruction_mse` measures the same of others")
+    z = model.encode(view.x).detach()
+    off = view.x - torch.cat([model.draws(z, model.latent_dim, generator).detach() for _ in range(24)])
+    return MetricValue(float((off.sum(0) ** 2 - (off**2).sum(0)).mean() / (48 * 47)), None, None)
