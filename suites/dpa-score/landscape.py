@@ -74,15 +74,6 @@ def minimum_energy_path(nodes: int = 120, steps: int = 3000) -> ndarray:
     return string
 
 
-def slope(model: Encoder, x: ndarray, latent: int) -> Pair:
-    """A latent (N,) at x (N, 2) and its gradient (N, 2)."""
-    with torch.enable_grad():
-        points = torch.tensor(x, dtype=torch.float32, requires_grad=True)
-        z = model.encode(points)[:, latent]
-        gradient = torch.autograd.grad(z.sum(), points)[0]
-    return z.detach().double().numpy(), gradient.double().numpy()
-
-
 def along_path(model: Encoder, path: ndarray) -> tuple[int, float, ndarray]:
     """The latent most nearly linear in a path's arc length, its R^2, and the line's values (2,) at the ends."""
     length, z = arc(path), model.encode(torch.tensor(path, dtype=torch.float32)).detach().double().numpy()
@@ -95,9 +86,12 @@ def followed(model: Encoder, start: ndarray, latent: int, ends: ndarray) -> ndar
     """(125, 2): where a latent takes values from end to end, by damped Newton steps from start (1, 2) on (B.3)."""
     at, found, values = start, [start], np.linspace(ends[0], ends[1], 125)
     for value in values[1:]:
-        for _ in range(12):
-            z, (g,) = slope(model, at, latent)
-            if abs(off := z[0] - value) <= 1e-3 * abs(values[1] - values[0]):
+        for _ in range(8):
+            with torch.enable_grad():
+                point = torch.tensor(at, dtype=torch.float32, requires_grad=True)
+                z = model.encode(point)[0, latent]
+                g = torch.autograd.grad(z, point)[0][0].double().numpy()
+            if abs(off := float(z.detach()) - value) <= 1e-2 * abs(values[1] - values[0]):
                 break
             at = np.clip(at - 0.5 * off * g / (g @ g + 1e-12), *BOX.T)  # flat latents would throw it anywhere
         found.append(at)

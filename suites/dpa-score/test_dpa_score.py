@@ -77,10 +77,7 @@ def test_the_loss_sums_over_levels_and_is_an_autoencoders_without_noise():
     error = (x - plain.decoder(plain.encode(x))).square().sum(1).mean()
     torch.testing.assert_close(plain.loss(Batch(x, 9), gen())["loss"], error)
     assert decoder_mean_error(plain, view(x), {}, gen()).value == pytest.approx(error.item() / 2, rel=1e-4)
-
-
-def test_the_error_of_the_decoders_mean_leaves_out_the_spread_of_its_draws():
-    model, x = DPA(INFO, hidden=8), torch.zeros(20_000, 2)
+    x = torch.zeros(20_000, 2)  # the decoder's mean counts, the spread of its draws does not
     model.draws = lambda z, k, source: k * torch.tensor([0.15, 0.05]) + torch.randn(2, len(z), 2, generator=source)
     assert decoder_mean_error(model, view(x), {}, gen()).value == pytest.approx(0.05, abs=0.003)
     with pytest.raises(UserError):
@@ -111,8 +108,9 @@ def test_the_path_of_a_latent_and_its_distance():
     angle = np.linspace(-0.9, 0.9, 200)
     path = np.stack([np.sin(angle), 1 - np.cos(angle)], 1)
     turned = coder(lambda x, y: (y, 1 - 3 * torch.atan2(x, 1 - y)))
-    assert landscape.along_path(turned, path)[:2] == (1, pytest.approx(1))
-    assert landscape.chamfer(landscape.followed(turned, path[:1], 1, np.array([3.7, -1.7])), path) < 0.01
+    best, r2, ends = landscape.along_path(turned, path)
+    assert (best, r2, *ends) == pytest.approx((1, 1, 3.7, -1.7), abs=1e-4)
+    assert landscape.chamfer(landscape.followed(turned, path[:1], best, ends), path) < 0.01
     line = landscape.followed(coder(lambda x, y: (2 * x + 0 * y,)), path[:1], 0, np.array([-1.5, 1.5]))
     np.testing.assert_allclose(line[[0, 62, -1]], [path[0], [0, path[0, 1]], [0.75, path[0, 1]]], atol=0.04)
     a, b = np.array([[0.0, 0], [3, 0], [0, 2]]), np.array([[0.0, 1], [3, 4]])
@@ -136,7 +134,9 @@ def test_gain_of_the_last_latent_on_the_s_curve():
     def gain(f, train=train):
         return landscape.last_latent_gain(coder(f), view(test, train), {}, None)
 
-    assert gain(lambda x, y, z: (z, y, z * y)).value == pytest.approx(0, abs=0.01)
+    extra, scaled = (gain(lambda x, y, z, s=s: (z, s * y, z * y)) for s in (1, 1024))
+    assert extra.value == pytest.approx(0, abs=0.01)
+    assert scaled.details == pytest.approx(extra.details, abs=1e-3)
     raw = gain(lambda x, y, z: (x, y, z))
     assert raw.value == pytest.approx(1 - raw.details["before"], abs=0.01)
     assert raw.details["before"] < 0.7
