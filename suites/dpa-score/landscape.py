@@ -128,6 +128,6 @@ def last_latent_gain(model: Encoder, view: View, settings: Settings, generator: 
     train, test = (model.encode(x).double().cpu().numpy() for x in rows)
     if train.shape[1] < 2:
         raise UserError("one latent cannot be in excess", fix="a model of two latents or more")
-    x = tuple(each.double().cpu().numpy() for each in rows)
+    x = rows[0].double().cpu().numpy(), rows[1].double().cpu().numpy()
     values = {"before": explained((train[:, :-1], test[:, :-1]), x), "after": explained((train, test), x)}
     return MetricValue(values["after"] - values["before"], None, len(view.x), values)
