@@ -28,7 +28,7 @@ _SMALL = {"latent_dim": 3, "hidden": (8,), "values": 4}
 
 @model(
     "quantized-autoencoder",
-    "Trainable Encoder Decoder Reconstructor",
+    "Trainable Encoder Decoder Reconstructor LikelihoodHead",
     "autoencoder with a scalar codebook for each code (QLAE), one of vectors (VQ-VAE), or none",
     examples=(
         Example("binary-vector", _SMALL),
@@ -118,16 +118,15 @@ class QuantizedAutoencoder(nn.Module):
         return self.decode(self.encode(x))
 
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
-        """`cross_entropy` in nats a coordinate and, with a codebook, the two mean squared distances of codes to it."""
-        x = batch.x.flatten(1)
+        """`cross_entropy` in nats a coordinate and the mean squared `distance` of encodings to their entries."""
         z = self.continuous(batch.x)
-        if self.kind == "none":
-            loss = -self.likelihood.log_prob(x, self.decoder(z.flatten(1))).mean() / x.shape[1]
-            return {"loss": loss, "cross_entropy": loss.detach()}
-        quantised = self.entries(self.nearest(z.detach()))
+        quantised = z if self.kind == "none" else self.entries(self.nearest(z))
         straight = z + (quantised - z).detach()
-        cross_entropy = -self.likelihood.log_prob(x, self.decoder(straight.flatten(1))).mean() / x.shape[1]
+        log_px = self.likelihood.log_prob(batch.x.flatten(1), self.decoder(straight.flatten(1)))
+        cross_entropy = -log_px.mean() / batch.x[0].numel()
         to_codes = (z.detach() - quantised).square().mean()
         to_entries = (z - quantised.detach()).square().mean()
-        loss = cross_entropy + self.quantization * to_codes + self.commitment * to_entries
+        loss = cross_entropy
+        if self.kind != "none":
+            loss = loss + self.quantization * to_codes + self.commitment * to_entries
         return {"loss": loss, "cross_entropy": cross_entropy.detach(), "distance": to_codes.detach()}
