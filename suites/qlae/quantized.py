@@ -1,7 +1,6 @@
 """QLAE: an autoencoder whose every code is quantised by a codebook of its own (Hsu et al. 2023, arXiv 2305.18378).
 
-An encoder gives D numbers a row. Each is replaced by the nearest of the V learnable scalars of its own codebook, so
-that a code is one of V^D cells of a grid, whose lines move in training:
+An encoder gives D numbers a row. Each is replaced by the nearest of the V learnable scalars of its own codebook:
 
     z_d = argmin_{v in V_d} |v - f(x)_d|,    decoded as f(x) + sg(z - f(x)), which copies the gradient straight through
     L = cross-entropy + l_q |sg(f(x)) - z|^2 + l_c |f(x) - sg(z)|^2            (each a mean over its coordinates)
