@@ -1,4 +1,4 @@
-"""InfoMEC as the paper takes it: quantised codes are discrete, others continuous."""
+"""InfoMEC with quantised codes as discrete, and others cut as finely, or continuous as in the paper."""
 
 from __future__ import annotations
 
@@ -21,16 +21,10 @@ from torch import Generator
 from .quantized import QuantizedAutoencoder
 
 
-def in_use(codes: np.ndarray, least: float) -> np.ndarray:
-    """(D,) bool: which columns of codes (N, D) have a range above `least` of the widest one's."""
-    ranges: np.ndarray = np.ptp(codes, axis=0)
-    return ranges > least * ranges.max()
-
-
-def binned(codes: np.ndarray, bins: int) -> np.ndarray:
-    """Numbers (N, D) of `bins` equal intervals of each column's range."""
-    low, span = codes.min(0), np.ptp(codes, axis=0)
-    return np.minimum((codes - low) / np.where(span > 0, span, 1.0) * bins, bins - 1).astype(np.int64)
+def symbols(codes: np.ndarray, bins: int) -> np.ndarray:
+    """Numbers (N, D) below `bins` of codes (N, D), each column cut into equally many rows; equal values stay together."""
+    first = np.stack([np.searchsorted(np.sort(c), c) for c in codes.T], axis=1)
+    return first * bins // len(codes)
 
 
 @metric(
@@ -38,18 +32,19 @@ def binned(codes: np.ndarray, bins: int) -> np.ndarray:
     "Encoder",
     "1",
     "higher",
-    "InfoM, InfoE or InfoC: plug-in information of quantised codes, nearest neighbours' of continuous ones",
-    settings={"part": "infom", "rows": 10_000, "active": 0.125, "bins": 0},
+    "InfoM, InfoE or InfoC, with quantised codes as discrete and others cut into as many symbols",
+    settings={"part": "infom", "rows": 10_000, "active": 0.125, "bins": 10},
     lowest={"rows": 10, "active": 0.0, "bins": 0},
     data=("factors",),
     within=(0.0, 1.0),
 )
 def infomec_by_kind(model: Encoder, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
-    """`part` of InfoMEC on at most `rows` rows, with the conventions of the authors' train_ae.py.
+    """`part` of InfoMEC on at most `rows` rows.
 
-    InfoM and InfoC leave out codes whose range is no more than `active` of the widest. InfoE keeps all: scalars by
-    value, standardised; vectors by their numbers, one-hot. `bins` above 0 cuts continuous codes into as many equal
-    intervals and takes the plug-in information of all models alike. Detail `active` is the number of codes left.
+    InfoM and InfoC leave out codes whose range is no more than `active` of the widest, as the authors' train_ae.py, and
+    are plug-in estimates: of quantised codes, and of others cut into `bins` symbols of equally many rows, so that all
+    are as coarse. With no `bins`, those are estimated by nearest neighbours, as in the paper. InfoE keeps all codes:
+    scalars by value, standardised; vectors by their numbers, one-hot. Detail `active` is the number of codes left.
     """
     if settings["part"] not in ("infom", "infoe", "infoc"):
         raise UserError(f"is {settings['part']!r}", where="part", fix="infom, infoe, infoc")
@@ -61,9 +56,10 @@ def infomec_by_kind(model: Encoder, view: View, settings: Mapping[str, Any], gen
         numbers = torch.cat([model.nearest(model.continuous(part)) for part in x.split(512)]).cpu().numpy()
         scalars = model.kind == "scalar"
     elif settings["bins"]:
-        numbers = binned(values, int(settings["bins"]))
+        numbers = symbols(values, int(settings["bins"]))
     measured = values if numbers is None else numbers
-    active = in_use(values if scalars else measured, float(settings["active"]))
+    ranges = np.ptp(values if scalars else measured, axis=0)
+    active = ranges > float(settings["active"]) * ranges.max()
     if not active.any():  # an outcome of training, not a mistake in the suite
         raise NotFiniteError("all codes are constant, and inform of nothing", where="InfoMEC")
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))

@@ -5,8 +5,8 @@ An encoder gives D numbers a row. Each is replaced by the nearest of the V learn
     z_d = argmin_{v in V_d} |v - f(x)_d|,    decoded as f(x) + sg(z - f(x)), which copies the gradient straight through
     L = cross-entropy + l_q |sg(f(x)) - z|^2 + l_c |f(x) - sg(z)|^2            (each a mean over its coordinates)
 
-The other half of the method is strong weight decay, which is the optimiser's (AdamW). What it is compared with differs
-in the codebook alone: one of vectors for all codes (VQ-VAE, van den Oord et al. 2017), or none (an autoencoder).
+The other half of the method is the optimiser's weight decay. Rivals differ in the codebook alone: one of vectors for all
+codes (VQ-VAE, van den Oord et al. 2017), or none (an autoencoder).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks, likelihoods, nets
@@ -32,7 +31,7 @@ _SMALL = {"latent_dim": 3, "hidden": (8,), "values": 4}
     examples=(
         Example("binary-vector", _SMALL),
         Example("unit-vector", {**_SMALL, "likelihood": "bernoulli", "codebook": "vector", "width": 2}),
-        Example("binary-image", {**_SMALL, "network": {"conv": {"channels": [4, 6]}}, "codebook": "none"}),
+        Example("binary-vector", {**_SMALL, "codebook": "none"}),
     ),
 )
 class QuantizedAutoencoder(nn.Module):
@@ -41,7 +40,8 @@ class QuantizedAutoencoder(nn.Module):
     Args:
         info: of the data.
         latent_dim: number of codes D.
-        hidden, decoder_hidden, activation, decoder_activation, network, likelihood, init: as for `VAE`.
+        hidden: widths of the encoder's layers, and of the decoder's backwards.
+        likelihood: as for `VAE`.
         codebook: ``scalar`` (one a code), ``vector`` (one of vectors for all), ``none``.
         values: entries V of each codebook. Scalars start evenly spaced in [-0.5, 0.5].
         width: numbers in each code, of a ``vector`` codebook.
@@ -54,31 +54,22 @@ class QuantizedAutoencoder(nn.Module):
         *,
         latent_dim: PositiveInt = 10,
         hidden: Sequence[PositiveInt] = (200, 200),
-        decoder_hidden: Sequence[int] | None = None,
-        activation: str = "relu",
-        decoder_activation: str | None = None,
-        network: checks.Choice = "mlp",
         likelihood: checks.Choice | None = None,
         codebook: Literal["scalar", "vector", "none"] = "scalar",
         values: PositiveInt = 10,
         width: PositiveInt = 1,
         quantization: NonNegativeFloat = 0.01,
         commitment: NonNegativeFloat = 0.01,
-        init: str = "default",
     ) -> None:
         super().__init__()
-        if width != 1 and codebook != "vector":
-            raise UserError(f"is {width} with codebook {codebook}", where="width", fix="only vectors are wider than 1")
+        width = width if codebook == "vector" else 1
         self.shape, self.latent_dim, self.width = tuple(info.shape), latent_dim, width
         self.kind, self.quantization, self.commitment = codebook, quantization, commitment
         self.likelihood = likelihoods.build_likelihood(likelihood, info)
-        parts = nets.build_network(network, info)
-        body, features = parts.encoder(tuple(hidden), activation)
+        network = nets.build_network("mlp", info)
+        body, features = network.encoder(tuple(hidden), "relu")
         self.encoder = nn.Sequential(body, nn.Linear(features, latent_dim * width))
-        down = tuple(hidden)[::-1] if decoder_hidden is None else tuple(decoder_hidden)
-        activation = decoder_activation or activation
-        self.decoder, _ = parts.decoder(latent_dim * width, down, activation, self.likelihood.outputs)
-        nets.initialise(self, checks.one_of("init", init, nets.INITS))
+        self.decoder, _ = network.decoder(latent_dim * width, tuple(hidden)[::-1], "relu", self.likelihood.outputs)
         if codebook == "vector":
             limit = (3.0 / width) ** 0.5
             self.codebook = nn.Parameter((2.0 * torch.rand(1, values, width) - 1.0) * limit)
@@ -123,9 +114,7 @@ class QuantizedAutoencoder(nn.Module):
         straight = z + (quantised - z).detach()
         log_px = self.likelihood.log_prob(batch.x.flatten(1), self.decoder(straight.flatten(1)))
         cross_entropy = -log_px.mean() / batch.x[0].numel()
-        to_codes = (z.detach() - quantised).square().mean()
+        to_codes = (z.detach() - quantised).square().mean()  # 0 without a codebook, as is the next
         to_entries = (z - quantised.detach()).square().mean()
-        loss = cross_entropy
-        if self.kind != "none":
-            loss = loss + self.quantization * to_codes + self.commitment * to_entries
+        loss = cross_entropy + self.quantization * to_codes + self.commitment * to_entries
         return {"loss": loss, "cross_entropy": cross_entropy.detach(), "distance": to_codes.detach()}
