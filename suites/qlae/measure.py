@@ -22,7 +22,7 @@ from .quantized import QuantizedAutoencoder
 
 
 def symbols(codes: np.ndarray, bins: int) -> np.ndarray:
-    """Numbers (N, D) below `bins` of codes (N, D), each column cut into equally many rows; equal values stay together."""
+    """Numbers (N, D) below `bins` of codes (N, D): columns cut into equally many rows, equal values together."""
     first = np.stack([np.searchsorted(np.sort(c), c) for c in codes.T], axis=1)
     return first * bins // len(codes)
 

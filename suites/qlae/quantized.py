@@ -5,8 +5,8 @@ An encoder gives D numbers a row. Each is replaced by the nearest of the V learn
     z_d = argmin_{v in V_d} |v - f(x)_d|,    decoded as f(x) + sg(z - f(x)), which copies the gradient straight through
     L = cross-entropy + l_q |sg(f(x)) - z|^2 + l_c |f(x) - sg(z)|^2            (each a mean over its coordinates)
 
-The other half of the method is the optimiser's weight decay. Rivals differ in the codebook alone: one of vectors for all
-codes (VQ-VAE, van den Oord et al. 2017), or none (an autoencoder).
+The other half of the method is the optimiser's weight decay. Rivals differ in the codebook alone: one of vectors for
+all codes (VQ-VAE, van den Oord et al. 2017), or none (an autoencoder).
 """
 
 from __future__ import annotations
