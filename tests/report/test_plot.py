@@ -109,6 +109,19 @@ def test_metrics_that_order_runs_alike_are_seen_beside_those_that_do_not(project
     assert "<td>–</td>" in page
 
 
+def test_numbers_that_cannot_be_order_nothing(project):
+    methods = {f"m{i}": {"model": "gaussian"} for i in range(6)}
+    metrics = {"nll": {}, "bits_per_dim": {}, "step_ms": {}, "coverage_pixels": {}}
+    changes = {"methods": methods, "metrics": metrics, "claims": [], "reported": []}
+    for spec in project.plan("cpu", changes):
+        x = float(spec.method[1]) + 10 * spec.seed
+        share = 2.0 if spec.method == "m5" else x / 100
+        write_made_up(spec, {"nll": x, "bits_per_dim": x / 3, "step_ms": x, "coverage_pixels": share})
+    found = gather(project.load(changes), "cpu")
+    (matrix,) = agreements(found.loaded.suite, TierFindings(found, leaderboard(found), []))
+    assert matrix.metrics == ["nll", "bits_per_dim", "step_ms"]
+
+
 def test_three_methods_say_nothing_of_metrics(filled):
     assert filled("plot", "small", "--only", "agreement").code != 0
     assert filled("report").code == 0

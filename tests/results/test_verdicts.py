@@ -445,7 +445,10 @@ def test_claims_about_all_runs_at_once(project, claim, verdict, unit):
     [
         (ALIKE, "give one of `at_least` and `at_most`"),
         (ALIKE | {"at_least": 1.5}, "between -1 and 1"),
+        (ALIKE | {"at_least": -1}, "between -1 and 1"),
         (SHARE | {"at_least": -0.5}, "between 0 and 1"),
+        (SHARE | {"at_least": 0}, "between 0 and 1"),
+        (SHARE | {"at_most": 1}, "between 0 and 1"),
         (ALIKE | {"at_least": 0, "other": "nll"}, "name two metrics"),
         (ALIKE | {"at_least": 0, "other": "mig"}, "names metric 'mig'"),
         (ALIKE | {"at_least": 0, "methods": ["wide", "narrow", "flor"]}, "names method 'flor'"),

@@ -116,6 +116,31 @@ def test_runs_that_two_metrics_order_alike_are_so_for_every_seed():
     assert 0.99 < found.estimate <= 1
 
 
+def test_ranks_that_agree_for_every_seed_are_a_coincidence_of_coarse_numbers():
+    """Ranks are the same whichever seed is left out: a sign test, but where no number varies at all."""
+    apart = table(np.random.default_rng(8), [0, 9, 18, 27, 36], seeds=5, spread=0.1)
+    turned = {m: dict.fromkeys(range(5), at) for m, at in zip(METHODS, [0.0, 2.0, 1.0, 4.0, 3.0])}
+    found = judge_correlation(apart, turned, 0.5, "above")
+    assert found.low == pytest.approx(found.high)
+    assert 0.7 < found.estimate < 0.9
+    assert (found.p_reproduced, found.p_against) == (0.5**5, 1)
+    still = {m: dict.fromkeys(range(5), next(iter(of.values()))) for m, of in apart.items()}
+    assert judge_correlation(still, turned, 0.5, "above").p_reproduced == 0
+
+
+def test_a_run_without_one_of_two_metrics_is_lost_once():
+    x, y = (table(np.random.default_rng(seed), [0, 1, 2, 3, 4]) for seed in (9, 10))
+    x["a"][0] = y["a"][0] = x["b"][1] = y["c"][1] = None
+    y["e"] = Sample.of({0: 4.0}, deterministic=True)
+    found = judge_correlation(x, y, 0.0, "above")
+    assert (found.n, found.failed) == (4, 3)
+    assert "3 of 30 runs failed" in found.text
+    x["d"] = {}
+    absent = judge_correlation(x, y, 0.0, "above")
+    assert (settle([absent])[0].verdict, absent.failed) == ("not-run", 9)
+    assert "of 5 methods: 1 without a result; 9 of 30 runs failed" in absent.text
+
+
 def test_too_few_seeds_or_equal_values_are_not_judged():
     rng = np.random.default_rng(5)
     groups = {"one": ["a", "b"], "two": ["c", "d", "e"]}
@@ -133,6 +158,9 @@ def test_too_few_seeds_or_equal_values_are_not_judged():
     "wrong",
     [
         lambda v: judge_correlation(v, v, 1.2, "above"),
+        lambda v: judge_correlation(v, v, -1, "above"),
+        lambda v: judge_variance(v, {m: [m] for m in METHODS}, 0, "above"),
+        lambda v: judge_variance(v, {m: [m] for m in METHODS}, 1, "below"),
         lambda v: judge_correlation(v, {m: v[m] for m in "abc"}, 0.0, "above"),
         lambda v: judge_correlation({m: v[m] for m in "ab"}, {m: v[m] for m in "ab"}, 0.0, "above"),
         lambda v: judge_variance(v, {"all": METHODS}, 0.5, "above"),

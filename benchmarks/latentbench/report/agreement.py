@@ -26,7 +26,10 @@ class Agreement:
 
 
 def agreements(suite: Suite, tier: TierFindings) -> list[Agreement]:
-    """A matrix for each dataset with metrics and methods enough, positive where both find the same runs better."""
+    """A matrix for each dataset with metrics and methods enough, positive where both find the same runs better.
+
+    Each two metrics are compared over the runs that have both, baselines' too.
+    """
     found = []
     for dataset in suite.datasets:
         each = {m: _values(suite, tier, dataset, m) for m in suite.metrics}
@@ -41,12 +44,13 @@ def agreements(suite: Suite, tier: TierFindings) -> list[Agreement]:
 
 
 def _values(suite: Suite, tier: TierFindings, dataset: str, metric: str) -> dict[tuple[str, int], float]:
-    """By method and seed, larger for better; of the first identity that has a row."""
+    """By method and seed, larger for better; of the first identity that has a row, and of none that cannot be."""
     first = next((r for r in tier.rows if (r.dataset, r.metric) == (dataset, metric)), None)
     if first is None:
         return {}
     sign = 1.0 if find_metric(suite.metric_name(metric)).better == "higher" else -1.0
-    methods = [m for m in suite.methods if (m, dataset, metric) in tier.row_of]
+    known = [m for m in suite.methods if (m, dataset, metric) in tier.row_of]
+    methods = [m for m in known if (m, dataset, metric) not in tier.gathered.impossible]
     by_method = {m: tier.values(m, dataset, metric, first.identity) for m in methods}
     return {(m, seed): sign * x for m, by_seed in by_method.items() for seed, x in by_seed.items()}
 

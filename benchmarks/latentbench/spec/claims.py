@@ -115,14 +115,14 @@ class Bound(_Limited):
 
 
 class _OfRuns(_Limited):
-    """What is said of all runs of many methods at once: see `latentbench.stats.across_runs`."""
+    """One number of all runs of many methods together: see `latentbench.stats.across_runs`."""
 
     @model_validator(mode="after")
     def _spread(self) -> Self:
         if self.exact:
             raise ValueError("`exact` is for numbers of one method, not for what runs differ by")
-        if not self.lowest <= self.limit <= 1:
-            raise ValueError(f"the limit lies between {self.lowest:g} and 1")
+        if not self.lowest < self.limit < 1:
+            raise ValueError(f"the limit lies between {self.lowest:g} and 1, which say nothing themselves")
         return self
 
     @property
@@ -132,7 +132,10 @@ class _OfRuns(_Limited):
 
 
 class Correlation(_OfRuns):
-    """Spearman's rank correlation of `metric` and `other` over all runs of `methods` lies above or below a number."""
+    """Spearman's rank correlation of `metric` and `other` over all runs of `methods` lies above or below a number.
+
+    Numbers count as they are: an error that falls while a score rises has a negative one.
+    """
 
     kind: Literal["correlation"]
     other: str = Field(description="the second metric")
@@ -150,7 +153,8 @@ class Correlation(_OfRuns):
 
 
 class Variance(_OfRuns):
-    """The share of the metric's variance over all runs that groups of methods explain lies above or below a number."""
+    """The share of the metric's variance over all runs that groups of methods explain lies above or below a number:
+    R^2 of the regression on the group, with seeds without end."""
 
     kind: Literal["variance"]
     groups: dict[str, list[str]] = Field({}, max_length=200)
