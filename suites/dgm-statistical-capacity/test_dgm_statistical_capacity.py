@@ -85,6 +85,10 @@ def test_hill_finds_the_index_of_a_pareto_law(index):
     assert hill(x, 2000) == pytest.approx(index, abs=4 * index / math.sqrt(2000))
 
 
+def test_hill_is_the_inverse_mean_of_log_excess():
+    assert hill(np.exp([0.0, 2.5, -1.0, 1.0, 2.0]), 3) == pytest.approx(3 / 5.5)
+
+
 class Known:
     """Draws of a law, in model space, where data are divided by 2."""
 
