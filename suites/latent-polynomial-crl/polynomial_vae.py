@@ -1,0 +1,234 @@
+"""VAEs whose prior is a latent causal model of the environment: polynomial, linear, without causes, or N(0, I).
+
+With noise n as in `worlds`, the bound is (arXiv 2310.15580, section 4; as z(n) has Jacobian 1, it is that in z)
+
+    E_q(n|x,u) [log p(x | f(z(n, lambda(u))))] - beta KL(q(n|x,u) || p(n|u)).
+
+The mean of q is the noise of codes h(x), h_i - sum_t lambda_it(u) m_t(h): prior and posterior share coefficients.
+Without coefficients it is the bound of iVAE (Khemakhem et al. 2020).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, permutations
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import DataInfo, MetricValue
+from latentbench.declare import Example, metric, model
+from latentbench.evaluation.studies import over_problems
+from latentbench.evaluation.view import View
+from latentbench.metrics.codes.matching import correlation_matrix
+from latentbench.metrics.structure import shd
+from latentbench.models.densities import normal_draw, normal_kl
+from latentbench.models.study import Problem, Study
+from numpy import ndarray
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from scipy.optimize import linear_sum_assignment
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from .worlds import World, admissible, caused, holds, latents, monomials
+
+VARIANCE, BATCH, RATE, CLIP, HIDDEN, SLOPE = 0.01, 256, 5e-3, 5.0, (32, 32), 0.2
+EDGE, TEST = 0.1, 100  # least contribution of a cause, in deviations of its effect; test rows an environment
+Arrays = Mapping[str, Any]
+SMALL = {"environments": 3, "rows": 20, "steps": 3}
+
+
+class LatentCausalVAEs:
+    """Several starts (S) side by side; codes are h(x), (S, n, d).
+
+    Tables of coefficients and noise by environment begin at 0, and coefficients of environment 0 stay there. Priors
+    with causes start from one network, with its codes in one causal order after the other; others from networks of
+    their own.
+    """
+
+    def __init__(self, starts: int, d: int, features: int, environments: int, prior: str, draws: Generator) -> None:
+        self.conditional, causal = prior != "normal", prior in ("polynomial", "linear")
+        allowed = admissible(torch.ones(d, d, dtype=torch.bool).triu(1)) & causal
+        if prior == "linear":
+            allowed &= monomials(torch.full((d,), 2.0)) == 2.0
+        self.allowed = allowed.float() * (torch.arange(environments) > 0)[:, None, None]
+        self.table = torch.zeros(starts, *self.allowed.shape, requires_grad=True)
+        self.noise = torch.zeros(starts, environments, 2 * d, requires_grad=True)  # means and log deviations
+        seen = features + environments * self.conditional
+        nets = [network(starts, [n, *HIDDEN, m], draws) for n, m in ((features, d), (seen, d), (d, features))]
+        self.code, self.spread, self.decoder = nets
+        orders = list(permutations(range(d)))
+        for s in range(starts * causal):
+            order = torch.tensor(orders[s % len(orders)])
+            for net, last in zip(nets, (True, True, False), strict=True):
+                for one in net:
+                    one[s] = one[0]
+                if last:
+                    net[-2][s] = net[-2][0][:, order]
+                else:
+                    net[0][s] = net[0][0][order]
+        self.parameters = [self.table, self.noise, *(one.requires_grad_() for net in nets for one in net)]
+
+    def coefficients(self, u: Tensor) -> Tensor:
+        """(S, n, d, T) of one-hot environments u (n, E)."""
+        return (u @ (self.table * self.allowed).flatten(2)).unflatten(2, self.allowed.shape[1:])
+
+    def terms(self, x: Tensor, u: Tensor, draws: Generator) -> tuple[Tensor, Tensor]:
+        """-log p(x | z), but for its constant, of a draw z, and KL, (S, n) each, of x (n, D) and one-hot u (n, E)."""
+        coefficients, h = self.coefficients(u), forward(self.code, x)
+        mean = h - caused(h, coefficients)
+        log_std = forward(self.spread, torch.cat([x, u], 1) if self.conditional else x)
+        z = latents(normal_draw(mean, log_std, draws), coefficients)
+        error = (forward(self.decoder, z) - x).square().sum(2) / (2.0 * VARIANCE)
+        if self.conditional:
+            centre, log_scale = (u @ self.noise).chunk(2, 2)
+            mean, log_std = (mean - centre) * torch.exp(-log_scale), log_std - log_scale
+        return error, normal_kl(mean, log_std)
+
+    def clip(self) -> None:
+        """Hold the norm of each start's gradient at `CLIP`: a start that diverges leaves the others alone."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+        for g in gradients:
+            g *= (CLIP / norm).clamp(max=1.0).reshape(-1, *[1] * (g.ndim - 1))
+
+
+def network(starts: int, widths: Sequence[int], draws: Generator) -> list[Tensor]:
+    """Weights (S, in, out), Glorot's normal ones, and biases (S, 1, out) of 0 of each layer."""
+    weights = [torch.randn(starts, n, m, generator=draws) * (2.0 / (n + m)) ** 0.5 for n, m in pairwise(widths)]
+    return [one for w in weights for one in (w, torch.zeros(starts, 1, w.shape[2]))]
+
+
+def forward(layers: list[Tensor], x: Tensor) -> Tensor:
+    """(n, in) or (S, n, in) to (S, n, out), with leaky ReLUs between layers."""
+    for i in range(0, len(layers), 2):
+        x = torch.matmul(functional.leaky_relu(x, SLOPE) if i else x, layers[i]) + layers[i + 1]
+    return x
+
+
+@model(
+    "latent-polynomial-vae",
+    "Iterative Study LatentEstimator",
+    "latents of a structural causal model that changes with the environment, by VAEs or FastICA",
+    examples=(
+        Example("real-vector", SMALL),
+        Example("real-vector", {**SMALL, "prior": "linear", "constant": True, "latents": 4}),
+        Example("real-vector", {**SMALL, "prior": "normal", "beta": 4.0}),
+        Example("real-vector", {**SMALL, "prior": "ica"}),
+    ),
+)
+class LatentPolynomialVAE(Study):
+    """Answers hold ``latents`` (m, d), codes of test rows; ``causes`` (d, d), the root mean square of what code j
+    contributes to code i by the deviation of code i, 0 without a causal prior; and ``unexplained``, the share of the
+    test features' variance that codes do not rebuild. They are of the start with the best bound.
+
+    Args:
+        info: of the data, which are not looked at.
+        prior: see above; ``independent`` is iVAE's, ``normal`` a VAE's, which sees no environment; ``ica`` is FastICA.
+        beta: weight of KL.
+        latents, environments, constant: see `World`.
+        rows: of an environment, to learn from.
+        starts, steps: of Adam, whose rate falls linearly to 0.
+    """
+
+    def __init__(
+        self,
+        info: DataInfo,
+        *,
+        prior: Literal["polynomial", "linear", "independent", "normal", "ica"] = "polynomial",
+        beta: PositiveFloat = 1.0,
+        latents: PositiveInt = 3,
+        environments: PositiveInt = 30,
+        constant: bool = False,
+        rows: PositiveInt = 1000,
+        starts: PositiveInt = 6,
+        steps: NonNegativeInt = 4000,
+    ) -> None:
+        super().__init__(info, problems=1)
+        if latents < 2:
+            raise UserError(f"latents is {latents}", fix="2 or more: a cause and an effect")
+        self.prior, self.beta, self.starts, self.steps = prior, beta, starts, steps
+        self.world, self.rows = (latents, environments, constant), rows
+
+    def problem(self, rng: np.random.Generator) -> Problem:
+        """Features ``x`` (E * rows, D), standardised, and environments ``u``, with ``tests`` (m, D)."""
+        world = World(rng, *self.world)
+        (z, u), (tests, _) = world.draw(rng, self.rows), world.draw(rng, TEST)
+        x, new = world.mix(z).numpy(), world.mix(tests).numpy()
+        given = {"x": (x - x.mean(0)) / x.std(0), "u": u.numpy(), "tests": (new - x.mean(0)) / x.std(0)}
+        return Problem(given, {"latents": tests.numpy(), "graph": world.graph.numpy()})
+
+    @torch.enable_grad()
+    def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
+        d, environments, _ = self.world
+        if self.prior == "ica":
+            found = components(given["x"], given["tests"], int(rng.integers(2**31)))
+            return {"latents": found, "causes": np.zeros((d, d)), "unexplained": 0.0}
+        draws = Generator().manual_seed(int(rng.integers(2**62)))
+        x, tests = (torch.tensor(given[name], dtype=torch.float32) for name in ("x", "tests"))
+        u = functional.one_hot(torch.tensor(given["u"]), environments).float()
+        vaes = LatentCausalVAEs(self.starts, d, x.shape[1], environments, self.prior, draws)
+        adam = torch.optim.Adam(vaes.parameters)
+        for step in range(self.steps):
+            adam.param_groups[0]["lr"] = RATE * (1.0 - step / self.steps)
+            chosen = torch.randint(len(x), (BATCH,), generator=draws)
+            error, kl = vaes.terms(x[chosen], u[chosen], draws)
+            adam.zero_grad()
+            (error + self.beta * kl).mean(1).sum().backward()
+            vaes.clip()
+            adam.step()
+        with torch.no_grad():
+            error, kl = vaes.terms(x, u, draws)
+            best = int((error + self.beta * kl).mean(1).nan_to_num(torch.inf).argmin())
+            h, codes = forward(vaes.code, x)[best], forward(vaes.code, tests)
+            left = (forward(vaes.decoder, codes)[best] - tests).square().sum() / tests.var(0, correction=0).sum()
+            parts = vaes.coefficients(u)[best] * monomials(h)[:, None]
+            causes = torch.einsum("nit,jt->nji", parts, holds(d).float()).square().mean(0).sqrt() / h.std(0)
+        found = {"latents": codes[best], "causes": causes, "unexplained": left / len(tests)}
+        return {name: one.double().numpy() for name, one in found.items()}
+
+
+def components(x: ndarray, new: ndarray, seed: int) -> ndarray:
+    """(m, d): independent components of x (n, d), by FastICA, of new rows."""
+    from sklearn.decomposition import FastICA
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it need not converge where latents depend
+        return np.asarray(FastICA(max_iter=1000, random_state=seed).fit(x).transform(new))
+
+
+def mean_score(model: Any, of: str) -> MetricValue:
+    """Mean of a score (see `scores`) over worlds."""
+    if not isinstance(model, LatentPolynomialVAE):
+        raise UserError("this model has no latents of environments", fix="leave it out with `methods:`")
+    return over_problems(model, lambda truth, answer: scores(truth, answer)[of])
+
+
+def scores(truth: Arrays, answer: Arrays) -> dict[str, float]:
+    """Correlation of the last latent, and the mean of the others, with the codes that are matched to them as for MCC;
+    edges that differ, of causes that contribute more than `EDGE`; and the unexplained share of features."""
+    absolute = np.abs(correlation_matrix(truth["latents"], answer["latents"]))
+    rows, which = linear_sum_assignment(-absolute)
+    graph, (*others, last) = answer["causes"][np.ix_(which, which)] > EDGE, absolute[rows, which]
+    found = {"last": last, "others": np.mean(others), "edges": shd(graph, truth["graph"])}
+    return {name: float(one) for name, one in {**found, "unexplained": answer["unexplained"]}.items()}
+
+
+@metric("correlation_by_latent", "Study", "1", "higher", settings={"of": "last"}, within=(0.0, 1.0))
+def correlation_by_latent(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """Correlation of the ``last`` latent, or mean correlation of the ``others``, with matched codes."""
+    return mean_score(model, settings["of"])
+
+
+@metric("cause_errors", "Study", "edges", "lower", within=(0.0, None))
+def cause_errors(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """Structural Hamming distance of the graph of matched codes."""
+    return mean_score(model, "edges")
+
+
+@metric("codes_unexplained", "Study", "1", "lower", within=(0.0, None))
+def codes_unexplained(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """Share of the variance of test features that codes do not rebuild."""
+    return mean_score(model, "unexplained")
