@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, permutations
+from itertools import cycle, pairwise, permutations
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ from torch.nn import functional
 from .worlds import World, admissible, caused, holds, latents, monomials
 
 VARIANCE, BATCH, RATE, CLIP, HIDDEN, SLOPE = 0.01, 256, 5e-3, 5.0, (32, 32), 0.2
+LATENTS, STARTS = 3, 6
 EDGE, TEST = 0.1, 100  # least contribution of a cause, in deviations of its effect; test rows an environment
 Arrays = Mapping[str, Any]
 SMALL = {"environments": 3, "rows": 20, "steps": 3}
@@ -57,19 +58,15 @@ class LatentCausalVAEs:
         self.table = torch.zeros(starts, *self.allowed.shape, requires_grad=True)
         self.noise = torch.zeros(starts, environments, 2 * d, requires_grad=True)  # means and log deviations
         seen = features + environments * self.conditional
-        nets = [network(starts, [n, *HIDDEN, m], draws) for n, m in ((features, d), (seen, d), (d, features))]
-        self.code, self.spread, self.decoder = nets
-        orders = list(permutations(range(d)))
-        for s in range(starts * causal):
-            order = torch.tensor(orders[s % len(orders)])
-            for net, last in zip(nets, (True, True, False), strict=True):
-                for one in net:
-                    one[s] = one[0]
-                if last:
-                    net[-2][s] = net[-2][0][:, order]
-                else:
-                    net[0][s] = net[0][0][order]
-        self.parameters = [self.table, self.noise, *(one.requires_grad_() for net in nets for one in net)]
+        shapes = ([features, *HIDDEN, d], [seen, *HIDDEN, d], [d, *HIDDEN, features])
+        nets = self.code, self.spread, self.decoder = [network(starts, widths, draws) for widths in shapes]
+        weights = [one for net in nets for one in net]
+        for s, order in zip(range(starts * causal), cycle(map(list, permutations(range(d))))):
+            for one in weights:
+                one[s] = one[0]
+            self.code[-2][s], self.spread[-2][s] = self.code[-2][0][:, order], self.spread[-2][0][:, order]
+            self.decoder[0][s] = self.decoder[0][0][order]
+        self.parameters = [self.table, self.noise, *(one.requires_grad_() for one in weights)]
 
     def coefficients(self, u: Tensor) -> Tensor:
         """(S, n, d, T) of one-hot environments u (n, E)."""
@@ -114,7 +111,7 @@ def forward(layers: list[Tensor], x: Tensor) -> Tensor:
     "latents of a structural causal model that changes with the environment, by VAEs or FastICA",
     examples=(
         Example("real-vector", SMALL),
-        Example("real-vector", {**SMALL, "prior": "linear", "constant": True, "latents": 4}),
+        Example("real-vector", {**SMALL, "prior": "linear", "constant": True}),
         Example("real-vector", {**SMALL, "prior": "normal", "beta": 4.0}),
         Example("real-vector", {**SMALL, "prior": "ica"}),
     ),
@@ -128,9 +125,8 @@ class LatentPolynomialVAE(Study):
         info: of the data, which are not looked at.
         prior: see above; ``independent`` is iVAE's, ``normal`` a VAE's, which sees no environment; ``ica`` is FastICA.
         beta: weight of KL.
-        latents, environments, constant: see `World`.
-        rows: of an environment, to learn from.
-        starts, steps: of Adam, whose rate falls linearly to 0.
+        environments, constant: see `World`; with `rows` to learn from of each environment.
+        steps: of Adam, whose rate falls linearly to 0.
     """
 
     def __init__(
@@ -139,22 +135,18 @@ class LatentPolynomialVAE(Study):
         *,
         prior: Literal["polynomial", "linear", "independent", "normal", "ica"] = "polynomial",
         beta: PositiveFloat = 1.0,
-        latents: PositiveInt = 3,
         environments: PositiveInt = 30,
         constant: bool = False,
         rows: PositiveInt = 1000,
-        starts: PositiveInt = 6,
         steps: NonNegativeInt = 4000,
     ) -> None:
         super().__init__(info, problems=1)
-        if latents < 2:
-            raise UserError(f"latents is {latents}", fix="2 or more: a cause and an effect")
-        self.prior, self.beta, self.starts, self.steps = prior, beta, starts, steps
-        self.world, self.rows = (latents, environments, constant), rows
+        self.prior, self.beta, self.steps = prior, beta, steps
+        self.environments, self.constant, self.rows = environments, constant, rows
 
     def problem(self, rng: np.random.Generator) -> Problem:
         """Features ``x`` (E * rows, D), standardised, and environments ``u``, with ``tests`` (m, D)."""
-        world = World(rng, *self.world)
+        world = World(rng, LATENTS, self.environments, self.constant)
         (z, u), (tests, _) = world.draw(rng, self.rows), world.draw(rng, TEST)
         x, new = world.mix(z).numpy(), world.mix(tests).numpy()
         given = {"x": (x - x.mean(0)) / x.std(0), "u": u.numpy(), "tests": (new - x.mean(0)) / x.std(0)}
@@ -162,14 +154,13 @@ class LatentPolynomialVAE(Study):
 
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
-        d, environments, _ = self.world
         if self.prior == "ica":
             found = components(given["x"], given["tests"], int(rng.integers(2**31)))
-            return {"latents": found, "causes": np.zeros((d, d)), "unexplained": 0.0}
+            return {"latents": found, "causes": np.zeros((LATENTS, LATENTS)), "unexplained": 0.0}
         draws = Generator().manual_seed(int(rng.integers(2**62)))
         x, tests = (torch.tensor(given[name], dtype=torch.float32) for name in ("x", "tests"))
-        u = functional.one_hot(torch.tensor(given["u"]), environments).float()
-        vaes = LatentCausalVAEs(self.starts, d, x.shape[1], environments, self.prior, draws)
+        u = functional.one_hot(torch.tensor(given["u"]), self.environments).float()
+        vaes = LatentCausalVAEs(STARTS, LATENTS, x.shape[1], self.environments, self.prior, draws)
         adam = torch.optim.Adam(vaes.parameters)
         for step in range(self.steps):
             adam.param_groups[0]["lr"] = RATE * (1.0 - step / self.steps)
@@ -185,7 +176,7 @@ class LatentPolynomialVAE(Study):
             h, codes = forward(vaes.code, x)[best], forward(vaes.code, tests)
             left = (forward(vaes.decoder, codes)[best] - tests).square().sum() / tests.var(0, correction=0).sum()
             parts = vaes.coefficients(u)[best] * monomials(h)[:, None]
-            causes = torch.einsum("nit,jt->nji", parts, holds(d).float()).square().mean(0).sqrt() / h.std(0)
+            causes = torch.einsum("nit,jt->nji", parts, holds(LATENTS).float()).square().mean(0).sqrt() / h.std(0)
         found = {"latents": codes[best], "causes": causes, "unexplained": left / len(tests)}
         return {name: one.double().numpy() for name, one in found.items()}
 
@@ -199,13 +190,6 @@ def components(x: ndarray, new: ndarray, seed: int) -> ndarray:
         return np.asarray(FastICA(max_iter=1000, random_state=seed).fit(x).transform(new))
 
 
-def mean_score(model: Any, of: str) -> MetricValue:
-    """Mean of a score (see `scores`) over worlds."""
-    if not isinstance(model, LatentPolynomialVAE):
-        raise UserError("this model has no latents of environments", fix="leave it out with `methods:`")
-    return over_problems(model, lambda truth, answer: scores(truth, answer)[of])
-
-
 def scores(truth: Arrays, answer: Arrays) -> dict[str, float]:
     """Correlation of the last latent, and the mean of the others, with the codes that are matched to them as for MCC;
     edges that differ, of causes that contribute more than `EDGE`; and the unexplained share of features."""
@@ -214,6 +198,12 @@ def scores(truth: Arrays, answer: Arrays) -> dict[str, float]:
     graph, (*others, last) = answer["causes"][np.ix_(which, which)] > EDGE, absolute[rows, which]
     found = {"last": last, "others": np.mean(others), "edges": shd(graph, truth["graph"])}
     return {name: float(one) for name, one in {**found, "unexplained": answer["unexplained"]}.items()}
+
+
+def mean_score(model: Any, of: str) -> MetricValue:
+    if not isinstance(model, LatentPolynomialVAE):
+        raise UserError("this model has no latents of environments", fix="leave it out with `methods:`")
+    return over_problems(model, lambda truth, answer: scores(truth, answer)[of])
 
 
 @metric("correlation_by_latent", "Study", "1", "higher", settings={"of": "last"}, within=(0.0, 1.0))

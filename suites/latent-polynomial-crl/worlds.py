@@ -15,15 +15,14 @@ from scipy.stats import ortho_group
 from torch import Tensor
 from torch.nn import functional
 
-LAYERS, SLOPE = 2, 0.2  # of f: a leaky ReLU, then an orthogonal matrix, each time
-WEIGHTS = (0.2, 1.0)  # sizes of coefficients
-MEANS, SCALES, REST = (-1.0, 1.0), (0.3, 1.0), 0.4  # of the first latent's noise, and that of others in its units
+LAYERS, SLOPE, WEIGHTS = 2, 0.2, (0.2, 1.0)  # of f; sizes of coefficients
+MEANS, SCALES, REST = (-1.0, 1.0), (0.3, 0.7), 0.4  # of the first latent's noise, and that of others in its units
 
 
 def monomials(z: Tensor) -> Tensor:
     """(..., d) to (..., T): of each latent z_i in turn, z_i and z_i z_j for all j <= i."""
-    parts = [torch.cat([z[..., i : i + 1], z[..., i : i + 1] * z[..., : i + 1]], -1) for i in range(z.shape[-1])]
-    return torch.cat(parts, -1)
+    one = z.new_ones(()).expand(*z.shape[:-1], 1)
+    return torch.cat([z[..., [i]] * torch.cat([one, z[..., : i + 1]], -1) for i in range(z.shape[-1])], -1)
 
 
 def holds(d: int) -> Tensor:
@@ -74,7 +73,7 @@ class World:
         return latents(noise, self.coefficients[u]), u
 
     def mix(self, z: Tensor) -> Tensor:
-        """f, (n, d) to (n, d)."""
+        """f, (n, d) to (n, d): a leaky ReLU, then an orthogonal matrix, each time."""
         for matrix in self.mixing:
             z = functional.leaky_relu(z, SLOPE) @ matrix
         return z
