@@ -155,8 +155,8 @@ class LatentPolynomialVAE(Study):
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         if self.prior == "ica":
-            found = components(given["x"], given["tests"], int(rng.integers(2**31)))
-            return {"latents": found, "causes": np.zeros((LATENTS, LATENTS)), "unexplained": 0.0}
+            new = components(given["x"], given["tests"], int(rng.integers(2**31)))
+            return {"latents": new, "causes": np.zeros((LATENTS, LATENTS)), "unexplained": 0.0}
         draws = Generator().manual_seed(int(rng.integers(2**62)))
         x, tests = (torch.tensor(given[name], dtype=torch.float32) for name in ("x", "tests"))
         u = functional.one_hot(torch.tensor(given["u"]), self.environments).float()
