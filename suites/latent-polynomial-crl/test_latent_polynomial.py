@@ -45,34 +45,38 @@ def test_monomials_and_latents_follow_the_model_and_keep_volumes():
 
 
 def test_worlds():
-    made = [w.World(np.random.default_rng(seed), 4, 3, seed % 2 == 1) for seed in range(300)]
-    graphs, sizes = (torch.stack([getattr(one, of) for one in made]) for of in ("graph", "coefficients"))
+    made = [w.World(np.random.default_rng(seed), 4, 3, seed % 2 == 1) for seed in range(100)]
+    graphs, sizes, means, scales = (
+        torch.stack([getattr(one, of) for one in made]) for of in ("graph", "coefficients", "mean", "scale")
+    )
     assert not graphs.tril().any()
     assert graphs.any(1).float().mean(0).tolist() == [0, 1, 1, 1], "all others have a cause"
-    assert graphs[:, 0, 2].float().mean().item() == pytest.approx(0.75, abs=0.06)
+    assert graphs[:, 0, 2].float().mean().item() == pytest.approx(0.75, abs=0.1)
     assert all(((one != 0).any(0) == w.admissible(graph)).all() for one, graph in zip(sizes, graphs, strict=True))
     assert not sizes[:, 0, :-1].any(), "no causes in the reference environment"
     assert not sizes[::2, 0].any()
-    assert (sizes[1::2, :, -1] == sizes[1::2, :1, -1]).all(), "constant"
-    assert (sizes[:, 1, 1:-1] != sizes[:, 2, 1:-1]).any(2).any(1).all()
-    sizes = sizes[::2][sizes[::2] != 0]
-    assert 0.2 <= sizes.abs().min() < 0.21 < 0.99 < sizes.abs().max() <= 1.0
-    assert sizes.gt(0).float().mean().item() == pytest.approx(0.5, abs=0.03)
-    for part, ends in (("mean", [-1.0, 1.0]), ("scale", [0.3, 0.7])):
-        values = torch.cat([getattr(one, part) for one in made]) / torch.tensor([1.0, 0.4, 0.4, 0.4])
-        np.testing.assert_allclose(torch.stack(values.aminmax(dim=0), 1), [ends] * 4, atol=0.02)
+    assert (sizes[1::2, :, -1] == sizes[1::2, 1:2, -1]).all(), "constant"
+    some, other, used = sizes[:, 1, :-1], sizes[:, 2, :-1], sizes[:, 1, :-1] != 0
+    assert (some != other)[used].all()
+    assert (some.sign() == other.sign()).all()
+    assert (some[used] > 0).float().mean().item() == pytest.approx(0.5, abs=0.08)
+    spread = sizes[::2, 1:].abs().amax(3) / sizes[::2, 1:].abs().where(sizes[::2, 1:] != 0, torch.inf).amin(3)
+    assert 1.9 < spread.max() < 2.0
+    for values, ends in ((means, [-2.0, 2.0]), (scales, [0.5, 2.0])):
+        np.testing.assert_allclose(torch.stack(values.flatten(0, 1).aminmax(dim=0), 1), [ends] * 4, atol=0.1)
     world = w.World(np.random.default_rng(5), 3, 4, False)
     z, u = world.draw(np.random.default_rng(6), 20_000)
     assert u.bincount().tolist() == [20_000] * 4
-    x = world.mix(z)
-    for matrix in world.mixing.flip(0):
-        x = x @ torch.linalg.inv(matrix)
-        x = torch.where(x < 0, x / 0.2, x)
-    torch.testing.assert_close(x, z)
-    noise = z - w.caused(z, world.coefficients[u])
+    x = world.mix(z) @ world.mixing[0].T
+    torch.testing.assert_close(torch.where(x < 0, x / 0.2, x), z)
+    effects = w.caused(z, world.coefficients[u])
     for e in range(4):
-        np.testing.assert_allclose(noise[u == e].mean(0), world.mean[e], atol=0.03)
-        np.testing.assert_allclose(np.cov(noise[u == e].T), np.diag(world.scale[e] ** 2), atol=0.03)
+        noise = (z - effects)[u == e]
+        np.testing.assert_allclose(noise.mean(0), world.mean[e], atol=0.05)
+        np.testing.assert_allclose(np.cov(noise.T), np.diag(world.scale[e] ** 2), atol=0.1)
+        if e:
+            ratio = effects[u == e].std(0)[1:] / world.scale[e][1:]
+            assert 0.85 < ratio.min() < ratio.max() < 2.9
 
 
 def plain(layers, x):
@@ -112,7 +116,7 @@ def test_starts_and_clipping():
     h, v = p.forward(made.code, x), p.forward(made.spread, torch.cat([x, torch.zeros(5, 5)], 1))
     for s, order in enumerate([*permutations(range(3)), (0, 1, 2), (0, 2, 1)]):
         torch.testing.assert_close(h[s], h[0][:, order])
-        torch.testing.assert_close(v[s], v[0][:, order])
+        torch.testing.assert_close(v[s], torch.full((5, 3), np.log(0.1)))
         torch.testing.assert_close(p.forward(made.decoder, z[:, order])[s], p.forward(made.decoder, z)[0])
     free = p.LatentCausalVAEs(2, 3, 4, 5, "independent", draws(2))
     assert not torch.isclose(free.code[0][0], free.code[0][1]).any()
@@ -125,45 +129,62 @@ def test_starts_and_clipping():
     torch.testing.assert_close(after, [before[0], before[1] * 5.0 / before[1].norm()])
 
 
-@pytest.mark.parametrize(("prior", "beta"), [("polynomial", 1.0), ("linear", 1.0), ("normal", 4.0), ("ica", 1.0)])
-def test_training_replayed_and_the_best_start_taken(prior, beta):
-    study = p.LatentPolynomialVAE(INFO, environments=4, rows=50, steps=3, prior=prior, beta=beta)
+@pytest.mark.parametrize(
+    "settings", [{}, {"prior": "linear"}, {"prior": "normal", "beta": 4.0}, {"prior": "ica"}, {"informed": True}]
+)
+def test_training_replayed_and_the_best_start_taken(settings, monkeypatch):
+    monkeypatch.setattr(p, "FIT", 2)
+    prior, beta, informed = ({"prior": "polynomial", "beta": 1.0, "informed": False} | settings).values()
+    study = p.LatentPolynomialVAE(INFO, environments=4, rows=50, steps=3, **settings)
     study.start(None, draws(7))
     study.advance(None, None)
     ((truth, answer),), stream = study.answered(), study._stream(0, "problem")
+    assert ("z" in study.problem(study._stream(0, "problem")).given) == informed
     world = w.World(stream, 3, 4, False)
-    (z, u), (new, _) = world.draw(stream, 50), world.draw(stream, 100)
-    x, tests = world.mix(z).numpy(), world.mix(new).numpy()
-    tests, x = ((part - x.mean(0)) / x.std(0) for part in (tests, x))
+    (z, u), (new, _) = world.draw(stream, 50), world.draw(stream, 300)
+    x, tests = world.mix(z), world.mix(new)
     np.testing.assert_array_equal(truth["latents"], new)
     np.testing.assert_array_equal(truth["graph"], world.graph)
     if prior == "ica":
         seed = int(study._stream(0, "answer").integers(2**31))
-        np.testing.assert_allclose(answer["latents"], p.components(x, tests, seed))
+        np.testing.assert_allclose(answer["latents"], p.components(x.numpy(), tests.numpy(), seed))
         return
     own = draws(int(study._stream(0, "answer").integers(2**62)))
-    x, tests, u = torch.tensor(x).float(), torch.tensor(tests).float(), torch.eye(4)[u]
+    x, tests, z, u = x.float(), tests.float(), z.float(), torch.eye(4)[u]
     made = p.LatentCausalVAEs(6, 3, 3, 4, prior, own)
-    adam = torch.optim.Adam(made.parameters)
-    for rate in (5e-3, 5e-3 * 2 / 3, 5e-3 / 3):
-        adam.param_groups[0]["lr"] = rate
-        chosen = torch.randint(200, (256,), generator=own)
-        error, kl = made.terms(x[chosen], u[chosen], own)
-        adam.zero_grad()
-        (error + beta * kl).mean(1).sum().backward()
-        made.clip()
-        adam.step()
-    error, kl = made.terms(x, u, own)
-    s = int((error + beta * kl).mean(1).argmin())
+
+    def train(parameters, rates, loss):
+        adam = torch.optim.Adam(parameters)
+        for rate in rates:
+            adam.param_groups[0]["lr"] = rate
+            chosen, _ = torch.randint(200, (256,), generator=own), adam.zero_grad()
+            loss(chosen).sum().backward()
+            made.clip() if len(rates) == 3 else None
+            adam.step()
+
+    if informed:
+        made.table.data[:], made.noise.data[:] = world.coefficients, torch.cat([world.mean, world.scale.log()], 1)
+        pairs = ((made.code, x, z), (made.decoder, z, x))
+        train(
+            [*made.code, *made.decoder],
+            (5e-3, 2.5e-3),
+            lambda rows: sum((p.forward(net, a[rows]) - b[rows]).square().sum(2).mean(1) for net, a, b in pairs),
+        )
+
+    def bound(rows):
+        error, kl = made.terms(x[rows], u[rows], own)
+        return (error + beta * kl).mean(1)
+
+    train(made.parameters, (5e-3, 5e-3 * 2 / 3, 5e-3 / 3), bound)
+    values = bound(slice(None)).detach()
+    s = int(values.argmin())
+    assert answer["bound"] == pytest.approx(float(values[s]), rel=1e-3)
     codes, h = (plain([layer[s] for layer in made.code], part).detach() for part in (tests, x))
-    np.testing.assert_allclose(answer["latents"], codes, atol=1e-4)
-    left = plain([layer[s] for layer in made.decoder], codes).detach() - tests
-    ratio = left.square().sum() / (tests - tests.mean(0)).square().sum()
-    assert answer["unexplained"] == pytest.approx(float(ratio), rel=1e-3)
+    np.testing.assert_allclose(answer["latents"], codes, atol=1e-3)
     c = made.coefficients(u)[s].detach()
     for j, i in ((j, i) for j in range(3) for i in range(3)):
         parts = sum(c[:, i, k] * h[:, list(t)].prod(1) for k, t in enumerate(TERMS) if j in t)
-        assert answer["causes"][j, i] == pytest.approx(float(parts.square().mean().sqrt() / h[:, i].std()), abs=1e-4)
+        assert answer["causes"][j, i] == pytest.approx(float(parts.square().mean().sqrt() / h[:, i].std()), rel=1e-2)
     assert (answer["causes"][0, 1] > 0) == (prior != "normal")
 
 
@@ -171,7 +192,7 @@ def test_ica_and_scores_of_matched_codes():
     z, causes = np.random.default_rng(3).uniform(-1, 1, (5000, 3)), np.zeros((3, 3))
     mixed = z @ [[1, 2, 0], [0, 1, 1], [1, 0, 3]]
     truth = {"latents": z, "graph": np.array([[0, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=bool)}
-    answer = {"latents": p.components(mixed[50:], mixed[:50], 1), "causes": causes, "unexplained": np.array(0.25)}
+    answer = {"latents": p.components(mixed[50:], mixed[:50], 1), "causes": causes, "bound": np.array(0.25)}
     found = p.scores({**truth, "latents": z[:50]}, answer)
     assert min(found["last"], found["others"]) > 0.995
     blurred = z[:, 2] + z.std() * np.random.default_rng(4).standard_normal(5000)  # correlation of 0.71
@@ -181,6 +202,6 @@ def test_ica_and_scores_of_matched_codes():
     assert p.correlation_by_latent(study, None, {"of": "last"}, None).value == pytest.approx(0.71, abs=0.02)
     assert p.correlation_by_latent(study, None, {"of": "others"}, None).value == pytest.approx(1.0, abs=1e-3)
     assert p.cause_errors(study, None, {}, None).value == 2.0, "1 -> 2 is added, 0 -> 2 is missing"
-    assert p.codes_unexplained(study, None, {}, None).value == 0.25
+    assert p.negative_bound(study, None, {"slack": 0.5}, None).value == 0.75
     with pytest.raises(UserError, match="environments"):
-        p.codes_unexplained(SimpleNamespace(), None, {}, None)
+        p.negative_bound(SimpleNamespace(), None, {"slack": 0.0}, None)

@@ -15,8 +15,9 @@ from scipy.stats import ortho_group
 from torch import Tensor
 from torch.nn import functional
 
-LAYERS, SLOPE, WEIGHTS = 2, 0.2, (0.2, 1.0)  # of f; sizes of coefficients
-MEANS, SCALES, REST = (-1.0, 1.0), (0.3, 0.7), 0.4  # of the first latent's noise, and that of others in its units
+LAYERS, SLOPE = 1, 0.2  # of f
+MEANS, SCALES = (-2.0, 2.0), (0.5, 2.0)  # of noise
+SIZES, EFFECTS, PROBES = (0.5, 1.0), (1.0, 2.5), 1000  # sizes of coefficients; deviations of effects, in the noise's
 
 
 def monomials(z: Tensor) -> Tensor:
@@ -51,20 +52,26 @@ def latents(noise: Tensor, coefficients: Tensor) -> Tensor:
 
 
 class World:
-    """Graph, coefficients (E, d, T), noise and mixing; `constant`: all environments, the reference too, have the same
-    coefficients of the last latent. All but the first latent have a cause."""
+    """Graph, coefficients (E, d, T), noise and mixing. Coefficients keep their signs, lest effects cancel on average over
+    environments, and are scaled in each so that what causes contribute to a latent deviates by 1 to 2.5 of its noise's
+    deviations, lest squares of squares make tails on which correlations lean. `constant`: all environments, the
+    reference too, have the same ones for the last latent."""
 
     def __init__(self, rng: np.random.Generator, d: int, environments: int, constant: bool) -> None:
-        graph, shape = np.triu(rng.random((d, d)) < 0.5, 1), (environments, d, d * (d + 3) // 2)
-        graph[rng.integers(np.arange(1, d)), np.arange(1, d)] = True
-        sizes = rng.uniform(*WEIGHTS, shape) * rng.choice([-1.0, 1.0], shape)
-        sizes[0] = 0.0
-        if constant:
-            sizes[:, -1] = sizes[-1, -1]
-        self.graph, unit = torch.tensor(graph), np.where(np.arange(d) > 0, REST, 1.0)
+        graph, shape, terms = np.triu(rng.random((d, d)) < 0.5, 1), (environments, d), d * (d + 3) // 2
+        graph[rng.integers(np.arange(1, d)), np.arange(1, d)] = True  # all but the first have a cause
+        self.graph = torch.tensor(graph)
+        self.mean, self.scale, effects = (torch.tensor(rng.uniform(*ends, shape)) for ends in (MEANS, SCALES, EFFECTS))
+        sizes = rng.uniform(*SIZES, (*shape, terms)) * rng.choice([-1.0, 1.0], (d, terms))
         self.coefficients = torch.tensor(sizes) * admissible(self.graph)
-        self.mean, self.scale = (torch.tensor(unit * rng.uniform(*ends, shape[:2])) for ends in (MEANS, SCALES))
-        self.mixing = torch.tensor(ortho_group.rvs(d, size=LAYERS, random_state=rng))
+        noise = self.mean + self.scale * torch.tensor(rng.standard_normal((PROBES, *shape)))
+        for i in range(1, d):
+            deviation = caused(latents(noise, self.coefficients), self.coefficients)[..., i].std(0)
+            self.coefficients[:, i] *= (effects[:, i] * self.scale[:, i] / deviation)[:, None]
+            self.coefficients[0, i] = 0.0
+        if constant:
+            self.coefficients[:, -1] = self.coefficients[1, -1].clone()
+        self.mixing = torch.tensor(ortho_group.rvs(d, size=LAYERS, random_state=rng)).reshape(LAYERS, d, d)
 
     def draw(self, rng: np.random.Generator, rows: int) -> tuple[Tensor, Tensor]:
         """Latents (E * rows, d) and environments (E * rows,), so many rows each."""
