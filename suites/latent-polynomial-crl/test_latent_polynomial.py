@@ -188,6 +188,17 @@ def test_training_replayed_and_the_best_start_taken(settings, monkeypatch):
     assert (answer["causes"][0, 1] > 0) == (prior != "normal")
 
 
+def test_constant_coefficients_start_at_the_noise_of_the_last_latent():
+    study = p.LatentPolynomialVAE(INFO, environments=4, rows=50, informed=True, constant=True)
+    given, rng = study.problem(np.random.default_rng(7)).given, np.random.default_rng(7)
+    world = w.World(rng, 3, 4, True)
+    z, u = world.draw(rng, 50)
+    residual = (z - w.caused(z, world.coefficients[u]))[:, 2]
+    np.testing.assert_allclose(given["z"], torch.cat([z[:, :2], residual[:, None]], 1))
+    np.testing.assert_array_equal(given["table"][:, :2], world.coefficients[:, :2])
+    assert not given["table"][:, 2].any()
+
+
 def test_ica_and_scores_of_matched_codes():
     z, causes = np.random.default_rng(3).uniform(-1, 1, (5000, 3)), np.zeros((3, 3))
     mixed = z @ [[1, 2, 0], [0, 1, 1], [1, 0, 3]]

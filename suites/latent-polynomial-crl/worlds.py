@@ -52,7 +52,7 @@ def latents(noise: Tensor, coefficients: Tensor) -> Tensor:
 
 
 class World:
-    """Graph, coefficients (E, d, T), noise and mixing. Coefficients keep their signs, lest effects cancel on average over
+    """Graph, coefficients (E, d, T), noise and mixing. Coefficients keep their signs, lest effects cancel over
     environments, and are scaled in each so that what causes contribute to a latent deviates by 1 to 2.5 of its noise's
     deviations, lest squares of squares make tails on which correlations lean. `constant`: all environments, the
     reference too, have the same ones for the last latent."""
