@@ -53,9 +53,9 @@ def latents(noise: Tensor, coefficients: Tensor) -> Tensor:
 
 class World:
     """Graph, coefficients (E, d, T), noise and mixing. Coefficients keep their signs, lest effects cancel over
-    environments, and are scaled in each so that what causes contribute to a latent deviates by 1 to 2.5 of its noise's
-    deviations, lest squares of squares make tails on which correlations lean. `constant`: all environments, the
-    reference too, have the same ones for the last latent."""
+    environments. In each they go with monomials of deviation 1, and what causes contribute to a latent is scaled to
+    deviate by 1 to 2.5 of its noise's deviations, lest squares of squares make tails on which correlations lean.
+    `constant`: all environments, the reference too, have the same ones for the last latent."""
 
     def __init__(self, rng: np.random.Generator, d: int, environments: int, constant: bool) -> None:
         graph, shape, terms = np.triu(rng.random((d, d)) < 0.5, 1), (environments, d), d * (d + 3) // 2
@@ -66,7 +66,9 @@ class World:
         self.coefficients = torch.tensor(sizes) * admissible(self.graph)
         noise = self.mean + self.scale * torch.tensor(rng.standard_normal((PROBES, *shape)))
         for i in range(1, d):
-            deviation = caused(latents(noise, self.coefficients), self.coefficients)[..., i].std(0)
+            z = latents(noise, self.coefficients)
+            self.coefficients[:, i] /= monomials(z).std(0)
+            deviation = caused(z, self.coefficients)[..., i].std(0)
             self.coefficients[:, i] *= (effects[:, i] * self.scale[:, i] / deviation)[:, None]
             self.coefficients[0, i] = 0.0
         if constant:
