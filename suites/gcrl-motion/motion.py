@@ -1,6 +1,6 @@
 """Generative causal representation learning of motion (Shirahmad Gale Bagi et al. 2023), and what it is held against.
 
-A track x (T, 2) in metres is observed, its continuation y is to be forecast. Latents z are invariant over places, s vary:
+A track x (T, 2) in metres is observed, its continuation y is to be forecast; z are invariant over places, s vary:
 
     p(x, y, z, s) = p(z) p(s) p(x | z, s) p(y | z, s),    q(z | x) q(s | x),
 
@@ -26,12 +26,11 @@ from latentbench.metrics.arrays import mean_and_se
 from latentbench.models import checks, nets
 from latentbench.models.coupling import CouplingFlow
 from latentbench.models.densities import log_mean_exp, normal, normal_draw
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
 Columns, Settings = Mapping[str, Tensor], Mapping[str, Any]
-COMPONENTS, PLACES = 5, 8  # of the mixture; at most
-LOG_STD = torch.tensor(0.5 * math.log(0.5))  # of displacements, whose variance is 0.5 (m^2)
+COMPONENTS, PLACES = 5, 8  # of the mixture; there may be fewer places
 FEW, WINDOW = 64, 20  # first rows, a batch of the authors', which may be adapted to; frames of a row
 TINY = {"latent_dim": 2, "width": 5}
 
@@ -81,12 +80,13 @@ class Motion(nn.Module):
         log q(y | x) + E_q [p(y | z, s) / q(y | x) (log p(x | z, s) p(z) p(s) - log q(z | x) q(s | x))],
 
     q(y | x) = E_q p(y | z, s), both over the same draws. Without, what falls is the mean squared error of displacements
-    R, of R_e in place e, as in Liu et al. 2022: R + penalty sum_e (d R_e(w y_hat) / dw at w = 1)^2 (IRMv1).
+    R, of R_e in a share p_e of rows: R + penalty sum_e p_e (d R_e(w y_hat) / dw at w = 1)^2 (IRMv1; Liu et al. 2022).
 
     Args:
         info: tracks (T, 2), see the module.
         latent_dim, width: coordinates of z and of s; units of the encoders' recurrent networks.
         draws: of z and s; 0: codes without a distribution.
+        variance: of each displacement given z and s, m^2.
         penalty: of that sum, without draws.
         blind: the feature is hidden.
     """
@@ -98,6 +98,7 @@ class Motion(nn.Module):
         latent_dim: PositiveInt = 8,
         width: PositiveInt = 32,
         draws: NonNegativeInt = 10,
+        variance: PositiveFloat = 0.5,
         penalty: NonNegativeFloat = 0.0,
         blind: bool = False,
     ) -> None:
@@ -105,7 +106,7 @@ class Motion(nn.Module):
         if len(info.shape) != 2 or info.shape[1] != 2 or (draws and penalty):
             raise UserError("gcrl-motion needs tracks (T, 2), and a penalty excludes draws")
         super().__init__()
-        self.draws, self.penalty, self.blind = draws, penalty, blind
+        self.draws, self.variance, self.penalty, self.blind = draws, variance, penalty, blind
         self.invariant, self.variant = (encoder(width, latent_dim * (2 if draws else 1)) for _ in range(2))
         self.future = Decoder(2 * latent_dim)
         if draws:
@@ -139,6 +140,14 @@ class Motion(nn.Module):
         each = normal(u[:, None], i, 0.5 * (i + 1.0).log().expand(-1, u.shape[1]))
         return self.flow_z.log_prob(z) + (self.weights.log_softmax(0) + each).logsumexp(1) + log_det
 
+    def rate(self, x: Tensor, columns: Columns, generator: Generator) -> float:
+        """Mean over rows of log q(z, s | x) - log p(z, s), nats: an estimate by one draw, 0 without any."""
+        mean, log_std = self.posterior(x, columns)
+        if log_std is None:
+            return 0.0
+        code = normal_draw(mean, log_std, generator)
+        return float((normal(code, mean, log_std) - self.log_p(code)).detach().mean())
+
     def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
         x, future = batch.x, batch.columns.get("future")
         if future is None:
@@ -152,11 +161,12 @@ class Motion(nn.Module):
                 return {"loss": risk}
             places = (batch.columns["y"][:, None] == torch.arange(PLACES, device=x.device)).to(x.dtype)
             each = slopes @ places / places.sum(0).clamp(min=1.0)
-            return {"loss": risk + self.penalty * each.square().sum(), "risk": risk.detach()}
+            return {"loss": risk + self.penalty * each.square() @ places.mean(0), "risk": risk.detach()}
         mean, log_std = mean.repeat(copies, 1), log_std.repeat(copies, 1)
         code = normal_draw(mean, log_std, generator)
         y, again = self.future(code, seen[:, -1], true.shape[1]), self.past(code, seen[:, 0], seen.shape[1], seen)
-        log_y, log_x = (normal(a, b, LOG_STD.to(a).expand_as(a)).sum(1) for a, b in ((true, y), (seen, again)))
+        scale = x.new_full((), 0.5 * math.log(self.variance))
+        log_y, log_x = (normal(a, b, scale.expand_as(a)).sum(1) for a, b in ((true, y), (seen, again)))
         rest = log_x + self.log_p(code) - normal(code, mean, log_std)
         log_y, rest = (part.view(copies, -1) for part in (log_y, rest))
         fit, bound = log_mean_exp(log_y), (log_y.softmax(0) * rest).sum(0)
@@ -169,7 +179,7 @@ class Motion(nn.Module):
         return [p for p in self.parameters() if id(p) not in fixed]
 
 
-@model("constant-velocity", "Fittable Forecaster", "the last displacement, over and over", examples=(Example("sequence"),))
+@model("constant-velocity", "Fittable Forecaster", "the last displacement again", examples=(Example("sequence"),))
 class ConstantVelocity(nn.Module):
     """Forecasts of tracks from which nothing is learnt (Schoeller et al. 2020)."""
 
@@ -200,7 +210,10 @@ def adapted(model: Motion, few: Batch, part: str, settings: Settings, generator:
 
 @torch.no_grad()
 def errors(model: Any, view: View, settings: Settings, generator: Generator, part: str = "own") -> MetricValue:
-    """Mean ADE or FDE over rows, or, once the model has adapted to the first `rows`, over those that share no frame."""
+    """Mean ADE or FDE over rows, or, once the model has adapted to the first `rows`, over those that share no frame.
+
+    The latents' rate is in the details.
+    """
     n, draws = int(settings["rows"]), int(settings["draws"])
     if missing := {"future", "curvature", "alpha", "start"} - set(view.columns):
         raise UserError(f"the data have no column {min(missing)!r}", fix="choose windows of tracks")
@@ -217,18 +230,18 @@ def errors(model: Any, view: View, settings: Settings, generator: Generator, par
     distances = torch.stack([model.forecast(*given) - future for _ in range(draws)]).norm(dim=3)
     each = distances.mean(2) if settings["of"] == "average" else distances[..., -1]
     value, se = mean_and_se(each.min(0).values.double().cpu().numpy())
-    return MetricValue(value, se, each.shape[1])
+    details = {"rate": model.rate(*given[:2], generator)} if isinstance(model, Motion) else {}
+    return MetricValue(value, se, each.shape[1], details)
 
 
+OF = "ADE or FDE of forecasts where a spurious feature has strength `alpha`"
 SETTINGS = {"alpha": 8.0, "of": "average", "draws": 1, "rows": 0, "steps": 100, "rate": 5e-3}
 EDGES = {"alpha": 0.0, "draws": 1, "rows": 0, "steps": 0, "rate": 0.0}
 
 
-@metric("displacement_error", "Forecaster", "m", "lower", settings=SETTINGS, lowest=EDGES, within=(0.0, None))
+@metric("displacement_error", "Forecaster", "m", "lower", OF, settings=SETTINGS, lowest=EDGES, within=(0.0, None))
 def displacement_error(model: Any, view: View, settings: Settings, generator: Generator) -> MetricValue:
-    """ADE or FDE with the spurious feature at strength `alpha`: of one forecast, or the best of some draws; of all test
-    rows, or later ones, once the model's own part has adapted to the first `rows`.
-    """
+    """Of one forecast or the best of `draws`; of all test rows, or of later ones, once the own part has adapted."""
     return errors(model, view, settings, generator)
 
 

@@ -26,7 +26,7 @@ def gen(seed=0):
 def batch(n=6):
     track = 0.4 * torch.randn(n, 20, 2, generator=gen(1)).cumsum(1)
     columns = {k: torch.from_numpy(v) for k, v in w.columns(track.double().numpy(), np.arange(n) * 30, 0, 2.0).items()}
-    return Batch(columns.pop("x"), n, columns=columns | {"y": torch.arange(n) % 3})
+    return Batch(columns.pop("x"), n, columns=columns | {"y": torch.tensor([0, 1, 2, 0, 1, 0] * (n // 6 + 1))[:n]})
 
 
 def view(n=90):
@@ -101,9 +101,9 @@ def test_least_squares(params):
     torch.testing.assert_close(model.forecast(b.x, b.columns, 12), b.x[:, -1:] + step.cumsum(1))
     true = torch.cat([b.x[:, -1:], b.columns["future"]], 1).diff(dim=1)
     expected = ((step - true) ** 2).sum(2).mean()
-    for place in range(3):
-        risk = ((scale * step - true) ** 2).sum(2)[place::3].mean()
-        expected = expected + model.penalty * torch.autograd.grad(risk, scale, create_graph=True)[0] ** 2
+    for rows in [0, 3, 5], [1, 4], [2]:
+        slope = torch.autograd.grad(((scale * step - true) ** 2).sum(2)[rows].mean(), scale, create_graph=True)[0]
+        expected = expected + model.penalty * slope**2 * len(rows) / 6
     torch.testing.assert_close(model.loss(b, gen())["loss"], expected)
 
 
@@ -121,19 +121,23 @@ def test_prior():
         assert abs(found) < 1e-4
 
 
-def test_bound():
-    """Value and gradients of the authors' expression, whose E1, E2 and E3 are means of p(y | z, s) times a logarithm."""
-    b, model = batch(), built(latent_dim=2, draws=4)
+@pytest.mark.parametrize("variance", [0.5, 0.9])
+def test_bound(variance):
+    """Value and gradients of the authors' expression, of means of p(y | z, s) times logarithms."""
+    b, model = batch(), built(latent_dim=2, draws=4, variance=variance)
     mean, log_std = model.posterior(b.x, b.columns)
     seen = torch.cat([torch.zeros(6, 1, 2), b.x.diff(dim=1)], 1)
     true = torch.cat([b.x[:, -1:], b.columns["future"]], 1).diff(dim=1)
-    logs, p_y, std = [], [], math.sqrt(0.5)
+    logs, p_y, std = [], [], math.sqrt(model.variance)
     for noise in torch.randn(4, 6, 4, generator=gen(9)):
         code = mean + log_std.exp() * noise
         log_x = Independent(Normal(model.past(code, seen[:, 0], 8, seen), std), 2).log_prob(seen)
         log_q = Independent(Normal(mean, log_std.exp()), 1).log_prob(code)
         logs.append(log_x + model.log_p(code) - log_q)
         p_y.append(Independent(Normal(model.future(code, seen[:, -1], 12), std), 2).log_prob(true).double().exp())
+    draws = mean + log_std.exp() * torch.randn(6, 4, generator=gen(5))
+    rate = Independent(Normal(mean, log_std.exp()), 1).log_prob(draws) - model.log_p(draws)
+    assert model.rate(b.x, b.columns, gen(5)) == pytest.approx(rate.mean().item(), rel=1e-4)
     q, weighted = sum(p_y) / 4, sum(p * log for p, log in zip(p_y, logs)) / 4
     expected, found = -(q.log() + weighted / q).mean(), model.loss(b, gen(9))["loss"]
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -168,13 +172,13 @@ def test_displacement_error():
     assert "future" not in seen[0]
     model = built()
     errors = [(model.forecast(v.batch().x, seen[0], 12, d) - v.columns["future"]).norm(dim=2) for d in [gen()] * 7]
-    expected = torch.stack(errors).mean(2).min(0).values.mean().item()
-    assert m.displacement_error(model, v, settings | {"of": "average", "draws": 7}, gen()).value == pytest.approx(expected)
+    found = m.displacement_error(model, v, settings | {"of": "average", "draws": 7}, gen()).value
+    assert found == pytest.approx(torch.stack(errors).mean(2).min(0).values.mean().item())
     for wrong in {"rows": 5}, {"draws": 5}:
         with pytest.raises(UserError, match="cannot"):
             m.displacement_error(other, v, settings | wrong, gen())
     with pytest.raises(UserError, match="curvature"):
-        m.displacement_error(other, SimpleNamespace(columns=dict.fromkeys(("future", "alpha", "start"))), settings, gen())
+        m.displacement_error(other, SimpleNamespace(columns={"future", "alpha", "start"}), settings, gen())
 
 
 @pytest.mark.parametrize("params", [{"latent_dim": 2}, {"draws": 0}, {"draws": 0, "penalty": 9.0}])
