@@ -29,7 +29,8 @@ from latentbench.models.densities import log_mean_exp, normal, normal_draw
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
-Columns, Settings = Mapping[str, Tensor], Mapping[str, Any]
+Columns = Mapping[str, Tensor]
+Settings = Mapping[str, Any]
 COMPONENTS, PLACES = 5, 8  # of the mixture; there may be fewer places
 FEW, WINDOW = 64, 20  # first rows, a batch of the authors', which may be adapted to; frames of a row
 TINY = {"latent_dim": 2, "width": 5}
@@ -226,11 +227,12 @@ def errors(model: Any, view: View, settings: Settings, generator: Generator, par
         few = Batch(batch.x[:n], n, columns={k: v[:n] for k, v in columns.items()})
         model = adapted(model, few, part, settings, generator)
     x, future = batch.x[rows], columns.pop("future")[rows]
-    given = (x, {k: v[rows] for k, v in columns.items()}, future.shape[1], *([generator] if draws > 1 else []))
-    distances = torch.stack([model.forecast(*given) - future for _ in range(draws)]).norm(dim=3)
+    columns, given = {k: v[rows] for k, v in columns.items()}, (generator,) if draws > 1 else ()
+    tries = [model.forecast(x, columns, future.shape[1], *given) for _ in range(draws)]
+    distances = (torch.stack(tries) - future).norm(dim=3)
     each = distances.mean(2) if settings["of"] == "average" else distances[..., -1]
     value, se = mean_and_se(each.min(0).values.double().cpu().numpy())
-    details = {"rate": model.rate(*given[:2], generator)} if isinstance(model, Motion) else {}
+    details = {"rate": model.rate(x, columns, generator)} if isinstance(model, Motion) else {}
     return MetricValue(value, se, each.shape[1], details)
 
 
