@@ -40,7 +40,7 @@ def load_windows(
 
 
 def windows(tracks: ndarray) -> tuple[ndarray, ndarray]:
-    """(n, 20, 2) of rows (frame, person, x, y): all who are in 20 frames in turn, where they are two or more.
+    """Of rows (frame, person, x, y) all who are in 20 frames in turn, where they are two or more, (n, 20, 2).
 
     And the numbers (n,) of the first frames, among those with somebody in them.
     """
