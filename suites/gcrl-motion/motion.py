@@ -27,7 +27,8 @@ from latentbench.models.densities import log_mean_exp, normal, normal_draw
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
-Columns, Settings = Mapping[str, Tensor], Mapping[str, Any]
+Columns = Mapping[str, Tensor]
+Settings = Mapping[str, Any]
 COMPONENTS, PLACES = 5, 8  # of the mixture; at most
 FEW, WINDOW = 64, 20  # first rows, a batch of the authors', which may be adapted to; frames of a row
 
