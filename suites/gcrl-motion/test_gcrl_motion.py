@@ -51,12 +51,12 @@ def rolled(decoder, code, told):
 
 
 def test_windows():
-    """Persons 1 and 2 begin together, 3 has a gap, 4 begins at 5, 5 is alone."""
-    seen = {1: range(25), 2: range(21), 3: [*range(10), *range(12, 23)], 4: range(5, 25), 5: range(30, 50)}
+    """Persons 1 and 2 begin together, 3 has a gap, 0 begins at 5, 5 is alone."""
+    seen = {1: range(25), 2: range(21), 3: [*range(10), *range(12, 23)], 0: range(5, 25), 5: range(30, 50)}
     rows = np.array([[10 * t, p, t + 0.1 * p, p - t * t] for p, times in seen.items() for t in times], dtype=float)
     tracks, starts = w.windows(rows[np.lexsort((rows[:, 1], rows[:, 0]))])
     assert starts.tolist() == [0, 0, 1, 1, 5, 5]
-    times, person = starts[:, None] + np.arange(20), np.array([[1], [2], [1], [2], [1], [4]])
+    times, person = starts[:, None] + np.arange(20), np.array([[1], [2], [1], [2], [0], [1]])
     np.testing.assert_allclose(tracks, np.stack([times + 0.1 * person, person - times**2], 2))
     found, move = w.columns(tracks[:1], np.array([7]), 3, 4.0), [np.zeros(2), *np.diff(tracks[0], axis=0)]
     np.testing.assert_allclose(found["curvature"][0], [math.dist(move[t + 8], move[t]) for t in range(8)], rtol=1e-6)
