@@ -23,7 +23,10 @@ _SMALL = {"latent_dim": 3, "hidden": (8,), "gamma": 2.0, "capacity": 1.5, "rise"
     "LikelihoodHead StandardNormalPrior",
     "VAE whose KL term is held to a capacity that rises during training",
     whole_batch=True,
-    examples=(Example("binary-vector", _SMALL), Example("unit-vector", {**_SMALL, "likelihood": "bernoulli"})),
+    examples=(
+        Example("binary-vector", _SMALL),
+        Example("unit-vector", {**_SMALL, "capacity": 0.1, "gamma": 1.0, "likelihood": "bernoulli"}),
+    ),
 )
 class AnnealedVAE(VAE):
     """A `vae` (`rest`, but for `kl`, `beta` and `objective`) whose mean rate over a minibatch is drawn to a capacity.

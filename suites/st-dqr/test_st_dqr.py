@@ -41,9 +41,10 @@ def test_losses_spelt_out():
         assert float(found.loss(x, y, drawn(6)).detach()) == pytest.approx(total, rel=1e-5)
     density = nets.MixtureDensity(2, 3, drawn(7))
     weights, means, scales, lower = density.body(x).reshape(7, 10, 16).split([1, 3, 3, 9], 2)
-    factor = scales.exp().diag_embed() + lower.reshape(7, 10, 3, 3).tril(-1)
-    parts = MultivariateNormal(means, factor @ factor.mT).log_prob(y[:, None]) + weights[..., 0].log_softmax(1)
-    torch.testing.assert_close(density.loss(x, y, drawn(0)), -parts.logsumexp(1).mean(), rtol=1e-3, atol=1e-3)
+    factor = (scales.exp().diag_embed() + lower.reshape(7, 10, 3, 3).tril(-1)).double()  # nearly singular ones, too
+    law = MultivariateNormal(means.double(), factor @ factor.mT)
+    parts = law.log_prob(y[:, None].double()) + weights[..., 0].log_softmax(1)
+    torch.testing.assert_close(density.loss(x, y, drawn(0)), -parts.logsumexp(1).mean().float(), rtol=1e-3, atol=1e-3)
     u = nets.directions(20_000, 3, drawn(0))
     moments = torch.stack([u.mean(0), (u**2).mean(0), (u**4).mean(0)], 1)
     torch.testing.assert_close(moments, torch.tensor([[0, 1 / 3, 1 / 5]] * 3), atol=0.02, rtol=0)
