@@ -92,12 +92,11 @@ def _figures(found: Gathered, form: Any, wanted: Wanted, only: str | None) -> It
     from latentbench.report.papers import boards
     from latentbench.results.leaderboard import leaderboard
 
-    tier = TierFindings(found, leaderboard(found, dataset=wanted.dataset, metric=wanted.metric), [])
-    if only in (None, "intervals"):
-        for board in boards(SuiteFindings(found.loaded, [tier]), tier):
+    if only != "curves":
+        tier = TierFindings(found, leaderboard(found, dataset=wanted.dataset, metric=wanted.metric), [])
+        for board in boards(SuiteFindings(found.loaded, [tier]), tier) if only != "agreement" else ():
             yield f"intervals-{board.dataset}-{board.metric}", figures.intervals(board, form)
-    if only in (None, "agreement") and wanted.metric is None:
-        for matrix in agreements(found.loaded.suite, tier):
+        for matrix in agreements(found.loaded.suite, tier) if only != "intervals" and wanted.metric is None else ():
             yield f"agreement-{matrix.dataset}", figures.agreement(matrix, form)
     if only in (None, "curves") and wanted.metric is None:
         for bundle in bundles(found.loaded.suite, found):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from latentbench.report.findings import TierFindings
-from latentbench.spec.registry import find_metric
 from latentbench.spec.suite import Suite
+from latentbench.stats.ranks import rank_correlation
 
 #: Fewer say nothing about metrics.
 LEAST_METHODS, LEAST_METRICS = 6, 3
@@ -48,7 +47,7 @@ def _values(suite: Suite, tier: TierFindings, dataset: str, metric: str) -> dict
     first = next((r for r in tier.rows if (r.dataset, r.metric) == (dataset, metric)), None)
     if first is None:
         return {}
-    sign = 1.0 if find_metric(suite.metric_name(metric)).better == "higher" else -1.0
+    sign = 1.0 if first.better == "higher" else -1.0
     known = [m for m in suite.methods if (m, dataset, metric) in tier.row_of]
     methods = [m for m in known if (m, dataset, metric) not in tier.gathered.impossible]
     by_method = {m: tier.values(m, dataset, metric, first.identity) for m in methods}
@@ -56,12 +55,8 @@ def _values(suite: Suite, tier: TierFindings, dataset: str, metric: str) -> dict
 
 
 def _rho(first: dict[tuple[str, int], float], second: dict[tuple[str, int], float]) -> float | None:
-    from scipy.stats import rankdata
-
     runs = [run for run in first if run in second]
     if len({method for method, _ in runs}) < LEAST_METHODS:
         return None
-    a, b = (rankdata([of[run] for run in runs]) for of in (first, second))
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
+    rho = rank_correlation([first[run] for run in runs], [second[run] for run in runs])
+    return None if math.isnan(rho) else rho

@@ -20,6 +20,7 @@ from latentbench.spec.claims import (
     Value,
     Variance,
     methods_of,
+    metrics_of,
 )
 from latentbench.spec.registry import MetricEntry, find_metric
 from latentbench.spec.suite import Suite
@@ -42,14 +43,14 @@ class Samples:
     said: Statement
     seeds: Collection[int] | None = None
 
-    def of(self, method: str) -> Sample:
-        """One method's values; of another identity than those of the statement's first method they count as failed."""
-        first = next((i for m in methods_of(self.said) if (i := self._identity(m)) is not None), None)
-        found = seeds_of(self.gathered, method, self.said.dataset, self.said.metric, first, self.seeds)
-        return replace(found, deterministic=True) if self.said.exact and found.n else found
-
-    def _identity(self, method: str) -> str | None:
-        return _identity(self.gathered, method, self.said.dataset, self.said.metric)
+    def of(self, method: str, metric: str | None = None) -> Sample:
+        """One method's values of the statement's metric, or of another one that it is about; of another identity than
+        those of the statement's first method they count as failed."""
+        said, key = self.said, metric or self.said.metric
+        identities = (_identity(self.gathered, m, said.dataset, key) for m in methods_of(said))
+        first = next((i for i in identities if i is not None), None)
+        found = seeds_of(self.gathered, method, said.dataset, key, first, self.seeds)
+        return replace(found, deterministic=True) if said.exact and found.n else found
 
 
 def judge_claim(claim: Claim, gathered: Gathered, alpha: float, seeds: Collection[int] | None = None) -> Judgement:
@@ -168,8 +169,7 @@ def judge_statement(
             found = sample(said.method)
             return judge_bound(found, said.limit, said.side, name=name, unit=unit, limits=limits, alpha=alpha)
         case Correlation():
-            other = Samples(gathered, said.model_copy(update={"metric": said.other}), seeds).of
-            first, second = ({m: of(m) for m in said.methods} for of in (sample, other))
+            first, second = ({m: sample(m, key) for m in said.methods} for key in metrics_of(said))
             names = (said.metric, said.other)
             return judge_correlation(first, second, said.limit, said.side, names=names, alpha=alpha)
         case Variance():

@@ -317,7 +317,7 @@ def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
     """Seeds of a claim's methods that lie far from the others, each cell and method once."""
     seen: set[tuple[str, str, str]] = set()
     for said, key in ((one, key) for one in statements(claim) for key in metrics_of(one)):
-        view = Samples(gathered, said.model_copy(update={"metric": key}))
+        view = Samples(gathered, said)
         unit = find_metric(gathered.loaded.suite.metric_name(key)).unit
         for method in methods_of(said):
             if (at := (method, said.dataset, key)) in seen:
@@ -326,7 +326,7 @@ def _outliers(claim: Claim, gathered: Gathered) -> Iterable[str]:
             if lost := [r for r in gathered.records(method, said.dataset) if r.status != "finished"]:
                 listed = ", ".join(f"seed {r.seed} ({r.status})" for r in lost)
                 yield f"without a result of {method} on {said.dataset}: {listed}"
-            values: Mapping[Any, float] = view.of(method).values
+            values: Mapping[Any, float] = view.of(method, key).values
             if far := far_out(values):
                 listed = ", ".join(f"seed {s} ({quantity(values[s], behind(unit))})" for s in far)
                 yield f"far from the other seeds of {method} on {said.dataset}: {listed}"

@@ -25,6 +25,7 @@ from latentbench.stats import wording
 from latentbench.stats.conditions import beyond
 from latentbench.stats.intervals import FloatArray
 from latentbench.stats.judgement import PILOT, Judgement, judged, unjudged
+from latentbench.stats.ranks import rank_correlation
 from latentbench.stats.samples import Sample, Values, compare
 from latentbench.stats.wording import Evidence
 
@@ -188,14 +189,10 @@ def spearman(table: FloatArray) -> float:
     Full agreement counts as what a tie of two neighbours leaves of it, the least step there is: so z is finite, and
     smaller for fewer runs, which can tell less.
     """
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(half) for half in np.split(table, 2))
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return math.nan
+    first, second = (half.ravel() for half in np.split(table, 2))
     runs = len(first)
     most = 1 - 3 / (runs**3 - runs)
-    return float(np.clip(np.corrcoef(first, second)[0, 1], -most, most))
+    return float(np.clip(rank_correlation(first, second), -most, most))
 
 
 def explained(table: FloatArray, belongs: NDArray[np.int64]) -> float:

@@ -78,3 +78,11 @@ def _quantile(methods: int, alpha: float) -> float:
     from scipy.stats import studentized_range
 
     return float(studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
+
+
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rank correlation of two rows of numbers (N,), ties at their mean rank; NaN where one is constant."""
+    from scipy.stats import rankdata
+
+    a, b = rankdata(first), rankdata(second)
+    return float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) and np.ptp(b) else np.nan

@@ -252,12 +252,19 @@ def _value_power(tolerance: float, draw: Draw, repetitions: int, n: int, alpha: 
     return float((x.p_equivalent(0.0, tolerance) <= alpha).mean())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m latentbench.stats.simulate", description=__doc__.splitlines()[0])
-    parser.add_argument("--repetitions", type=int, default=20_000)
+def options(module: str, says: str | None, repetitions: int) -> argparse.ArgumentParser:
+    """What every simulation of this folder asks for: `module` of it, which `says` what it is."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m latentbench.stats.{module}", description=(says or "").splitlines()[0]
+    )
+    parser.add_argument("--repetitions", type=int, default=repetitions)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--alpha", type=float, default=0.05)
-    chosen = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    chosen = options("simulate", __doc__, 20_000).parse_args()
     print(report(chosen.repetitions, chosen.seed, chosen.alpha))
 
 

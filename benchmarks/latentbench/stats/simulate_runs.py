@@ -6,7 +6,6 @@ Tables of methods by seeds are drawn with normal noise of variance 1 over seeds,
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from latentbench.stats.across_runs import explained, judge_correlation, judge_variance, spearman
 from latentbench.stats.intervals import FloatArray
 from latentbench.stats.judgement import Judgement
+from latentbench.stats.simulate import options, table
 
 #: Seeds that stand for seeds without end.
 ENDLESS = 20_000
@@ -79,26 +79,18 @@ def wrong(design: Design, seeds: int, repetitions: int, rng: np.random.Generator
 def report(repetitions: int, seed: int, alpha: float, ns: Sequence[int] = (3, 5, 8)) -> str:
     """A line a design, in per cent."""
     rng = np.random.default_rng(seed)
-    lines = [
-        "| claim | methods | the number | " + " | ".join(f"n = {n}: above, not above" for n in ns) + " |",
-        "| --- " * (3 + len(ns)) + "|",
-    ]
+    rows = []
     for design in DESIGNS:
         found = [wrong(design, n, repetitions, rng, alpha) for n in ns]
-        cells = " | ".join(f"{100 * up:.1f}, {100 * down:.1f}" for _, up, down in found)
         kind = f"variance, {design.groups} groups" if design.groups else "correlation"
-        lines.append(f"| {kind} | {design.methods} | {found[0][0]:.2f} | {cells} |")
-    return "\n".join(lines)
+        shares = [f"{100 * above:.1f}, {100 * below:.1f}" for _, above, below in found]
+        rows.append([kind, str(design.methods), f"{found[0][0]:.2f}", *shares])
+    head = ["claim", "methods", "the number", *(f"n = {n}: above, not above" for n in ns)]
+    return table(f"Called above a limit, or not, that it is at ({repetitions} repetitions)", head, rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m latentbench.stats.simulate_runs", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--repetitions", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--alpha", type=float, default=0.05)
-    chosen = parser.parse_args()
+    chosen = options("simulate_runs", __doc__, 1000).parse_args()
     print(report(chosen.repetitions, chosen.seed, chosen.alpha))
 
 

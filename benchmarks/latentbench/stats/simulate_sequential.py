@@ -7,7 +7,6 @@ and the same draw, and a verdict at any analysis counts.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from latentbench.stats.simulate import (
     evidence,
     family,
     noise,
+    options,
     order_paired,
     table,
     trend_all_flat,
@@ -208,12 +208,7 @@ def _planned_table(draw: Draw, repetitions: int, schedule: Schedule, alpha: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m latentbench.stats.simulate_sequential", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--repetitions", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--alpha", type=float, default=0.05)
+    parser = options("simulate_sequential", __doc__, 10_000)
     parser.add_argument("--first", type=int, default=3)
     parser.add_argument("--cap", type=int, default=12)
     chosen = parser.parse_args()
