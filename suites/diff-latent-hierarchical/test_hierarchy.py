@@ -11,8 +11,11 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import DataInfo
 from latentbench.papers.diff_latent_hierarchical import hierarchies as h
 from latentbench.papers.diff_latent_hierarchical import learner as le
+from latentbench.spec.loading import load_suite
 from scipy.stats import chi2
 from torch import Generator
+
+from tests.project import REPOSITORY
 
 INFO = DataInfo((1,), "real", 1)
 DESIGNS = pytest.mark.parametrize(
@@ -246,21 +249,21 @@ def test_loss_by_its_terms():
         e, shuffled + 3 * (made.information(e, e + 3) < made.information(e, e - 3))[:, None, None]
     )
     made.information = lambda *drawn: bounds.abs() if drawn == (e, shuffled) else None
-    error, loss = le.terms(made, x, 0.4, 3, (e, shuffled, mean, log_variance), list(made.edges()))
+    error, loss = le.terms(made, x, 0.4, 3e-6, (e, shuffled, mean, log_variance), list(made.edges()))
     for s in range(2):
         gap = (made.decode(e, *made.edges())[s] - x[s]).detach()
         kl = sum(
             0.5 * (m * m + np.exp(v) - v - 1) for m, v in zip(*(a[s].flatten().tolist() for a in (mean, log_variance)))
         )
-        plain = float((gap**2).mean()) + 1e-3 * kl + 10 * float(bounds[s]) ** 2 + 10**-1.4 * float(made.lack()[s]) ** 2
-        assert float(error[s]) == pytest.approx(float((gap**2).mean()))
-        assert float(loss[s]) == pytest.approx(plain + 1e-6 / 3 * float(le.size(made)[s]), rel=1e-5)
+        plain = float((gap**2).mean()) + 1e-3 * kl + 10 * bounds[s].item() ** 2 + 10**-1.4 * made.lack()[s].item() ** 2
+        assert error[s].item() == pytest.approx((gap**2).mean().item())
+        assert float(loss[s]) == pytest.approx(plain + 1 / 3 * le.size(made)[s].item(), rel=1e-5)
     loss[0].backward()
     for name, p in made.named_parameters():
         own, other = p.grad.unflatten(0, (2, -1))
         assert (bool(own.any()), bool(other.any())) == (True, False), name
     made.information = lambda *drawn: torch.tensor([-1.0, -2.0])
-    floor = le.terms(made, x, 0.4, 3, (e, shuffled, mean, log_variance), list(made.edges()))[1]
+    floor = le.terms(made, x, 0.4, 3e-6, (e, shuffled, mean, log_variance), list(made.edges()))[1]
     torch.testing.assert_close(floor + 10 * bounds**2, loss)
 
 
@@ -328,3 +331,12 @@ def test_orders_and_choice():
     assert [answer[k].shape for k in ("upper", "lower")] == [(2, 2, 4), (2, 4, 8)]
     assert answer["lower"].any()
     assert not answer["lower"].all()
+
+
+def test_who_is_claimed_to_be_ahead():
+    suite = load_suite(REPOSITORY / "suites/diff-latent-hierarchical/suite.yaml").suite
+    orders = [cell for claim in suite.claims if claim.kind == "pooled" for cell in claim.cells]
+    assert {(c.metric, c.better, c.worse) for c in orders} == {
+        ("matched_edges", "masks", w) for w in ("ranks", "linkage")
+    }
+    assert all(g.better_than == "random" and g.methods == ["masks"] for c in orders for g in c.gate)
