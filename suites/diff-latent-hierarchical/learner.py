@@ -47,7 +47,7 @@ class Affine(nn.Module):
 def networks(members: int, widths: list[int], generator: Generator) -> nn.Sequential:
     """A network of ReLU units for each of `members`."""
     maps = [Affine(members, a, b, generator) for a, b in pairwise(widths)]
-    return nn.Sequential(*(part for m in maps for part in (m, nn.ReLU())))[:-1]
+    return nn.Sequential(*[part for m in maps for part in (m, nn.ReLU())][:-1])
 
 
 def drawn_mask(p: Tensor, generator: Generator) -> Tensor:
