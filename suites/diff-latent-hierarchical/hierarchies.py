@@ -1,14 +1,14 @@
-"""Two layers of latents above measured variables: problems, what was found of their graph, and what rivals find.
+"""A root, two latents and measured variables: problems, what was found of their graph, and what rivals find.
 
-A graph is ``upper`` (k, l), 1 for an edge from a root to a latent of the lower layer, and ``lower`` (l, n), 1 for an
-edge from such a latent to a measured variable: the parts of the mask that the code of Prashant et al. (arXiv
-2411.19556) leaves. The names and the order of latents mean nothing; one without edges is none.
+A graph is ``upper`` (1, 2), 1 for an edge from the root to a latent, and ``lower`` (2, n), 1 for an edge from such a
+latent to a measured variable: the parts of the mask that the code of Prashant et al. (arXiv 2411.19556) leaves. The
+order of latents means nothing; one without edges is none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import combinations, pairwise, permutations
+from itertools import combinations
 from typing import Any, Literal
 
 import networkx as nx  # type: ignore[import-untyped]  # a requirement of torch
@@ -18,54 +18,43 @@ from latentbench.core.types import DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
+from latentbench.metrics.correlation import canonical_correlations
 from latentbench.models.study import Arrays, Problem, Study
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import chi2
 from torch import Generator
 
-SMALL = (Example("real-vector", {"problems": 2, "rows": 100}),)
+SMALL = (Example("real-vector", {"graphs": 2, "rows": 100}),)
+LEVELS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9)
 Graph = tuple[np.ndarray, np.ndarray]
 
 
-def sizes(n: int) -> tuple[int, int]:
-    """Roots and lower latents of `n` measured variables, as the authors' code has them."""
-    return n // 4, n // 2
-
-
 class HierarchyStudy(Study):
-    """Problems of `graphs` data sets, of variables v = g(sum of w_i parent_i + noise), parents with deviation 1.
+    """One problem of `graphs` data sets, each of a root, two latents below it, and two pure children of each latent.
 
-    Each root has two pure children, and each latent of the lower layer two; noise is uniform in [-1, 1]. Measured
-    variables are shuffled and standardised. ``x`` is (graphs, rows, n); ``upper`` and ``lower`` have `graphs` first.
+    A variable is g(sum of w_i parent_i + noise), standardised; w has either sign and a size uniform in [1, 2], noise is
+    uniform in [-1, 1]. Measured variables are shuffled. ``x`` is (graphs, rows, n); ``upper``, ``lower`` alike.
 
     Args:
         info: not used.
-        roots: their number r; they are independent.
-        collider: ``none``, 4 r measured variables; ``measured``, one more, with all lower latents as its parents;
-            ``latent``, one more lower latent, with all roots as its parents and two measured children.
+        collider: one more measured variable, a child of both latents: n is 5, not 4.
         mechanism: g, ``tanh`` or ``leaky``: t above zero and 0.2 t below.
-        strength: smallest size of a weight w, of either sign; the largest is twice as large.
         rows: of a data set.
-        graphs: data sets of a problem, which a procedure may answer side by side.
-        problems: how many.
+        graphs: data sets, which a procedure may answer side by side.
     """
 
     def __init__(
         self,
         info: DataInfo,
         *,
-        roots: PositiveInt = 1,
-        collider: Literal["none", "measured", "latent"] = "none",
+        collider: bool = False,
         mechanism: Literal["tanh", "leaky"] = "tanh",
-        strength: PositiveFloat = 1.0,
-        rows: PositiveInt = 500,
+        rows: PositiveInt = 384,
         graphs: PositiveInt = 1,
-        problems: PositiveInt = 1,
     ) -> None:
-        super().__init__(info, problems=problems)
-        self.roots, self.collider, self.mechanism = roots, collider, mechanism
-        self.strength, self.rows, self.graphs = strength, rows, graphs
+        super().__init__(info, problems=1)
+        self.collider, self.mechanism, self.rows, self.graphs = collider, mechanism, rows, graphs
 
     def problem(self, rng: np.random.Generator) -> Problem:
         x, upper, lower = map(np.stack, zip(*(self.one(rng) for _ in range(self.graphs)), strict=True))
@@ -73,19 +62,15 @@ class HierarchyStudy(Study):
 
     def one(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A data set (rows, n), and its graph."""
-        upper = np.repeat(np.eye(self.roots, dtype=int), 2, axis=1)
-        if self.collider == "latent":
-            upper = np.append(upper, np.ones((self.roots, 1), int), axis=1)
-        lower = np.repeat(np.eye(upper.shape[1], dtype=int), 2, axis=1)
-        if self.collider == "measured":
-            lower = np.append(lower, np.ones((len(lower), 1), int), axis=1)
+        upper, pure = np.ones((1, 2), int), np.repeat(np.eye(2, dtype=int), 2, axis=1)
+        lower = np.append(pure, np.ones((2, int(self.collider)), int), axis=1)
         lower = lower[:, rng.permutation(lower.shape[1])]
-        roots = np.sqrt(3) * rng.uniform(-1, 1, (self.rows, self.roots))
-        return self.children(rng, self.children(rng, roots, upper), lower), upper, lower
+        root = np.sqrt(3) * rng.uniform(-1, 1, (self.rows, 1))  # of deviation 1, as all other parents
+        return self.children(rng, self.children(rng, root, upper), lower), upper, lower
 
     def children(self, rng: np.random.Generator, parents: np.ndarray, edges: np.ndarray) -> np.ndarray:
         """(rows, q) standardised children of (rows, p) parents, by edges (p, q)."""
-        weights = edges * self.strength * rng.uniform(1, 2, edges.shape) * rng.choice([-1, 1], edges.shape)
+        weights = edges * rng.uniform(1, 2, edges.shape) * rng.choice([-1, 1], edges.shape)
         t = parents @ weights + rng.uniform(-1, 1, (len(parents), edges.shape[1]))
         v = np.tanh(t) if self.mechanism == "tanh" else np.where(t > 0, t, 0.2 * t)
         return (v - v.mean(0)) / v.std(0)
@@ -95,15 +80,14 @@ class HierarchyStudy(Study):
         return {"upper": upper, "lower": lower}
 
     def found(self, x: np.ndarray, rng: np.random.Generator) -> Graph:
-        """What the procedure finds of one data set (rows, n), as many latents as `sizes` says."""
+        """What the procedure finds of one data set (rows, n)."""
         raise NotImplementedError
 
 
 def common_edges(truth: Graph, found: Graph) -> int:
-    """Edges in common, latents of each layer matched so that these are the most: lower ones for each order of roots."""
-    orders = map(list, permutations(range(len(found[0]))))
-    costs = [-(truth[1] @ found[1].T) - truth[0].T @ found[0][order] for order in orders]
-    return int(max(-cost[linear_sum_assignment(cost)].sum() for cost in costs))
+    """Edges in common, latents of the lower layer matched so that these are the most."""
+    common = truth[1] @ found[1].T + truth[0].T @ found[0]
+    return int(common[linear_sum_assignment(common, maximize=True)].sum())
 
 
 def measured(model: Any, measure: Callable[[int, int, int], float]) -> MetricValue:
@@ -121,82 +105,70 @@ def measured(model: Any, measure: Callable[[int, int, int], float]) -> MetricVal
 
 @metric("matched_edges", "Study", "1", "higher", within=(0.0, 1.0))
 def matched_edges(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
-    """Mean F1 of edges, latents matched layer by layer at their best."""
+    """Mean F1 of edges, latents matched at their best."""
     return measured(model, lambda common, true, found: 2 * common / (true + found))
 
 
 @metric("edges_apart", "Study", "edges", "lower", within=(0.0, None))
 def edges_apart(model: Any, view: View, settings: Any, generator: Generator) -> MetricValue:
-    """Mean number of edges that are missing or too many, latents matched layer by layer at their best."""
+    """Mean number of edges that are missing or too many, latents matched at their best."""
     return measured(model, lambda common, true, found: true + found - 2 * common)
 
 
 @model("one-cause-ranks", "Iterative Study", examples=SMALL)
 class OneCauseRanks(HierarchyStudy):
-    """Linear rank search for clusters with one latent cause (as in Huang et al., arXiv 2210.01798), layer by layer.
+    """Linear rank search for clusters with one latent cause (as in Huang et al., arXiv 2210.01798).
 
-    Two items belong together where they correlate and their covariance with all others has rank 1; a cluster is what
-    belongs together in a chain. An item of no cluster becomes a child of each that it correlates with, which is ours.
-
-    Args:
-        info: not used.
-        alpha: level of the tests.
-        **design: of `HierarchyStudy`.
+    Two variables belong together where they correlate and their covariance with all others has rank 1; a cluster is
+    what belongs together in a chain. A variable of no cluster becomes a child of each that it correlates with. This and
+    the level are ours: the loosest of `LEVELS` at which both latents are found, as the others are told their number.
     """
 
-    def __init__(self, info: DataInfo, *, alpha: PositiveFloat = 0.01, **design: Any) -> None:
-        super().__init__(info, **design)
-        self.alpha = alpha
-
     def found(self, x: np.ndarray, rng: np.random.Generator) -> Graph:
-        s, (roots, latents) = np.corrcoef(x.T), sizes(x.shape[1])
-        lower, pure = self.layer(s, [[i] for i in range(len(s))], latents)
-        return np.pad(self.layer(s, pure, roots)[0], [(0, 0), (0, latents - len(pure))]), lower
+        for level in LEVELS:
+            lower = one_cause_clusters(x, level)
+            if lower.any(1).all():
+                break
+        return np.full((1, 2), int(lower.any(1).all())), lower
 
-    def layer(self, s: np.ndarray, items: list[list[int]], most: int) -> tuple[np.ndarray, list[list[int]]]:
-        """Edges (most, items) to items that measured variables stand for, and the measured ones of each cluster."""
-        together, every = nx.empty_graph(len(items)), {v for item in items for v in item}
-        for i, j in combinations(range(len(items)), 2):
-            pair = items[i] + items[j]
-            if not self.low(s, items[i], items[j], 0) and self.low(s, pair, sorted(every - set(pair)), 1):
-                together.add_edge(i, j)
-        clusters = [sorted(c) for c in nx.connected_components(together) if len(c) > 1]
-        pure = [[v for i in c for v in items[i]] for c in clusters]
-        edges = np.zeros((most, len(items)), int)
-        for row, cluster, variables in zip(edges, clusters, pure, strict=False):
-            row[:] = [not together.degree[i] and not self.low(s, item, variables, 0) for i, item in enumerate(items)]
-            row[cluster] = 1
-        return edges, pure
 
-    def low(self, s: np.ndarray, a: list[int], b: list[int], rank: int) -> bool:
-        """Whether rank(S_ab) <= `rank` is not rejected, by canonical correlations (Bartlett 1947)."""
-        if rank >= min(len(a), len(b)):
-            return True
-        root_a, root_b = (np.linalg.inv(np.linalg.cholesky(s[np.ix_(i, i)])) for i in (a, b))
-        rho = np.linalg.svd(root_a @ s[np.ix_(a, b)] @ root_b.T, compute_uv=False)[rank:]
-        statistic = -(self.rows - (len(a) + len(b) + 3) / 2) * np.log1p(-np.minimum(rho**2, 1 - 1e-12)).sum()
-        return bool(statistic <= chi2.isf(self.alpha, (len(a) - rank) * (len(b) - rank)))
+def one_cause_clusters(x: np.ndarray, level: float) -> np.ndarray:
+    """Edges (2, n) to the variables x (rows, n), n at most 5, by tests at a level."""
+    n, together = x.shape[1], nx.Graph()
+    for pair in map(list, combinations(range(n), 2)):
+        others = [i for i in range(n) if i not in pair]
+        if not low(x, pair[:1], pair[1:], 0, level) and low(x, pair, others, 1, level):
+            together.add_edge(*pair)
+    edges = np.zeros((2, n), int)
+    for row, cluster in zip(edges, map(list, nx.connected_components(together)), strict=False):
+        row[:] = [i in cluster or i not in together and not low(x, [i], cluster, 0, level) for i in range(n)]
+    return edges
+
+
+def low(x: np.ndarray, a: list[int], b: list[int], rank: int, level: float) -> bool:
+    """Whether rank(S_ab) <= `rank` is not rejected, of the covariances S of x (rows, n) (Bartlett 1947)."""
+    if rank >= min(len(a), len(b)):
+        return True
+    rho = canonical_correlations(x[:, a], x[:, b])[rank:]
+    statistic = -(len(x) - (len(a) + len(b) + 3) / 2) * np.log1p(-np.minimum(rho**2, 1 - 1e-12)).sum()
+    return bool(statistic <= chi2.isf(level, (len(a) - rank) * (len(b) - rank)))
 
 
 @model("variable-linkage", "Iterative Study", examples=SMALL)
 class VariableLinkage(HierarchyStudy):
-    """Average linkage of variables by 1 - |correlation|, cut into as many clusters as there are latents of a layer."""
+    """Average linkage of variables by 1 - |correlation|, cut into two clusters."""
 
     def found(self, x: np.ndarray, rng: np.random.Generator) -> Graph:
         from scipy.cluster.hierarchy import fcluster, linkage
         from scipy.spatial.distance import squareform
 
-        distances = 1 - np.abs(np.corrcoef(x.T))
-        tree = linkage(squareform(distances, checks=False), "average")
-        layers = [fcluster(tree, k, "maxclust") == 1 + np.arange(k)[:, None] for k in sizes(len(distances))]
-        return (layers[0] @ layers[1].T).astype(int), layers[1].astype(int)
+        tree = linkage(squareform(1 - np.abs(np.corrcoef(x.T)), checks=False), "average")
+        return np.ones((1, 2), int), (fcluster(tree, 2, "maxclust") == [[1], [2]]).astype(int)
 
 
 @model("random-hierarchy", "Iterative Study", examples=SMALL)
 class RandomHierarchy(HierarchyStudy):
-    """Layers of the right sizes, and for each variable a parent drawn at random, whatever the data."""
+    """For each variable a latent drawn at random, of both as often as can be, whatever the data."""
 
     def found(self, x: np.ndarray, rng: np.random.Generator) -> Graph:
-        below = [*sizes(x.shape[1]), x.shape[1]]
-        upper, lower = (np.eye(k, dtype=int)[:, rng.permutation(m) % k] for k, m in pairwise(below))
-        return upper, lower
+        return np.ones((1, 2), int), np.eye(2, dtype=int)[:, rng.permutation(x.shape[1]) % 2]

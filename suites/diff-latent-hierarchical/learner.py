@@ -7,8 +7,8 @@ of two classes), where p is the parameter of an edge. The loss is
     MSE + 0.001 KL(e) + 10 relu(I)^2 + 10^(4 t - 3) R^2 + 1e-6 |p|_1 / batches,
 
 t from 0 to 1 over training. I is the lower bound on the mutual information of all e by a network that is trained along
-(MINE, Donsker and Varadhan). R = sum_i relu(1.9 - sum_j p_ij prod_{k != i} (1 - p_kj)) asks for two pure children of
-each latent. Every fifth epoch p is drawn towards one half; for the last tenth it is rounded and stays.
+(MINE, Donsker and Varadhan). R = sum_i relu(1.9 - sum_j |p_ij prod_{k != i} (1 - p_kj)|) asks for two pure children
+of each latent. Every fifth epoch p is drawn towards one half; for the last tenth it is rounded and stays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from latentbench.models.study import Arrays
 from pydantic import PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 
-from .hierarchies import HierarchyStudy, sizes
+from .hierarchies import HierarchyStudy
 
 PURE, FLOOR = 1.9, -1.0  # pure children that are asked for; smallest log variance of a noise
 EXAMPLES = (Example("real-vector", {"rows": 40, "epochs": 10, "warmup": 1, "starts": 2}),)
@@ -36,9 +36,8 @@ class Affine(nn.Module):
 
     def __init__(self, members: int, inputs: int, outputs: int, generator: Generator) -> None:
         super().__init__()
-        shapes, bound = [(members, rows, outputs) for rows in (inputs, 1)], inputs**-0.5
-        drawn = (nn.Parameter(bound * (2 * torch.rand(shape, generator=generator) - 1)) for shape in shapes)
-        self.weight, self.bias = drawn
+        drawn = (2 * torch.rand(members, rows, outputs, generator=generator) - 1 for rows in (inputs, 1))
+        self.weight, self.bias = (nn.Parameter(inputs**-0.5 * u) for u in drawn)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
@@ -60,15 +59,15 @@ def lacking(p: Tensor) -> Tensor:
     """(..., k): what each row of p (..., k, q) lacks of `PURE` pure children."""
     k = p.shape[-2]
     others = (1 - p)[..., None, :, :].masked_fill(torch.eye(k, dtype=torch.bool)[:, :, None], 1.0)
-    return torch.relu(PURE - (p * others.prod(-2)).sum(-1))
+    return torch.relu(PURE - (p * others.prod(-2)).abs().sum(-1))
 
 
 class Learners(nn.Module):
-    """As many learners as `starts` in all, side by side and apart from each other, of `n` measured variables."""
+    """As many learners as `starts` in all, side by side and apart from each other, of `n` variables and n // 4 roots."""
 
     def __init__(self, starts: int, n: int, generator: Generator) -> None:
         super().__init__()
-        self.k, self.l = sizes(n)
+        self.k, self.l = n // 4, n // 2
         self.encoder = networks(starts, [n, 64, 32, 2 * (self.k + self.l)], generator)
         self.roots = networks(starts * self.k, [1, 32, 1], generator)
         self.latents = networks(starts * self.l, [self.k + 1, 32, 1], generator)
@@ -129,8 +128,7 @@ class DifferentiableHierarchy(HierarchyStudy):
         **design: Any,
     ) -> None:
         super().__init__(info, **design)
-        self.starts, self.epochs, self.warmup = starts, epochs, warmup
-        self.batch_size, self.lr = batch_size, lr
+        self.starts, self.epochs, self.warmup, self.batch_size, self.lr = starts, epochs, warmup, batch_size, lr
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:
         generator = Generator().manual_seed(int(rng.integers(2**62)))
@@ -138,10 +136,8 @@ class DifferentiableHierarchy(HierarchyStudy):
         learners = Learners(len(x), x.shape[2], generator)
         losses = self.train(learners, x, generator).unflatten(0, (-1, self.starts))
         best = losses.argmin(1) + self.starts * torch.arange(len(losses))
-        return {
-            "upper": (learners.upper[best] > 0.5).int().numpy(),
-            "lower": (learners.lower[best] > 0.5).int().numpy(),
-        }
+        upper, lower = ((p[best] > 0.5).int().numpy() for p in learners.edges())
+        return {"upper": upper, "lower": lower}
 
     def batches(self, x: Tensor, generator: Generator) -> list[Tensor]:
         """Rows (starts, B, n) of (starts, rows, n), in another order for each start."""
