@@ -63,7 +63,7 @@ def lacking(p: Tensor) -> Tensor:
 
 
 class Learners(nn.Module):
-    """As many learners as `starts` in all, side by side and apart from each other, of `n` variables and n // 4 roots."""
+    """As many learners as `starts`, side by side and apart from each other, of `n` variables below n // 2 latents."""
 
     def __init__(self, starts: int, n: int, generator: Generator) -> None:
         super().__init__()
