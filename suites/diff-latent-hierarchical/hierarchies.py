@@ -8,7 +8,7 @@ order of latents means nothing; one without edges is none.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import networkx as nx  # type: ignore[import-untyped]  # a requirement of torch
 import numpy as np
@@ -38,7 +38,7 @@ class HierarchyStudy(Study):
     Args:
         info: not used.
         collider: one more measured variable, a child of both latents: n is 5, not 4.
-        mechanism: g, ``tanh`` or ``leaky``: t above zero and 0.2 t below.
+        leaky: whether g(t) is max(t, 0.2 t), not tanh(t).
         rows: of a data set.
         graphs: data sets, which a procedure may answer side by side.
     """
@@ -48,12 +48,12 @@ class HierarchyStudy(Study):
         info: DataInfo,
         *,
         collider: bool = False,
-        mechanism: Literal["tanh", "leaky"] = "tanh",
+        leaky: bool = False,
         rows: PositiveInt = 1000,
         graphs: PositiveInt = 1,
     ) -> None:
         super().__init__(info, problems=1)
-        self.collider, self.mechanism, self.rows, self.graphs = collider, mechanism, rows, graphs
+        self.collider, self.leaky, self.rows, self.graphs = collider, leaky, rows, graphs
 
     def problem(self, rng: np.random.Generator) -> Problem:
         x, upper, lower = map(np.stack, zip(*(self.one(rng) for _ in range(self.graphs)), strict=True))
@@ -71,7 +71,7 @@ class HierarchyStudy(Study):
         """(rows, q) standardised children of (rows, p) parents, by edges (p, q)."""
         weights = edges * rng.uniform(1, 2, edges.shape) * rng.choice([-1, 1], edges.shape)
         t = parents @ weights + rng.uniform(-1, 1, (len(parents), edges.shape[1]))
-        v = np.tanh(t) if self.mechanism == "tanh" else np.where(t > 0, t, 0.2 * t)
+        v = np.maximum(t, 0.2 * t) if self.leaky else np.tanh(t)
         return (v - v.mean(0)) / v.std(0)
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> dict[str, np.ndarray]:

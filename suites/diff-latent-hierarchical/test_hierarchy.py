@@ -51,14 +51,14 @@ def test_problem_is_made_from_the_top(collider):
     assert seen[1][1].tolist() != seen[3][1].tolist(), "measured variables are shuffled"
 
 
-@pytest.mark.parametrize(("mechanism", "g"), [("tanh", np.tanh), ("leaky", lambda t: max(t, 0.2 * t))])
-def test_children_are_made_one_by_one(mechanism, g):
+@pytest.mark.parametrize(("leaky", "g"), [(False, np.tanh), (True, lambda t: t if t > 0 else 0.2 * t)])
+def test_children_are_made_one_by_one(leaky, g):
     """The first draws are sizes of weights, then signs, then noises."""
     edges, parents, draws = np.array([[1, 0, 1], [0, 1, 1]]), rng(1).standard_normal((9, 2)), rng(4)
     weights, plain = draws.uniform(1, 2, (2, 3)) * draws.choice([-1, 1], (2, 3)), draws.uniform(-1, 1, (9, 3))
     for i, j in product(range(9), range(3)):
         plain[i, j] = g(plain[i, j] + sum(parents[i, k] * weights[k, j] for k in range(2) if edges[k, j]))
-    found = study(mechanism=mechanism).children(rng(4), parents, edges)
+    found = study(leaky=leaky).children(rng(4), parents, edges)
     np.testing.assert_allclose(found, (plain - plain.mean(0)) / plain.std(0))
 
 
@@ -143,10 +143,9 @@ def test_lack_of_pure_children():
 
 
 def test_masks_are_relaxed_draws():
-    """The mask is above q where the logistic is above logit(q) - 2 logit(p)."""
     for p, q in (0.3, 0.5), (0.6, 0.2), (0.7, 0.9):
         drawn = le.drawn_mask(torch.full((40_000,), p), generator(4))
-        odds = (p / (1 - p)) ** 2 * (1 - q) / q
+        odds = (p / (1 - p)) ** 2 * (1 - q) / q  # above q where the logistic is above logit(q) - 2 logit(p)
         assert float((drawn > q).float().mean()) == pytest.approx(odds / (1 + odds), abs=0.01)
     assert le.drawn_mask(torch.tensor([0.0, 1.0]), generator(4)).round().tolist() == [0.0, 1.0]
 
@@ -223,7 +222,7 @@ def test_loss_by_its_terms():
         m, v = mean[s].detach().double(), log_variance[s].detach().double()
         plain = mse + 1e-3 * 0.5 * float((m * m + v.exp() - v - 1).sum()) + 10**-1.4 * made.lack()[s].item() ** 2
         assert error[s].item() == pytest.approx(mse)
-        found = [float(each[s] - le.size(made)[s] / 3) for _, each in losses]
+        found = [(each[s] - le.size(made)[s] / 3).item() for _, each in losses]
         assert found == pytest.approx([plain + 10 * bounds[s].item() ** 2, plain], rel=1e-5)
     loss[0].backward()
     for name, p in made.named_parameters():
@@ -292,4 +291,7 @@ def test_who_is_claimed_to_be_ahead():
     assert [(c.dataset, c.better, c.worse) for c in orders] == [("collider", "masks", w) for w in ("ranks", "linkage")]
     assert [(g.better_than, g.methods) for c in orders for g in c.gate] == [("random", ["masks"])] * 2
     assert (bound.dataset, bound.method, bound.at_least) == ("tree", "masks", 0.9)
-    assert suite.datasets["collider"].params == {"graphs": 10, "collider": True, "mechanism": "leaky"}
+    assert suite.datasets["collider"].params == {"graphs": 10, "collider": True, "leaky": True}
+    assert [o.params for o in suite.tiers["cpu"].overrides] == [{"epochs": 150, "warmup": 40}]
+    stated = study(le.DifferentiableHierarchy)
+    assert (stated.epochs, stated.warmup, stated.batch_size, stated.lr) == (400, 100, 32, 1e-3)
