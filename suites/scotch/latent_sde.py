@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 WIDTH, TEMPERATURE, LEAST = 32, 0.25, 1e-4  # hidden units; of relaxed edges; diffusion in the divergence
 TINY = 1e-6  # uniform draws are no closer to 0 and 1
@@ -46,11 +47,13 @@ class LatentSDE(nn.Module):
         super().__init__()
         self.noise, self.sparsity = noise, sparsity
         self.drift, self.diffusion = PerVariable(d, WIDTH, draws), PerVariable(d, WIDTH // 4, draws)
-        self.encoder = nn.GRU(d, WIDTH, batch_first=True)
-        self.context, self.initial = nn.Linear(WIDTH + d * d, WIDTH), nn.Linear(WIDTH, 2 * d)
-        self.posterior = nn.Sequential(
-            nn.Linear(d + WIDTH + 1, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, d)
+        # without their own start, which draws from torch's generator
+        self.encoder = nn.GRU(d, WIDTH, batch_first=True, device="meta").to_empty(device="cpu")
+        self.context, self.initial, *layers = (
+            skip_init(nn.Linear, n, m)
+            for n, m in ((WIDTH + d * d, WIDTH), (WIDTH, 2 * d), (d + WIDTH + 1, WIDTH), (WIDTH, WIDTH), (WIDTH, d))
         )
+        self.posterior = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
         for module in (self.encoder, self.context, self.posterior[0], self.posterior[2]):
             for weights in module.parameters():
                 nn.init.uniform_(weights, -(WIDTH**-0.5), WIDTH**-0.5, generator=draws)
