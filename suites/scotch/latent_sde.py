@@ -57,7 +57,7 @@ class LatentSDE(nn.Module):
         for module in (self.encoder, self.context, self.posterior[0], self.posterior[2]):
             for weights in module.parameters():
                 nn.init.uniform_(weights, -(WIDTH**-0.5), WIDTH**-0.5, generator=draws)
-        for layer in (self.initial, self.posterior[4]):  # a bridge from observation to observation at first
+        for layer in (self.initial, layers[2]):  # a bridge from observation to observation at first
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         self.prior_mean, self.prior_log_std = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
@@ -84,7 +84,10 @@ class LatentSDE(nn.Module):
         ratio, off = log_std - self.prior_log_std, (mean - self.prior_mean) / self.prior_log_std.exp()
         divergence = (0.5 * ((2 * ratio).exp() + off**2 - 1) - ratio).sum()
         with_self = graph * (1 - torch.eye(d)) + torch.eye(d)
-        met, starts, drifts, diffusions = [z], [], [], []
+        met: list[Tensor] = [z]
+        starts: list[Tensor] = []
+        drifts: list[Tensor] = []
+        diffusions: list[Tensor] = []
         for i, steps in enumerate(times.diff().tolist(), 1):
             for left in range(steps, 0, -1):
                 ahead = torch.full((n, 1), left * gap)
