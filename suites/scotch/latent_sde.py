@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import skip_init
 
-WIDTH, TEMPERATURE, LEAST = 32, 0.25, 1e-4  # hidden units; of relaxed edges; diffusion in the divergence
-TINY = 1e-6  # uniform draws are no closer to 0 and 1
+WIDTH, TEMPERATURE = 32, 0.25  # hidden units; of relaxed edges
+LEAST, TINY = 1e-4, 1e-6  # diffusion in the divergence; distance of uniform draws from 0 and 1
 
 
 class PerVariable(nn.Module):
@@ -37,11 +37,7 @@ class PerVariable(nn.Module):
 
 
 class LatentSDE(nn.Module):
-    """For paths of d standardised variables; its randomness at the start is from `draws`.
-
-    Attributes:
-        logits: (d, d), of an edge at [cause, effect], itself included.
-    """
+    """Of d standardised variables, at the start from `draws`; `logits` (d, d) of edges are at [cause, effect]."""
 
     def __init__(self, d: int, noise: float, sparsity: float, draws: Generator) -> None:
         super().__init__()
@@ -54,12 +50,11 @@ class LatentSDE(nn.Module):
             for n, m in ((WIDTH + d * d, WIDTH), (WIDTH, 2 * d), (d + WIDTH + 1, WIDTH), (WIDTH, WIDTH), (WIDTH, d))
         )
         self.posterior = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
-        for module in (self.encoder, self.context, self.posterior[0], self.posterior[2]):
+        for module in (self.encoder, self.context, *layers[:2]):
             for weights in module.parameters():
                 nn.init.uniform_(weights, -(WIDTH**-0.5), WIDTH**-0.5, generator=draws)
-        for layer in (self.initial, layers[2]):  # a bridge from observation to observation at first
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for weights in (*self.initial.parameters(), *layers[2].parameters()):
+            nn.init.zeros_(weights)  # a bridge from observation to observation at first
         self.prior_mean, self.prior_log_std = nn.Parameter(torch.zeros(d)), nn.Parameter(torch.zeros(d))
         self.logits = nn.Parameter(torch.zeros(d, d))
 
@@ -70,37 +65,32 @@ class LatentSDE(nn.Module):
         return (soft > 0.5).float() - soft.detach() + soft
 
     def negative_bound(self, x: Tensor, times: Tensor, gap: float, weight: float, draws: Generator) -> Tensor:
-        """Of all paths (n, T, d), at times (T,) in whole steps of Euler-Maruyama of length `gap`.
+        """In nats, of all paths (n, T, d) at times (T,) in whole steps of Euler-Maruyama of length `gap`.
 
-        Divergences of paths count with `weight`.
+        Divergences of starts and paths count with `weight`.
         """
         n, _, d = x.shape
         graph = self.graphs(n, draws)
         later = self.encoder(x.flip(1))[0].flip(1)
         context = self.context(torch.cat([later, graph.flatten(1)[:, None].expand(-1, x.shape[1], -1)], 2))
         shift, log_std = self.initial(context[:, 0]).chunk(2, 1)
-        mean, log_std = x[:, 0] + shift, log_std + math.log(self.noise)
-        z = mean + log_std.exp() * torch.randn(n, d, generator=draws)
-        ratio, off = log_std - self.prior_log_std, (mean - self.prior_mean) / self.prior_log_std.exp()
+        mean, ratio = x[:, 0] + shift, log_std + math.log(self.noise) - self.prior_log_std
+        z = mean + self.noise * log_std.exp() * torch.randn(n, d, generator=draws)
+        off = (mean - self.prior_mean) / self.prior_log_std.exp()
         divergence = (0.5 * ((2 * ratio).exp() + off**2 - 1) - ratio).sum()
         with_self = graph * (1 - torch.eye(d)) + torch.eye(d)
-        met: list[Tensor] = [z]
-        starts: list[Tensor] = []
-        drifts: list[Tensor] = []
-        diffusions: list[Tensor] = []
+        met, path = [z], list[tuple[Tensor, Tensor, Tensor]]()
         for i, steps in enumerate(times.diff().tolist(), 1):
             for left in range(steps, 0, -1):
                 ahead = torch.full((n, 1), left * gap)
                 f = (x[:, i] - z) / ahead + self.posterior(torch.cat([z, context[:, i], ahead], 1))
                 g = torch.sigmoid(self.diffusion(z, with_self))
-                starts, drifts, diffusions = [*starts, z], [*drifts, f], [*diffusions, g]
+                path.append((z, f, g))
                 z = z + gap * f + gap**0.5 * g * torch.randn(n, d, generator=draws)
             met.append(z)
-        z, f, g = (torch.stack(part, 1) for part in (starts, drifts, diffusions))
+        z, f, g = (torch.stack(part, 1) for part in zip(*path, strict=True))
         h = self.drift(z, graph[:, None].expand(-1, z.shape[1], -1, -1))
         divergence = divergence + 0.5 * gap * ((f - h) / g.clamp(min=LEAST)).square().sum()
         likelihood = -((x - torch.stack(met, 1)).abs() / self.noise + math.log(2 * self.noise)).sum()
-        chance = self.logits.sigmoid()
-        entropy = functional.binary_cross_entropy_with_logits(self.logits, chance, reduction="sum")
-        prior = self.sparsity * graph.sum((1, 2)).mean()
-        return weight * divergence - likelihood + prior - entropy
+        entropy = functional.binary_cross_entropy_with_logits(self.logits, self.logits.sigmoid(), reduction="sum")
+        return weight * divergence - likelihood + self.sparsity * graph.sum((1, 2)).mean() - entropy

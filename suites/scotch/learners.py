@@ -1,4 +1,4 @@
-"""Graphs of dynamics by SCOTCH and by its rivals: a penalised neural ODE, and regressions."""
+"""Graphs of stochastic Lorenz-96 systems by SCOTCH and by its rivals: a penalised neural ODE, and regressions."""
 
 from __future__ import annotations
 
@@ -10,40 +10,66 @@ import numpy as np
 import torch
 from latentbench.core.types import DataInfo
 from latentbench.declare import Example, model
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from latentbench.models import checks
+from latentbench.models.study import Problem, Study
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor
 
 from .latent_sde import WIDTH, LatentSDE, PerVariable
-from .systems import Arrays, DynamicsStudy
 
-Learner = Literal["sde", "sde-even", "ode", "var", "slopes"]
-EXAMPLES = (
-    Example("real-vector", {"variables": 4, "paths": 3, "points": 8, "gap": 0.1, "steps": 3}),
-    Example("real-vector", {"variables": 4, "paths": 3, "points": 8, "gap": 0.1, "steps": 3, "learner": "ode"}),
-    Example("real-vector", {"variables": 4, "paths": 3, "points": 12, "gap": 0.1, "learner": "slopes"}),
-)
-SMALL = 0.1  # factor of the neural ODE's first layer at the start, which the lasso would be slow to undo
+Arrays = np.ndarray
+FORCING, DIFFUSION = 10.0, 0.5  # the same for each variable
+BURN, STEP = 2.0, 0.005  # time before the first observation, and of a step of the simulation
+TENTH = 0.1  # factor of the neural ODE's first layer at the start, which the lasso would be slow to undo
 WARMING = 0.25  # share of steps in which the weight of divergences rises to 1
+
+
+def drift(z: Arrays) -> Arrays:
+    """Of Lorenz-96, (..., d) -> (..., d)."""
+    return (np.roll(z, -1, -1) - np.roll(z, 2, -1)) * np.roll(z, 1, -1) - z + FORCING
+
+
+def graph_of(d: int) -> Arrays:
+    """(d, d), 1 at [i, j] where the drift of j depends on i, i not j."""
+    return sum(np.roll(np.eye(d, dtype=int), shift, 0) for shift in (1, -1, -2))
+
+
+def simulate(rng: np.random.Generator, d: int, paths: int, points: int, gap: float) -> Arrays:
+    """(paths, points, d) by Euler-Maruyama, `gap` apart."""
+    z, seen = rng.standard_normal((paths, d)), []
+    every, first = max(1, round(gap / STEP)), round(BURN / STEP)
+    for k in range(first + (points - 1) * every + 1):
+        if k >= first and (k - first) % every == 0:
+            seen.append(z)
+        z = z + STEP * drift(z) + STEP**0.5 * DIFFUSION * rng.standard_normal(z.shape)
+    return np.stack(seen, 1)
 
 
 @model(
     "dynamics-learner",
     "Iterative Study EdgeScorer",
     "graphs of stochastic dynamics, by SCOTCH or rivals",
-    examples=EXAMPLES,
+    examples=(
+        Example("real-vector", {"variables": 4, "paths": 3, "points": 8, "gap": 0.1, "steps": 3}),
+        Example("real-vector", {"variables": 4, "paths": 3, "points": 8, "gap": 0.1, "steps": 3, "learner": "ode"}),
+        Example("real-vector", {"variables": 4, "paths": 3, "points": 12, "gap": 0.1, "learner": "slopes"}),
+    ),
 )
-class DynamicsLearner(DynamicsStudy):
-    """Edge scores (d, d) at [cause, effect] for one set of paths.
+class DynamicsLearner(Study):
+    """Edge scores (d, d) at [cause, effect] for one set of paths of a stochastic Lorenz-96 system.
 
     Args:
-        info, settings: see `DynamicsStudy`.
+        info: of the data, which are not looked at.
+        variables, paths, points: how many, at least 4, 1 and 3, before points are dropped.
+        gap: between points, in units of time.
+        dropped: chance of each point but the first two, for all paths at once.
         learner: ``sde``, the latent equation with a posterior over graphs; ``sde-even``, the same with the gaps between
             observations taken for equal; ``ode``, penalised neural ODE; ``var``, Granger's score of first-order linear
             autoregression on paths interpolated where points are dropped; ``slopes``, the same of quadratic regressions
             of slopes between neighbouring points.
         sparsity: nats an edge for ``sde``; weight of the group lasso for ``ode``.
         noise: scale of the observations' noise for ``sde``, in standard deviations of a variable.
-        steps: of Adam. 0 leaves all edges alike.
+        steps: of Adam. 0 leaves all edges alike for ``sde``.
         rate: of Adam at first; it falls to 0 along a line.
     """
 
@@ -51,56 +77,71 @@ class DynamicsLearner(DynamicsStudy):
         self,
         info: DataInfo,
         *,
-        learner: Learner = "sde",
+        variables: PositiveInt = 10,
+        paths: PositiveInt = 10,
+        points: PositiveInt = 100,
+        gap: PositiveFloat = 1.0,
+        dropped: float = 0.3,
+        learner: Literal["sde", "sde-even", "ode", "var", "slopes"] = "sde",
         sparsity: NonNegativeFloat = 500.0,
         noise: PositiveFloat = 0.01,
         steps: NonNegativeInt = 40_000,
         rate: PositiveFloat = 0.003,
-        **settings: Any,
     ) -> None:
-        super().__init__(info, **settings)
+        super().__init__(info, problems=1)
+        self.size = checks.whole("variables", variables, 4), paths, checks.whole("points", points, 3), gap
+        self.dropped = checks.number("dropped", dropped, most=0.99)
         self.learner, self.sparsity, self.noise, self.steps, self.rate = learner, sparsity, noise, steps, rate
+
+    def problem(self, rng: np.random.Generator) -> Problem:
+        """``x`` (paths, T, d), standardised, ``times`` (T,) of points as whole numbers of ``gap``."""
+        d, _, points, gap = self.size
+        x = simulate(rng, *self.size)
+        kept = rng.random(points) >= self.dropped
+        kept[:2] = True
+        order = rng.permutation(d)
+        x = ((x - x.mean((0, 1))) / x.std((0, 1)))[:, kept][..., order]
+        graph = graph_of(d)[np.ix_(order, order)]
+        return Problem({"x": x, "times": np.flatnonzero(kept), "gap": gap}, {"graph": graph})
 
     @torch.enable_grad()
     def answer(self, given: Mapping[str, Any], rng: np.random.Generator) -> Mapping[str, Arrays]:
         x, times, gap = given["x"], given["times"], given["gap"]
         if self.learner == "var":
-            whole = interpolated(x, times)
-            return {"scores": granger(whole[:, :-1], whole[:, 1:], np.ones(whole.shape[1] - 1), 1)}
+            every = np.arange(times[0], times[-1] + 1)
+            whole = np.apply_along_axis(lambda path: np.interp(every, times, path), 1, x)
+            return {"scores": granger(whole[:, :-1], whole[:, 1:], np.ones(len(every) - 1), 1)}
         if self.learner == "slopes":
             lengths = gap * np.diff(times)
             return {"scores": granger(x[:, :-1], np.diff(x, axis=1) / lengths[:, None], lengths, 2)}
         if self.learner == "sde-even":
             gap, times = gap * float(np.diff(times).mean()), np.arange(len(times))
-        data, draws = torch.from_numpy(x).float(), Generator().manual_seed(int(rng.integers(2**62)))
-        learn = self.by_ode if self.learner == "ode" else self.by_sde
-        return {"scores": learn(data, torch.from_numpy(times), gap, draws).detach().double().numpy()}
+        draws = Generator().manual_seed(int(rng.integers(2**62)))
+        scores = self.trained(torch.from_numpy(x).float(), torch.from_numpy(times), gap, draws)
+        return {"scores": scores.detach().double().numpy()}
 
-    def by_sde(self, x: Tensor, times: Tensor, gap: float, draws: Generator) -> Tensor:
-        net = LatentSDE(x.shape[2], self.noise, self.sparsity, draws)
-        adam = torch.optim.Adam(net.parameters(), lr=self.rate)
-        for step in range(self.steps):
-            adam.param_groups[0]["lr"] = self.rate * (1 - step / self.steps)
-            weight = min(1.0, (step + 1) / (WARMING * self.steps))
-            adam.zero_grad()
-            net.negative_bound(x, times, gap, weight, draws).backward()
-            adam.step()
-        return net.logits
-
-    def by_ode(self, x: Tensor, times: Tensor, gap: float, draws: Generator) -> Tensor:
-        """Norms of first-layer weights, by proximal steps as Bellot et al. (2022) have them."""
-        net = PerVariable(x.shape[2], WIDTH, draws)
-        net.first.data *= SMALL
+    def trained(self, x: Tensor, times: Tensor, gap: float, draws: Generator) -> Tensor:
+        """Logits of edges, or norms of first-layer weights after proximal steps as Bellot et al. (2022) have them."""
+        net: LatentSDE | PerVariable
+        if self.learner == "ode":
+            net = PerVariable(x.shape[2], WIDTH, draws)
+            net.first.data *= TENTH
+        else:
+            net = LatentSDE(x.shape[2], self.noise, self.sparsity, draws)
         adam = torch.optim.Adam(net.parameters(), lr=self.rate)
         for step in range(self.steps):
             adam.param_groups[0]["lr"] = rate = self.rate * (1 - step / self.steps)
             adam.zero_grad()
-            (ahead(net, x, times, gap) - x[:, 1:]).square().mean().backward()
+            if isinstance(net, LatentSDE):
+                weight = min(1.0, (step + 1) / (WARMING * self.steps))
+                net.negative_bound(x, times, gap, weight, draws).backward()
+            else:
+                (ahead(net, x, times, gap) - x[:, 1:]).square().mean().backward()
             adam.step()
-            with torch.no_grad():
-                norms = net.first.norm(dim=2, keepdim=True)
-                net.first *= (1 - rate * self.sparsity / norms.clamp(min=1e-12)).clamp(min=0)
-        return net.first.norm(dim=2).T
+            if isinstance(net, PerVariable):
+                norms = net.first.data.norm(dim=2, keepdim=True)
+                net.first.data *= (1 - rate * self.sparsity / norms.clamp(min=1e-12)).clamp(min=0)
+        return net.logits if isinstance(net, LatentSDE) else net.first.norm(dim=2).T
 
 
 def ahead(net: PerVariable, x: Tensor, times: Tensor, gap: float) -> Tensor:
@@ -112,22 +153,10 @@ def ahead(net: PerVariable, x: Tensor, times: Tensor, gap: float) -> Tensor:
     return z
 
 
-def interpolated(x: Arrays, times: Arrays) -> Arrays:
-    """(n, T, d) at times (T,) to (n, S, d) at each whole time from the first to the last, along lines."""
-    every = np.arange(times[0], times[-1] + 1)
-    right = np.clip(np.searchsorted(times, every), 1, None)
-    share = ((every - times[right - 1]) / (times[right] - times[right - 1]))[:, None]
-    return (1 - share) * x[:, right - 1] + share * x[:, right]
-
-
 def granger(x: Arrays, y: Arrays, weights: Arrays, degree: int) -> Arrays:
     """(d, d): log of the residual variance of y_j without x_i over that with it, at [i, j].
 
-    Least squares on polynomials of x, of at most that degree.
-
-    Args:
-        x, y: (n, T, d).
-        weights: (T,) of squares.
+    Least squares of y (n, T, d), weighted by `weights` (T,), on polynomials of x (n, T, d) of at most `degree`.
     """
     d = x.shape[2]
     terms = [t for k in range(degree + 1) for t in combinations_with_replacement(range(d), k)]
@@ -135,10 +164,8 @@ def granger(x: Arrays, y: Arrays, weights: Arrays, degree: int) -> Arrays:
     rows, targets = x.reshape(-1, d), root * y.reshape(-1, d)
     features = root * np.stack([rows[:, list(t)].prod(1) for t in terms], 1)
 
-    def residual(columns: list[int]) -> Arrays:
-        fit = np.linalg.lstsq(features[:, columns], targets, rcond=None)[0]
-        return np.asarray(((targets - features[:, columns] @ fit) ** 2).sum(0))
+    def residual(without: int) -> Arrays:
+        some = features[:, [without not in t for t in terms]]
+        return np.asarray(((targets - some @ np.linalg.lstsq(some, targets, rcond=None)[0]) ** 2).sum(0))
 
-    full = residual(list(range(len(terms))))
-    without = [residual([k for k, t in enumerate(terms) if i not in t]) for i in range(d)]
-    return np.log(np.stack(without) / full)
+    return np.log(np.stack([residual(i) for i in range(d)]) / residual(-1))
