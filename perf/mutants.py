@@ -126,9 +126,10 @@ def key_of(fault: Fault, root: Path) -> str:
 
 
 def tested_by(fault: Fault, root: Path) -> str:
-    """Changes with the fault's tests."""
-    files = sorted({t.partition("::")[0] for t in fault.tests})
-    return hashlib.sha256(b"".join((root / f).read_bytes() for f in files)).hexdigest()[:16]
+    """Changes with the fault's tests, files or folders."""
+    named = [root / t.partition("::")[0] for t in fault.tests]
+    files = sorted({file for path in named for file in (path.rglob("*.py") if path.is_dir() else [path])})
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def plant(fault: Fault, root: Path, sound: Callable[[str], bool]) -> Outcome:

@@ -123,7 +123,7 @@ def shapes(subject: Subject) -> str | None:
 def _misshapen(subject: Subject, found: Answers, n: int, when: str = "") -> str | None:
     row = tuple(subject.x.shape[1:])
     wanted: dict[str, tuple[int, ...]] = dict.fromkeys(("log_prob", "rate", "distortion", "outlier_score"), (n,))
-    wanted |= dict.fromkeys(("log_marginal", "log_marginal_ensemble", "log_model"), (n,))
+    wanted |= dict.fromkeys(("log_marginal", "log_marginal_ensemble", "log_model", "log_likelihood", "log_prior"), (n,))
     wanted |= {k: (n,) for k in found if k.startswith("bound ")}
     wanted |= dict.fromkeys(("sample", "reconstruct", "decode"), (n, *row))
     wanted |= dict.fromkeys(("log_weights", "conditional weights"), (DRAWS, n))

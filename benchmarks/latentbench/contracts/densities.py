@@ -82,24 +82,25 @@ def samples(subject: Subject) -> str | None:
 @torch.no_grad()
 def _decoded(subject: Subject) -> str | None:
     """Samples against the sum over codes of p(z) p(x | z), whatever the posterior; with larger weights, in which a
-    prior is far from the one that training starts at."""
+    prior is far from the one that training starts at, twice, as a flow may hardly move where noise makes it weak."""
     small = subject.small()
     space = spaces.states(small.kind) if small is not None and small.kind is not None else None
     if small is None or space is None or len(space.x) > spaces.MOST_WEIGHED:
         return None
-    for factor in (1.0, *FACTORS[:2]):
-        model = small.trained() if factor == 1.0 else small.scaled(factor)
+    for factor, seed in ((1.0, 0), (FACTORS[0], 5), (FACTORS[0], 6), (FACTORS[1], 5)):
+        model = small.trained() if factor == 1.0 else small.scaled(factor, seed)
         found = _codes(model, small.x, WEIGHTS, 2.0)
         if found is None:
             return None
         z, ratio = found
         effective = float(ratio.sum().square() / ratio.square().sum())
-        if effective < EFFECTIVE:
+        if effective < EFFECTIVE or abs(float(ratio.mean()) - 1.0) > NOISE:  # some of the prior lies elsewhere
             continue
         n = WEIGHTS // len(space.x)  # of these codes, as many as there is time to decode, as the prior has them
         z = z[torch.multinomial(ratio, n, replacement=True, generator=generator(52))]
         each = torch.stack([model.log_likelihood(x.expand(n, *x.shape), z).double().exp() for x in space.x])
-        mass = Mass(each.mean(1), each.var(1) * (1.0 / n + 1.0 / effective))
+        spread = each.var(1).clamp_min(1.0 / n)  # n codes do not tell a state that one in n has
+        mass = Mass(each.mean(1), spread * (1.0 / n + 1.0 / effective))
         for name, at, states in _statistics(space, model.sample(SAMPLES, generator(32)), mass, None):
             if said := _chi_square(at, mass, space, states):
                 when = "" if factor == 1.0 else f" with weights {factor:g} times as large"

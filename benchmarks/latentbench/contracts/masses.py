@@ -119,6 +119,10 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
         if _tells(space, mass, first=factor == 1.0, last=factor == FACTORS[-1]):
             known, large = True, factor > 1.0
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
+    if free and "ExactLikelihood" in small.can and spaces.states(small.kind) is not None:  # sums that hide nothing
+        if "redrawn mass" not in small.kept:
+            small.kept["redrawn mass"] = small.redrawn(), *_measured(small, small.redrawn())
+        yield *small.kept["redrawn mass"], " with weights drawn anew"
     if not known:
         said = f"{WEIGHTS} importance weights are too uneven to estimate it by"
         raise Uneven(f"{said}, even with weights {FACTORS[-1]:g} times as large") if free else NotApplicable(said)

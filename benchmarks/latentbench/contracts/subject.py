@@ -136,11 +136,12 @@ class Subject:
     def copy(self) -> Any:
         return copy.deepcopy(self.trained())
 
-    def scaled(self, factor: float = 3.0) -> Any:
-        """The trained model with weights `factor` times as large, and but for a very small factor none of them zero."""
-        key = f"{factor:g} times"
+    def scaled(self, factor: float = 3.0, seed: int = 5) -> Any:
+        """The trained model with weights `factor` times as large, and but for a very small factor none of them zero:
+        noise of that seed is added."""
+        key = f"{factor:g} times, {seed}"
         if key not in self.kept:
-            model, draws = self.copy(), generator(5)
+            model, draws = self.copy(), generator(seed)
             noise = 0.2 if factor > 1.0 else 0.1 if factor > 0.2 else 0.0
             if isinstance(model, nn.Module):
                 with torch.no_grad():
@@ -148,6 +149,19 @@ class Subject:
                         p.mul_(factor).add_(noise * torch.randn(p.shape, generator=draws))
             self.kept[key] = model
         return self.kept[key]
+
+    def redrawn(self) -> Any:
+        """The trained model with weights of two or more axes drawn anew, normal and twice as wide as keeps a layer's
+        output at its input's size: coordinates then depend on each other, which a few steps from small weights, or
+        from a start at the identity, do not bring about."""
+        if "redrawn" not in self.kept:
+            model, draws = self.copy(), generator(5)
+            with torch.no_grad():
+                for p in model.parameters():
+                    if p.dim() > 1 and p.numel():
+                        p.copy_(2.0 * torch.randn(p.shape, generator=draws) * (len(p) / p.numel()) ** 0.5)
+            self.kept["redrawn"] = model
+        return self.kept["redrawn"]
 
     def small(self) -> Subject | None:
         """The same model on the smallest shape of its kind that it takes, trained; None if it takes none of them."""
@@ -208,6 +222,10 @@ def answers(subject: Subject, model: Any, batch: Batch | None = None) -> Answers
         out["encode"] = model.encode(x)
     if "GaussianEncoder" in can:
         out["mean"], out["log_variance"] = model.encode_gaussian(x)
+    if {"CodeLikelihood", "Encoder"} <= can:
+        out["log_likelihood"] = model.log_likelihood(x, model.encode(x))
+    if {"CodePrior", "Encoder"} <= can:
+        out["log_prior"] = model.log_prior(model.encode(x))
     if "Reconstructor" in can:
         out["reconstruct"] = model.reconstruct(x)
     if "Classifier" in can:

@@ -57,9 +57,13 @@ class Kind:
 
 
 def clusters(n: int, kind: Kind, generator: Generator) -> Tensor:
-    """Two clusters of values of the kind's support, (n, *shape)."""
+    """Two clusters of values of the kind's support, (n, *shape); real coordinates depend on the one before."""
     middle = torch.randn(2, *kind.shape, generator=generator)[torch.arange(n) % 2]
     y = middle + 0.5 * torch.randn(n, *kind.shape, generator=generator)
+    if kind.support == "real":
+        y = y.flatten(1)
+        y[:, 1:] += 0.8 * y[:, :-1].clone()
+        y = y.view(n, *kind.shape)
     if kind.support == "binary":
         return (y > 0).float()
     if kind.support == "unit":
