@@ -23,6 +23,7 @@ from .editors import Editor
 from .pictures import ATTRIBUTES, GRID, HEIGHT, WIDTH, render
 
 NOISE = 0.3  # standard deviation, of pixels in [0, 1], at which the judge's own accuracy is told
+SHARE: dict[str, Any] = {"data": ("factors",), "within": (0.0, 1.0)}
 
 
 def judged(pictures: Tensor) -> np.ndarray:
@@ -41,53 +42,26 @@ def known(model: object, view: View, asked: object, *of: str) -> tuple[Editor, n
     return model, np.asarray(view.columns["factors"][:])
 
 
-def share(found: np.ndarray, truth: np.ndarray, changed: int, of: str) -> np.ndarray:
-    """Of each row (N,) whether attribute `changed` has ``flipped``, the share of other factors that are ``kept``, or
-    whether all is ``exact``."""
-    asked = truth.copy()
-    asked[:, changed] = 1 - asked[:, changed]
-    right, one = found == asked, np.arange(truth.shape[1]) == changed
-    return np.asarray({"flipped": right[:, one], "kept": right[:, ~one], "exact": right.all(1)[:, None]}[of].mean(1))
-
-
-@metric(
-    "attribute_edits",
-    "Encoder",
-    "1",
-    "higher",
-    "share of pictures that a judge finds changed as asked, after one binary attribute is flipped",
-    settings={"of": "exact"},
-    data=("factors",),
-    within=(0.0, 1.0),
-)
+@metric("attribute_edits", "Encoder", "1", "higher", "share of edits as asked", settings={"of": "exact"}, **SHARE)
 def attribute_edits(model: Encoder, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
     """Mean over rows and attributes: ``flipped``, the one; ``kept``, share of the others; ``exact``, all at once; or
     ``unedited``, all factors as before where nothing is asked for. Details are the values of each attribute, and the
     judge's accuracy (all factors right) on real pictures with noise."""
     editor, truth = known(model, view, of := settings["of"], "exact", "flipped", "kept", "unedited")
-    y, rows = editor.labels(view.parts), []
-    with torch.no_grad():
-        if of == "unedited":
-            rows = [(judged(editor.edit(view.x, y, y)) == truth).all(1)]
-        else:
-            signs = 1.0 - 2.0 * torch.eye(ATTRIBUTES).to(y)
-            rows = [share(judged(editor.edit(view.x, y, y * s)), truth, j, of) for j, s in enumerate(signs)]
+    y, rows, width = editor.labels(view.parts), [], truth.shape[1]
+    for flip in np.zeros((1, width)) if of == "unedited" else np.eye(ATTRIBUTES, width):
+        with torch.no_grad():
+            made = editor.edit(view.x, y, y * torch.from_numpy(1.0 - 2.0 * flip[:ATTRIBUTES]).to(y))
+        right = judged(made) == np.where(flip, 1 - truth, truth)
+        parts = {"flipped": right[:, flip == 1], "kept": right[:, flip == 0]}
+        rows.append(parts.get(of, right.all(1, keepdims=True)).mean(1))
     noisy = view.x + NOISE * torch.randn(view.x.shape, generator=generator, device=view.x.device)
     each, own = np.mean(rows, 0), (judged(noisy) == truth).all(1)
     details = {"judge": float(own.mean()), **{str(j): float(row.mean()) for j, row in enumerate(rows)}}
     return MetricValue(float(each.mean()), float(each.std() / len(each) ** 0.5), len(each), details)
 
 
-@metric(
-    "attribute_leakage",
-    "Encoder",
-    "1",
-    "lower",
-    "accuracy of a linear probe for attributes on the part of a code that should say nothing of them",
-    settings={"part": "rest"},
-    data=("factors",),
-    within=(0.0, 1.0),
-)
+@metric("attribute_leakage", "Encoder", "1", "lower", "accuracy of a probe", settings={"part": "rest"}, **SHARE)
 def attribute_leakage(model: Encoder, view: View, settings: Mapping[str, Any], generator: Generator) -> MetricValue:
     """Mean over attributes of a logistic regression's accuracy on the second half of the rows, learnt from the first,
     where attributes are independent (chance is 0.5); `part` is ``rest``, or ``whole`` for the whole code."""

@@ -17,17 +17,15 @@ from latentbench.spec.loading import load_suite
 
 N, A, D = 6, 2, 5
 INFO = DataInfo((1, 3, 4), "unit", N, columns={"factors": (3,)})
-F = np.array([[0, 1, 2], [1, 0, 0], [1, 1, 2], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
-Y = torch.from_numpy(2.0 * F[:, :A] - 1).float()
+F = torch.tensor([[0, 1, 2], [1, 0, 0], [1, 1, 2], [0, 0, 1], [1, 1, 0], [0, 1, 1]])
+Y = 2.0 * F[:, :A] - 1
+TARGET = Y * torch.tensor([1.0, -1.0])
 X = torch.rand(N, 1, 3, 4, generator=torch.Generator().manual_seed(0))
+close = torch.testing.assert_close
 
 
 def draws(seed=5):
     return torch.Generator().manual_seed(seed)
-
-
-def batch(progress=0.0):
-    return Batch(X, N, 0, progress, {"factors": torch.from_numpy(F)})
 
 
 def build(kind, **params):
@@ -40,83 +38,59 @@ def build(kind, **params):
     return model
 
 
-def plain(model):
-    """Error and KL, (N,), of a loss with noise, and its code, drawn and mean."""
-    first, last, (mean, log_std) = model.decoder[0], model.decoder[2], model.head(model.body(X))
+@pytest.mark.parametrize(("kind", "params"), [(e.MSP, {"weight": 0.7, "beta": 1.3}), (e.ToldVAE, {"beta": 0.4})])
+def test_losses_with_noise_and_their_gradients_are_those_of_sums(kind, params):
+    model = build(kind, **params)
+    first, last, (mean, log_std) = model.decoder[0], model.decoder[2], model.encoder(X)
     z = mean + log_std.exp() * torch.randn(mean.shape, generator=draws())
-    h = torch.relu(first(torch.cat([z, Y], 1) if isinstance(model, e.ToldVAE) else z))
-    error = (2 * last(h).sigmoid() - 2 * X.flatten(1)).pow(2).sum(1)
+    h = torch.relu(first(torch.cat([z, Y], 1) if kind is e.ToldVAE else z))
     prior, q = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(mean, log_std.exp())
-    return error, torch.distributions.kl_divergence(q, prior).sum(1), z, mean
-
-
-def same(model, wanted):
-    """Whether the loss and its gradients are those of a sum."""
-    found = model.loss(batch(), draws())["loss"]
-    assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
-    own = list(model.parameters())
-    torch.testing.assert_close(torch.autograd.grad(found, own), torch.autograd.grad(wanted, own), rtol=1e-3, atol=1e-4)
-
-
-def test_losses_with_noise_are_their_sums():
-    msp, told, vectors = build(e.MSP, weight=0.7, beta=1.3), build(e.ToldVAE, beta=0.4), build(e.AttributeVectors)
-    error, rate, z, _ = plain(msp)
-    matrix = msp.directions
-    first = sum((z @ row - y) ** 2 for row, y in zip(matrix, Y.T, strict=True))
-    second = ((Y @ matrix - z) ** 2).sum(1)
-    same(msp, (error + 1.3 * rate + 0.7 * 12 / (A + D) * (first + second)).mean())
-    error, rate, *_ = plain(told)
-    same(told, (error + 0.4 * rate).mean())
-    error, rate, _, mean = plain(vectors)
-    same(vectors, (error + rate + (10 * vectors.line(Y) - mean.detach()).pow(2).sum(1)).mean())
+    wanted = (2 * last(h).sigmoid() - 2 * X.flatten(1)).pow(2).sum()
+    wanted = wanted + params["beta"] * torch.distributions.kl_divergence(q, prior).sum()
+    if kind is e.MSP:
+        found = sum(((z @ row - y) ** 2).sum() for row, y in zip(model.matrix, Y.T, strict=True))
+        wanted = wanted + 0.7 * 12 / (A + D) * (found + ((Y @ model.matrix - z) ** 2).sum())
+    loss, own = model.loss(Batch(X, N, 0, 0.0, {"factors": F}), draws())["loss"], list(model.parameters())
+    close(loss, wanted / N, rtol=1e-4, atol=0)
+    close(torch.autograd.grad(loss, own), torch.autograd.grad(wanted / N, own), rtol=1e-3, atol=1e-4)
 
 
 def test_an_edit_of_msp_sets_one_coordinate_and_keeps_the_others():
-    model, target = build(e.MSP), Y * torch.tensor([1.0, -1.0])
+    model = build(e.MSP)
     with torch.no_grad():
-        model.directions.copy_(torch.linalg.qr(torch.randn(D, D, generator=draws(1)))[0][:A])
-        model.picture, z, rows = (lambda code: code), model.encode(X), model.directions
-        found = model.edit(X, Y, target)
-        torch.testing.assert_close(found @ rows[1], target[:, 1])
-        torch.testing.assert_close(found @ rows[0], z @ rows[0])
-        torch.testing.assert_close(model.rest(found), model.rest(z))
-        torch.testing.assert_close(model.edit(X, Y, Y), z)
+        z, rows = model.encode(X), model.matrix
+        beside, found = z - z @ torch.linalg.pinv(rows) @ rows, model.rest(z)
+        close(found @ found.T, beside @ beside.T, atol=1e-4, rtol=0)
+        close(model.reconstruct(X), model.picture(z))
+        model.matrix.copy_(torch.linalg.qr(torch.randn(D, D, generator=draws(1)))[0][:A])
+        model.picture = lambda code: code
+        found = model.edit(X, Y, TARGET)
+        close(found @ rows.T, torch.stack([z @ rows[0], TARGET[:, 1]], 1))
+        close(model.rest(found), model.rest(z))
+        close(model.edit(X, Y, Y), z)
         rows.mul_(2)  # of other lengths: the authors' step, not an exact projection
-        torch.testing.assert_close(model.edit(X, Y, target), z + (target[:, 1] - z @ rows[1])[:, None] * rows[1])
+        close(model.edit(X, Y, TARGET), z + (TARGET[:, 1] - z @ rows[1])[:, None] * rows[1])
 
 
 def test_edits_of_rivals():
-    vectors, target = build(e.AttributeVectors), Y * torch.tensor([1.0, -1.0])
-    moved = vectors.encode(X) - 20 * Y[:, 1:] * vectors.line.weight[:, 1]
-    torch.testing.assert_close(vectors.edit(X, Y, target), vectors.picture(moved))
-    for told in (build(e.ToldVAE), build(e.FaderNetwork)):
-        z = told.encode(X)
-        assert (told.rest(z) is z, z.shape) == (True, (N, D - A))
-        torch.testing.assert_close(told.edit(X, Y, target), told.picture(torch.cat([z, target], 1)))
-
-
-def test_the_rest_is_what_no_direction_changes():
-    z = torch.randn(4, D, generator=draws(2))
-    for model in (build(e.MSP), build(e.AttributeVectors)):
-        rows, found = model.directions.detach(), model.rest(z)
-        torch.testing.assert_close(model.rest(z + torch.ones(4, A) @ rows), found, atol=1e-4, rtol=0)
-        beside = z - z @ torch.linalg.pinv(rows) @ rows
-        torch.testing.assert_close(found @ found.T, beside @ beside.T, atol=1e-4, rtol=0)
-        torch.testing.assert_close(model.reconstruct(X), model.picture(model.encode(X)))
+    for model in (build(e.ToldVAE), build(e.FaderNetwork)):
+        z = model.encode(X)
+        assert (model.rest(z) is z, z.shape) == (True, (N, D - A))
+        close(model.edit(X, Y, TARGET), model.picture(torch.cat([z, TARGET], 1)))
 
 
 def test_fader_players_lower_their_own_losses():
-    model = build(e.FaderNetwork, weight=3.0, rise=0.2)
+    model = build(e.FaderNetwork, weight=3.0)
     z = model.encode(X)
     odds = Y * model.discriminator(z)
     error = (2 * model.picture(torch.cat([z, Y], 1)) - 2 * X).pow(2).flatten(1).sum(1)
     told, fooled = (-(sign * odds).sigmoid().log().sum(1) for sign in (1, -1))
-    for progress, share in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)):
-        found = model.player_loss("autoencoder", batch(progress), draws())["loss"]
-        torch.testing.assert_close(found, (error + 3 * share * fooled).mean())
-    found, players = model.player_loss("discriminator", batch(), draws())["loss"], model.players()
-    torch.testing.assert_close(found, told.mean())
-    assert not any(torch.autograd.grad(found, list(players["autoencoder"]), allow_unused=True))
+    for progress, share in ((0.0, 0.0), (0.025, 0.25), (0.1, 1.0), (0.9, 1.0)):
+        batch = Batch(X, N, 0, progress, {"factors": F})
+        close(model.player_loss("autoencoder", batch, draws())["loss"], (error + 3 * share * fooled).mean())
+    found = model.player_loss("discriminator", batch, draws())["loss"]
+    close(found, told.mean())
+    assert not any(torch.autograd.grad(found, list(model.players()["autoencoder"]), allow_unused=True))
 
 
 def test_pictures_by_hand_and_all_different():
@@ -165,13 +139,12 @@ def seen(rows=400):
     made = p.sprites(rows, np.random.default_rng(4), 0.5)
     x, factors = torch.from_numpy(made["x"]).flatten(1) / 255.0, torch.from_numpy(made["factors"])
     info = DataInfo((320,), "unit", rows, columns={"factors": (7,)})
-    return SimpleNamespace(x=x, parts={"x": x, "factors": factors}, columns={"factors": made["factors"]}, info=info)
+    return SimpleNamespace(x=x, parts={"factors": factors}, columns={"factors": made["factors"]}, info=info)
 
 
-@pytest.mark.parametrize(
-    ("how", "values"), [("right", (1, 1, 1, 1)), ("nothing", (0, 0, 1, 1)), ("mark", (0, 1, 5 / 6, 0))]
-)
-def test_known_editors_before_the_judge(how, values):
+@pytest.mark.parametrize("how", ["right", "nothing", "mark"])
+def test_known_editors_before_the_judge(how):
+    values = {"right": (1, 1, 1, 1), "nothing": (0, 0, 1, 1), "mark": (0, 1, 5 / 6, 0)}[how]
     for of, value in zip(("exact", "flipped", "kept", "unedited"), values, strict=True):
         found = m.attribute_edits(Known(how), seen(), {"of": of}, draws())
         assert (found.value, found.n) == (pytest.approx(value), 400)
@@ -184,13 +157,9 @@ def test_a_probe_finds_what_is_there():
 
 
 def test_what_cannot_be_measured_is_refused():
-    view, other = seen(20), Known()
-    other.attributes = 2
-    for model, metric in ((object(), m.attribute_edits), (other, m.attribute_edits), (object(), m.attribute_leakage)):
-        with pytest.raises(UserError, match="sprites-attributes"):
-            metric(model, view, {"of": "exact", "part": "rest"}, draws())
-    with pytest.raises(UserError, match="'all'"):
-        m.attribute_leakage(Known(), view, {"part": "all"}, draws())
+    for model, part in ((build(e.ToldVAE), "rest"), (object(), "rest"), (Known(), "all")):
+        with pytest.raises(UserError, match="'all'" if part == "all" else "sprites-attributes"):
+            m.attribute_leakage(model, seen(20), {"part": part}, draws())
     for params in ({"column": "y"}, {"latent_dim": 2}):
         with pytest.raises(UserError, match="numbers for 2 attributes"):
             e.MSP(INFO, attributes=2, **params)
@@ -198,20 +167,18 @@ def test_what_cannot_be_measured_is_refused():
 
 def test_the_suite_compares_what_it_says():
     loaded = load_suite("matrix-subspace-projection")
-    own = {"msp": {}, "msp-tenth": {"weight": 0.1}, "msp-ten": {"weight": 10}}
+    own = {"msp-tenth": {"weight": 0.1}, "msp-ten": {"weight": 10}, "cvae": {"beta": 3}, "fader": {"weight": 30}}
     for run in plan(loaded, "cpu", seeds=[0]):
-        assert run.data["split"] == {"train": run.dataset, "test": "test"}
-        assert run.params == own.get(run.method, run.params)
-        assert {spec.key: next(iter(spec.settings.values())) for spec in run.metrics} == {
-            **{k: k for k in ("exact", "flipped", "kept", "unedited")},
-            **{f"leak-{k}": k for k in ("rest", "whole")},
-        }
-    claims = {claim.id: claim.cells for claim in loaded.suite.claims}
-    orders = [(k, c.metric, c.better, c.worse) for k, cells in claims.items() for c in cells if c.kind == "order"]
-    assert set(orders) == {
-        *((f"edits-over-{rival}", "exact", "msp", rival) for rival in ("cvae", "fader", "vectors")),
+        assert (run.data["split"], run.params) == ({"train": run.dataset, "test": "test"}, own.get(run.method, {}))
+        assert run.training["optimizer"]["lr"] == (1e-3 if run.method == "fader" else 3e-3)
+        keys = {spec.key: next(iter(spec.settings.values())) for spec in run.metrics}
+        assert keys == {k: k.removeprefix("leak-") for k in keys}
+    *orders, leak = ((claim.id, claim.cells) for claim in loaded.suite.claims)
+    assert {(k, c.metric, c.better, c.worse, *(c.gate[0].methods or ())) for k, cells in orders for c in cells} == {
+        *((f"edits-over-{rival}", "exact", "msp", rival) for rival in ("cvae", "fader")),
         *(("flips-over-both", "flipped", "msp", rival) for rival in ("cvae", "fader")),
-        *(("no-careful-weighting", "exact", msp, "fader") for msp in ("msp-tenth", "msp-ten")),
+        *(("no-careful-weighting", "exact", msp, "fader", "msp", "fader") for msp in ("msp-tenth", "msp-ten")),
     }
-    leak, probe = claims["complement-holds-no-attribute"][0], claims["attributes-are-in-the-code"][0]
-    assert (leak.metric, leak.at_most, probe.metric, probe.at_least) == ("leak-rest", 0.55, "leak-whole", 0.95)
+    bound, gates = leak[1][0], [(g.metric, g.at_least) for _, cells in (*orders, leak) for g in cells[0].gate]
+    assert (bound.metric, bound.method, bound.at_most) == ("leak-rest", "msp", 0.55)
+    assert gates == [("unedited", 0.5)] * 4 + [("leak-whole", 0.9), ("unedited", 0.5)]
