@@ -74,7 +74,8 @@ class Editor(nn.Module):
         return mean
 
     def encode_sample(self, x: Tensor, generator: Generator) -> Tensor:
-        return densities.normal_draw(*self.encoder(x), generator)
+        mean, log_std = self.encoder(x)
+        return densities.normal_draw(mean, log_std, generator)
 
     def picture(self, z: Tensor) -> Tensor:
         """What is decoded of (N, D), (N, *shape) in (0, 1)."""

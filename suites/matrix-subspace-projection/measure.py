@@ -1,8 +1,4 @@
-"""Edits of attributes before a judge, and what the rest of a code still says of them.
-
-The judge gives a picture all factors of the nearest (Euclidean) of the 1,680 real ones: the best classifier of real
-pictures in white noise, which no model sees.
-"""
+"""Edits of attributes before a judge, which no model sees, and what the rest of a code still says of them."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ SHARE: dict[str, Any] = {"data": ("factors",), "within": (0.0, 1.0)}
 
 
 def judged(pictures: Tensor) -> np.ndarray:
-    """Factors (N, 7) of the real pictures that are nearest to some in [0, 1], (N, ...)."""
+    """Factors (N, 7) of the real pictures nearest to some in [0, 1], (N, ...): the best classifier in white noise."""
     values = GRID.factors(np.arange(GRID.size))
     real = torch.from_numpy(render(values)).flatten(1).to(pictures) / 255.0
     return np.asarray(values[torch.cdist(pictures.flatten(1), real).argmin(1).cpu().numpy()])

@@ -29,12 +29,11 @@ def draws(seed=5):
 
 
 def build(kind, **params):
-    """A model with weights far from zero."""
     torch.manual_seed(3)
     model = kind(INFO, attributes=A, latent_dim=D, hidden=[7], **params)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(0, 0.6)
+            parameter.normal_(0, 0.6)  # far from zero
     return model
 
 
