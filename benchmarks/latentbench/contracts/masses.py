@@ -104,7 +104,7 @@ def smallest(subject: Subject) -> Subject:
 def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
     """The model on its smallest data, trained and with larger weights, a space, and the mass that it gives to it.
 
-    Where importance weights are too uneven to tell, the weights of the model are made smaller until they do.
+    Exact likelihoods of few states are summed once more with weights drawn anew. Where importance weights are too uneven to tell, the weights of the model are made smaller until they do.
     """
     small = smallest(subject)
     free = any(p.numel() for p in getattr(small.trained(), "parameters", tuple)())
@@ -119,7 +119,8 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
         if _tells(space, mass, first=factor == 1.0, last=factor == FACTORS[-1]):
             known, large = True, factor > 1.0
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
-    if free and "ExactLikelihood" in small.can and spaces.states(small.kind) is not None:  # sums that hide nothing
+    states = spaces.states(small.kind) if small.kind is not None else None
+    if free and "ExactLikelihood" in small.can and states is not None:  # sums that hide nothing
         if "redrawn mass" not in small.kept:
             small.kept["redrawn mass"] = small.redrawn(), *_measured(small, small.redrawn())
         yield *small.kept["redrawn mass"], " with weights drawn anew"
