@@ -104,7 +104,8 @@ def smallest(subject: Subject) -> Subject:
 def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
     """The model on its smallest data, trained and with larger weights, a space, and the mass that it gives to it.
 
-    Exact likelihoods of few states are summed once more with weights drawn anew. Where importance weights are too uneven to tell, the weights of the model are made smaller until they do.
+    Exact likelihoods of few states are summed once more with weights drawn anew. Where importance weights are too
+    uneven to tell, the weights of the model are made smaller until they do.
     """
     small = smallest(subject)
     free = any(p.numel() for p in getattr(small.trained(), "parameters", tuple)())
