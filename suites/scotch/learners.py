@@ -31,7 +31,7 @@ def drift(z: Arrays) -> Arrays:
 
 def graph_of(d: int) -> Arrays:
     """(d, d), 1 at [i, j] where the drift of j depends on i, i not j."""
-    return sum(np.roll(np.eye(d, dtype=int), shift, 0) for shift in (1, -1, -2))
+    return sum(np.roll(np.eye(d, dtype=int), shift, 0) for shift in (1, -1, -2))  # type: ignore[return-value]
 
 
 def simulate(rng: np.random.Generator, d: int, paths: int, points: int, gap: float) -> Arrays:
