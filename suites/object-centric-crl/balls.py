@@ -58,9 +58,9 @@ def trained(net: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: flo
         adam.step()
 
 
-@model("ball-properties", "Iterative Study", "properties of balls, by slots or one vector", examples=EXAMPLES)
+@model("ball-properties", "Iterative Study LatentEstimator", "properties of balls, by slots or one vector", examples=EXAMPLES)
 class BallProperties(Study):
-    """Answers hold ``codes`` (rows, balls, 3) of pictures; whose slot is whose is told by the true masks, afterwards.
+    """Answers hold ``latents`` (rows, 3 balls), codes of pictures; whose slot is whose is told by the true masks, afterwards.
 
     Args:
         info: of the data, which are not looked at.
@@ -85,7 +85,7 @@ class BallProperties(Study):
         named: bool = False,
         perturbed: NonNegativeInt = 0,
         rows: PositiveInt = 400,
-        steps: NonNegativeInt = 600,
+        steps: NonNegativeInt = 700,
         batch: PositiveInt = 32,
         rate: PositiveFloat = 3e-3,
         alone: NonNegativeFloat = 0.6,
@@ -100,14 +100,14 @@ class BallProperties(Study):
 
     def problem(self, rng: np.random.Generator) -> Problem:
         z = pairs(self.rows, self.balls, self.balls, Generator().manual_seed(int(rng.integers(2**62))))[0]
-        return Problem({"x": render(z, self.named), "masks": cover(z)}, {"latents": z.double().numpy()})
+        return Problem({"x": render(z, self.named), "masks": cover(z)}, {"latents": z.double().flatten(1).numpy()})
 
     @torch.enable_grad()
     def answer(self, given: Arrays, rng: np.random.Generator) -> Arrays:
         x, masks, seed = given["x"], given["masks"], int(rng.integers(2**62))
         if self.learner == "clusters":
             codes, found = clusters(x, self.balls, seed % 2**32)
-            return {"codes": aligned(codes, found, masks)}
+            return {"latents": aligned(codes, found, masks).reshape(len(x), -1)}
         draws = Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # layers are initialised from torch's own generator
             torch.manual_seed(seed)
@@ -115,12 +115,13 @@ class BallProperties(Study):
         if self.learner == "vector":
             trained(net, lambda _: self._vector_loss(net, draws), self.steps, self.rate)
             with torch.no_grad():
-                return {"codes": net(x).numpy()}
+                return {"latents": net(x).flatten(1).numpy()}
         trained(net, lambda step: self._slots_loss(net, step, draws), self.steps, self.rate)
         with torch.no_grad():
             slots = net(x, net.start(len(x), draws), draws)
             codes = aligned((net.codes(slots) if self.weight else slots).numpy(), net.decode(slots)[1], masks)
-        return {"codes": codes if self.weight else components(codes, seed % 2**32)}
+        codes = codes if self.weight else components(codes, seed % 2**32)
+        return {"latents": codes.reshape(len(x), -1)}
 
     def _pair(self, draws: Generator) -> tuple[Tensor, Tensor, Tensor]:
         z, later, sign = pairs(self.batch, self.balls, self.perturbed, draws)
@@ -184,24 +185,30 @@ def matched(z: ndarray, codes: ndarray) -> ndarray:
     return codes
 
 
-def flat(truth: Arrays, answer: Arrays, settings: Arrays) -> tuple[ndarray, ndarray]:
-    """Latents and codes (n, 3 balls)."""
-    z, codes = truth["latents"], answer["codes"]
-    return tuple(one.reshape(len(z), -1) for one in (z, matched(z, codes) if settings["matched"] else codes))
+@metric("matched_balls_correlation", "Study", "1", "higher", within=(0.0, 1.0))
+def matched_balls_correlation(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+    """Mean correlation of all balls' properties with codes, one to one, that are `matched` anew in each picture."""
+
+    def score(truth: Arrays, answer: Arrays) -> float:
+        z, codes = (one["latents"].reshape(-1, model.balls, CODES) for one in (truth, answer))
+        return mcc(matched(z, codes).reshape(len(z), -1), truth["latents"])
+
+    return over_problems(_balls(model), score)
 
 
-@metric("ball_mcc", "Study", "1", "higher", settings={"matched": False}, within=(0.0, 1.0))
-def ball_mcc(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean correlation of all balls' properties with the codes, one to one; balls `matched` anew in each picture."""
-    return over_problems(model, lambda truth, answer: mcc(*flat(truth, answer, settings)[::-1]))
-
-
-@metric("ball_r2", "Study", "1", "higher", settings={"matched": False}, within=(None, 1.0))
-def ball_r2(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
+@metric("balls_r2", "Study", "1", "higher", within=(None, 1.0))
+def balls_r2(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
     """R^2 of all balls' properties in an affine map of all codes, fitted on even rows and scored on odd ones."""
     from sklearn.linear_model import LinearRegression
 
-    def score(z: ndarray, codes: ndarray) -> float:
+    def score(truth: Arrays, answer: Arrays) -> float:
+        z, codes = truth["latents"], answer["latents"]
         return float(LinearRegression().fit(codes[::2], z[::2]).score(codes[1::2], z[1::2]))
 
-    return over_problems(model, lambda truth, answer: score(*flat(truth, answer, settings)))
+    return over_problems(_balls(model), score)
+
+
+def _balls(model: Any) -> Any:
+    if not isinstance(model, BallProperties):
+        raise UserError(f"{type(model).__name__} tells no balls' properties", fix="measure ball-properties")
+    return model
