@@ -58,9 +58,9 @@ def trained(net: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: flo
         adam.step()
 
 
-@model("ball-properties", "Iterative Study LatentEstimator", "properties of balls, by slots or one vector", examples=EXAMPLES)
+@model("ball-properties", "Iterative Study LatentEstimator", "balls, by slots or one vector", examples=EXAMPLES)
 class BallProperties(Study):
-    """Answers hold ``latents`` (rows, 3 balls), codes of pictures; whose slot is whose is told by the true masks, afterwards.
+    """Answers hold ``latents`` (rows, 3 balls), codes of pictures; true masks tell, afterwards, whose slot is whose.
 
     Args:
         info: of the data, which are not looked at.
@@ -70,7 +70,7 @@ class BallProperties(Study):
         rows: pictures that are judged.
         steps, batch, rate: of Adam, on pairs that are new at each step.
         alone: share of the steps in which pictures alone train the slots.
-        weight: of shifts thereafter, against `WEIGHT` of pictures; at 0, codes are independent components of balls' slots.
+        weight: of shifts thereafter, `WEIGHT` of pictures; at 0, codes are independent components of balls' slots.
 
     Raises:
         UserError: more balls than colours, or than are there to be perturbed.
@@ -193,22 +193,6 @@ def matched_balls_correlation(model: Any, view: View, settings: Arrays, generato
         z, codes = (one["latents"].reshape(-1, model.balls, CODES) for one in (truth, answer))
         return mcc(matched(z, codes).reshape(len(z), -1), truth["latents"])
 
-    return over_problems(_balls(model), score)
-
-
-@metric("balls_r2", "Study", "1", "higher", within=(None, 1.0))
-def balls_r2(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """R^2 of all balls' properties in an affine map of all codes, fitted on even rows and scored on odd ones."""
-    from sklearn.linear_model import LinearRegression
-
-    def score(truth: Arrays, answer: Arrays) -> float:
-        z, codes = truth["latents"], answer["latents"]
-        return float(LinearRegression().fit(codes[::2], z[::2]).score(codes[1::2], z[1::2]))
-
-    return over_problems(_balls(model), score)
-
-
-def _balls(model: Any) -> Any:
     if not isinstance(model, BallProperties):
         raise UserError(f"{type(model).__name__} tells no balls' properties", fix="measure ball-properties")
-    return model
+    return over_problems(model, score)

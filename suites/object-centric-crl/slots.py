@@ -25,7 +25,7 @@ def scaled(cost: Tensor, rows: Tensor, columns: Tensor, u: Tensor, v: Tensor) ->
 
 
 def transport(cost: Tensor, rows: Tensor, columns: Tensor, draws: Generator) -> Tensor:
-    """(n, K, T): the plan for a cost that was moved down the gradient of the plan's entropy, from noise that parts ties.
+    """(n, K, T): the plan for a cost that moves down the slope of the plan's entropy, from noise that parts ties.
 
     Gradients pass through the last scalings alone.
     """
