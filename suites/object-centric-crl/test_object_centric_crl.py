@@ -234,7 +234,7 @@ def test_all_meet_the_same_scenes_and_the_suite_says_who_is_told_what():
     named = {name for name, p in problems.items() if not torch.equal(p.given["x"], problems["slots"].given["x"])}
     assert named == {"named", "named-1", "named-2"}
     told = {name: (one.learner, one.perturbed, one.weight, one.steps, one.rate) for name, one in made.items()}
-    vector, slots = ("vector", 3, 100.0, 1500, 1e-3), ("slots", 3, 100.0, 700, 3e-3)
+    vector, slots = ("vector", 3, 100.0, 1000, 3e-3), ("slots", 3, 100.0, 700, 3e-3)
     assert told == {
         "slots": slots,
         "alone": ("slots", 3, 0.0, 700, 3e-3),
