@@ -1,8 +1,8 @@
 """Properties of balls from pictures, by pairs between which one property of one ball shifts (arXiv 2310.19054).
 
-Pairs tell which property shifted and its sign. Slots share heads, and the slot whose codes shift best is taken:
+Pairs tell which property shifted and its sign. Slots, trained on pictures, share heads; the two that fit best are taken:
 
-    min_k |h(s_k) + b - h(s'_k)|^2,   b the sign, 0 for other properties;   one vector has to be told the ball too.
+    min_jk |h(s_j) + b - h(s'_k)|^2,   b the sign, 0 for other properties;   one vector has to be told the ball too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latentbench.metrics.codes.matching import mcc
 from latentbench.models.nets import mlp
 from latentbench.models.study import Problem, Study
 from numpy import ndarray
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor, nn
 
@@ -31,29 +31,29 @@ from .slots import WIDTH, SlotAutoencoder
 
 Arrays = Mapping[str, Any]
 CODES, WARMUP, CLIP, MATCHINGS = 3, 50, 1.0, 10  # a ball; steps; norm of gradients; rounds of `matched`
-SHIFT, WEIGHT = 0.1, 100.0  # of a slot's code; of errors of pictures and of codes (authors')
+SHIFT, WEIGHT = 0.1, 100.0  # of a slot's code; of the error of pictures, whose gradient is then held to `CLIP`
 SMALL = {"rows": 12, "steps": 2, "batch": 3}
 EXAMPLES = (
     Example("real-vector", SMALL),
-    Example("real-vector", {**SMALL, "weight": 0.0}),
+    Example("real-vector", {**SMALL, "learner": "components"}),
     Example("real-vector", {**SMALL, "learner": "vector", "named": True}),
     Example("real-vector", {**SMALL, "learner": "clusters"}),
 )
 
 
 def slot_loss(first: Tensor, later: Tensor, shift: Tensor) -> Tensor:
-    """Mean over pairs of the least error, over slots, of codes (n, K, d) before and after for shifts (n, d)."""
-    return (first + shift[:, None] - later).square().sum(2).amin(1).mean()
+    """Mean over pairs of the least error, over slots before and after, of codes (n, K, d) for shifts (n, d)."""
+    return (first[:, :, None] + shift[:, None, None] - later[:, None]).square().sum(3).amin((1, 2)).mean()
 
 
-def trained(net: nn.Module, loss: Callable[[int], Tensor], steps: int, rate: float) -> None:
-    """Adam on loss(step), at a rate that rises for `WARMUP` steps and falls by half a cosine."""
+def trained(net: nn.Module, loss: Callable[[], Tensor], steps: int, rate: float) -> None:
+    """Adam on draws of a loss, at a rate that rises for `WARMUP` steps and falls by half a cosine."""
     adam = torch.optim.Adam(net.parameters())
     for step in range(steps):
         height = min(1.0, (step + 1) / WARMUP) * (1.0 + math.cos(math.pi * step / steps)) / 2.0
         adam.param_groups[0]["lr"] = rate * height
         adam.zero_grad()
-        loss(step).backward()
+        loss().backward()
         nn.utils.clip_grad_norm_(net.parameters(), CLIP)
         adam.step()
 
@@ -64,13 +64,12 @@ class BallProperties(Study):
 
     Args:
         info: of the data, which are not looked at.
-        learner: ``slots``; one ``vector`` of a convolutional network; or ``clusters`` of pixels (k-means), whose
-            centres and roots of areas are the codes: what scenes like these give away without learning.
+        learner: ``slots``; ``components``, independent ones of balls' slots, without shifts; one ``vector`` of a
+            convolutional network; or ``clusters`` of pixels (k-means), whose centres and roots of areas are the codes:
+            what scenes like these give away without learning.
         balls, named, perturbed: in a scene; with a colour of their own; that are ever shifted, the first ones (0: all).
         rows: pictures that are judged.
-        steps, batch, rate: of Adam, on pairs that are new at each step.
-        alone: share of the steps in which pictures alone train the slots.
-        weight: of shifts thereafter, `WEIGHT` of pictures; at 0, codes are independent components of balls' slots.
+        steps, batch, rate: of Adam, on pairs that are new at each step. Heads of slots have half as many more.
 
     Raises:
         UserError: more balls than colours, or than are there to be perturbed.
@@ -80,7 +79,7 @@ class BallProperties(Study):
         self,
         info: DataInfo,
         *,
-        learner: Literal["slots", "vector", "clusters"] = "slots",
+        learner: Literal["slots", "components", "vector", "clusters"] = "slots",
         balls: PositiveInt = 2,
         named: bool = False,
         perturbed: NonNegativeInt = 0,
@@ -88,15 +87,12 @@ class BallProperties(Study):
         steps: NonNegativeInt = 700,
         batch: PositiveInt = 32,
         rate: PositiveFloat = 3e-3,
-        alone: NonNegativeFloat = 0.6,
-        weight: NonNegativeFloat = WEIGHT,
     ) -> None:
         super().__init__(info, problems=1)
         if not 1 < balls <= len(PALETTE) or perturbed > balls:
             raise UserError(f"balls is {balls}, perturbed {perturbed}", fix=f"2 to {len(PALETTE)}, and no more of them")
         self.learner, self.balls, self.named, self.perturbed = learner, balls, named, perturbed or balls
         self.rows, self.steps, self.batch, self.rate = rows, steps, batch, rate
-        self.alone, self.weight = alone, weight
 
     def problem(self, rng: np.random.Generator) -> Problem:
         z = pairs(self.rows, self.balls, self.balls, Generator().manual_seed(int(rng.integers(2**62))))[0]
@@ -113,14 +109,17 @@ class BallProperties(Study):
             torch.manual_seed(seed)
             net = vector(self.balls) if self.learner == "vector" else SlotAutoencoder(self.balls + 1, CODES)
         if self.learner == "vector":
-            trained(net, lambda _: self._vector_loss(net, draws), self.steps, self.rate)
+            trained(net, lambda: self._vector_loss(net, draws), self.steps, self.rate)
             with torch.no_grad():
                 return {"latents": net(x).flatten(1).numpy()}
-        trained(net, lambda step: self._slots_loss(net, step, draws), self.steps, self.rate)
+        trained(net, lambda: self._picture_loss(net, draws), self.steps, self.rate)
+        if self.learner == "slots":
+            trained(net.heads, lambda: self._head_loss(net, draws), self.steps // 2, self.rate)
         with torch.no_grad():
             slots = net(x, net.start(len(x), draws), draws)
-            codes = aligned((net.codes(slots) if self.weight else slots).numpy(), net.decode(slots)[1], masks)
-        codes = codes if self.weight else components(codes, seed % 2**32)
+            found = slots if self.learner == "components" else net.codes(slots)
+            codes = aligned(found.numpy(), net.decode(slots)[1], masks)
+        codes = components(codes, seed % 2**32) if self.learner == "components" else codes
         return {"latents": codes.reshape(len(x), -1)}
 
     def _pair(self, draws: Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,15 +130,21 @@ class BallProperties(Study):
         x, later, sign = self._pair(draws)
         return (net(x) + sign - net(later)).square().mean()
 
-    def _slots_loss(self, net: SlotAutoencoder, step: int, draws: Generator) -> Tensor:
+    def _picture_loss(self, net: SlotAutoencoder, draws: Generator) -> Tensor:
+        x, later, _ = self._pair(draws)
+        pictures = net.decode(self._slots(net, x, later, draws))[0]
+        return WEIGHT * (pictures - torch.cat([x, later])).square().mean()
+
+    def _head_loss(self, net: SlotAutoencoder, draws: Generator) -> Tensor:
         x, later, sign = self._pair(draws)
+        with torch.no_grad():
+            slots = self._slots(net, x, later, draws)
+        return slot_loss(*net.codes(slots).chunk(2), SHIFT * sign.sum(1))
+
+    def _slots(self, net: SlotAutoencoder, x: Tensor, later: Tensor, draws: Generator) -> Tensor:
+        """(2 n, K, width): of both pictures; those of the later one begin in those of the first."""
         first = net(x, net.start(len(x), draws), draws)
-        slots = torch.cat([first, net(later, first, draws)])  # slots keep their balls
-        error = (net.decode(slots)[0] - torch.cat([x, later])).square().mean()
-        if not self.weight or step < self.alone * self.steps:
-            return WEIGHT * error
-        codes = net.codes(slots).chunk(2)
-        return WEIGHT * error + self.weight * slot_loss(*codes, SHIFT * sign.sum(1))
+        return torch.cat([first, net(later, first, draws)])
 
 
 def vector(balls: int) -> nn.Module:
