@@ -1,6 +1,6 @@
 """Properties of balls from pictures, by pairs between which one property of one ball shifts (arXiv 2310.19054).
 
-Pairs tell which property shifted and its sign. Slots, trained on pictures, share heads; the two that fit best are taken:
+Pairs tell which property shifted and its sign. Slots, trained on pictures, share heads; the best two are taken:
 
     min_jk |h(s_j) + b - h(s'_k)|^2,   b the sign, 0 for other properties;   one vector has to be told the ball too.
 """
@@ -107,11 +107,11 @@ class BallProperties(Study):
         draws = Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):  # layers are initialised from torch's own generator
             torch.manual_seed(seed)
-            net = vector(self.balls) if self.learner == "vector" else SlotAutoencoder(self.balls + 1, CODES)
+            net, one = SlotAutoencoder(self.balls + 1, CODES), vector(self.balls)
         if self.learner == "vector":
-            trained(net, lambda: self._vector_loss(net, draws), self.steps, self.rate)
+            trained(one, lambda: self._vector_loss(one, draws), self.steps, self.rate)
             with torch.no_grad():
-                return {"latents": net(x).flatten(1).numpy()}
+                return {"latents": one(x).flatten(1).numpy()}
         trained(net, lambda: self._picture_loss(net, draws), self.steps, self.rate)
         if self.learner == "slots":
             trained(net.heads, lambda: self._head_loss(net, draws), self.steps // 2, self.rate)
@@ -139,7 +139,8 @@ class BallProperties(Study):
         x, later, sign = self._pair(draws)
         with torch.no_grad():
             slots = self._slots(net, x, later, draws)
-        return slot_loss(*net.codes(slots).chunk(2), SHIFT * sign.sum(1))
+        codes = net.codes(slots)
+        return slot_loss(codes[: len(x)], codes[len(x) :], SHIFT * sign.sum(1))
 
     def _slots(self, net: SlotAutoencoder, x: Tensor, later: Tensor, draws: Generator) -> Tensor:
         """(2 n, K, width): of both pictures; those of the later one begin in those of the first."""

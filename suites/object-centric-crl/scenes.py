@@ -23,16 +23,15 @@ def pairs(n: int, balls: int, perturbed: int, draws: Generator) -> tuple[Tensor,
 
     Uniform among those without overlaps and within bounds, both times. One of the first `perturbed` balls is shifted.
     """
-    low, high, found = torch.tensor(LOW), torch.tensor(HIGH), []
-    while sum(len(one[0]) for one in found) < n:
-        m = 4 * n
+    low, high, found, m = torch.tensor(LOW), torch.tensor(HIGH), [torch.zeros(3, 0, balls, 3)], 4 * n
+    while sum(one.shape[1] for one in found) < n:
         z, sign = low + (high - low) * torch.rand(m, balls, 3, generator=draws), torch.zeros(m, balls, 3)
         ball, of = torch.randint(perturbed, (m,), generator=draws), torch.randint(3, (m,), generator=draws)
         sign[torch.arange(m), ball, of] = 2.0 * torch.randint(2, (m,), generator=draws) - 1.0
         later = z + sign * torch.tensor(SHIFTS)
         kept = apart(z) & apart(later) & ((later >= low) & (later <= high)).flatten(1).all(1)
-        found.append((z[kept], later[kept], sign[kept]))
-    z, later, sign = (torch.cat(parts)[:n] for parts in zip(*found))
+        found.append(torch.stack([z[kept], later[kept], sign[kept]]))
+    z, later, sign = torch.cat(found, 1)[:, :n]
     return z, later, sign
 
 

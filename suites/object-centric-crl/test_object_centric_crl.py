@@ -250,7 +250,9 @@ def test_all_meet_the_same_scenes_and_the_suite_says_who_is_told_what():
     vector = ("vector", 3, 1000, 3e-3)
     assert told == {
         **{name: (name, 3, 700, 3e-3) for name in ("slots", "components", "clusters")},
-        "untrained": ("slots", 3, 0, 3e-3), "vector": vector, "named": vector,
+        "untrained": ("slots", 3, 0, 3e-3),
+        "vector": vector,
+        "named": vector,
         **{f"named-{k}": ("vector", k, *vector[2:]) for k in (1, 2)},
     }
     cells = [one for claim in suite.claims for one in getattr(claim, "cells", [])]
