@@ -62,6 +62,8 @@ def build(name: str, seed: int = 0, steps: int = 3, **params: object) -> torch.n
         optimiser.zero_grad()
         model.loss(Batch(rows(), 60, step, step / steps), g)["loss"].backward()
         optimiser.step()
+    if getattr(model, "below", None) is not None:
+        model.below.data += 0.5 * torch.randn(model.below.shape, generator=g)  # roots far from diagonal
     return model.eval()
 
 
