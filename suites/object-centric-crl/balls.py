@@ -8,7 +8,7 @@ Pairs tell which property shifted and its sign. Slots, trained on pictures, shar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
 from latentbench.metrics.codes.matching import mcc
 from latentbench.models.nets import mlp
-from latentbench.models.study import Problem, Study
+from latentbench.models.study import Arrays, Problem, Study
 from numpy import ndarray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.optimize import linear_sum_assignment
@@ -29,7 +29,6 @@ from torch import Generator, Tensor, nn
 from .scenes import PALETTE, SIZE, cover, grid, pairs, render
 from .slots import WIDTH, SlotAutoencoder
 
-Arrays = Mapping[str, Any]
 CODES, WARMUP, CLIP, MATCHINGS = 3, 50, 1.0, 10  # a ball; steps; norm of gradients; rounds of `matched`
 SHIFT, WEIGHT = 0.1, 100.0  # of a slot's code; of the error of pictures, whose gradient is then held to `CLIP`
 SMALL = {"rows": 12, "steps": 2, "batch": 3}

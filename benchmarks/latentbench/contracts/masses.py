@@ -120,11 +120,11 @@ def masses(subject: Subject) -> Iterator[tuple[Any, Space, Mass, str]]:
         if _tells(space, mass, first=factor == 1.0, last=factor == FACTORS[-1]):
             known, large = True, factor > 1.0
             yield model, space, mass, "" if factor == 1.0 else f" with weights {factor:g} times as large"
-    states = spaces.states(small.kind) if small.kind is not None else None
-    if free and "ExactLikelihood" in small.can and states is not None:  # sums that hide nothing
-        if "redrawn mass" not in small.kept:
-            small.kept["redrawn mass"] = small.redrawn(), *_measured(small, small.redrawn())
-        yield *small.kept["redrawn mass"], " with weights drawn anew"
+    if free and space.kind == "states" and "ExactLikelihood" in small.can:  # a sum that hides nothing
+        if "redrawn" not in small.kept:
+            model = small.redrawn()
+            small.kept["redrawn"] = model, *_measured(small, model)
+        yield *small.kept["redrawn"], " with weights drawn anew"
     if not known:
         said = f"{WEIGHTS} importance weights are too uneven to estimate it by"
         raise Uneven(f"{said}, even with weights {FACTORS[-1]:g} times as large") if free else NotApplicable(said)

@@ -151,17 +151,15 @@ class Subject:
         return self.kept[key]
 
     def redrawn(self) -> Any:
-        """The trained model with weights of two or more axes drawn anew, normal and twice as wide as keeps a layer's
-        output at its input's size: coordinates then depend on each other, which a few steps from small weights, or
-        from a start at the identity, do not bring about."""
-        if "redrawn" not in self.kept:
-            model, draws = self.copy(), generator(5)
-            with torch.no_grad():
-                for p in model.parameters():
-                    if p.dim() > 1 and p.numel():
-                        p.copy_(2.0 * torch.randn(p.shape, generator=draws) * (len(p) / p.numel()) ** 0.5)
-            self.kept["redrawn"] = model
-        return self.kept["redrawn"]
+        """A copy with weights of two or more axes drawn anew, normal and twice as wide as keeps a layer's output at its
+        input's size: coordinates then depend on each other, which a few steps from small weights, or from a start at
+        the identity, do not bring about."""
+        model, draws = self.copy(), generator(5)
+        with torch.no_grad():
+            for p in model.parameters():
+                if p.dim() > 1 and p.numel():
+                    p.copy_(2.0 * torch.randn(p.shape, generator=draws) * (len(p) / p.numel()) ** 0.5)
+        return model
 
     def small(self) -> Subject | None:
         """The same model on the smallest shape of its kind that it takes, trained; None if it takes none of them."""
@@ -223,9 +221,9 @@ def answers(subject: Subject, model: Any, batch: Batch | None = None) -> Answers
     if "GaussianEncoder" in can:
         out["mean"], out["log_variance"] = model.encode_gaussian(x)
     if {"CodeLikelihood", "Encoder"} <= can:
-        out["log_likelihood"] = model.log_likelihood(x, model.encode(x))
+        out["log_likelihood"] = model.log_likelihood(x, out["encode"])
     if {"CodePrior", "Encoder"} <= can:
-        out["log_prior"] = model.log_prior(model.encode(x))
+        out["log_prior"] = model.log_prior(out["encode"])
     if "Reconstructor" in can:
         out["reconstruct"] = model.reconstruct(x)
     if "Classifier" in can:
