@@ -7,10 +7,10 @@ Every layer below the top has two variables, z_i = (z_i^BU, z_i^TD), which infer
     q(z | x) = prod_{i < L} q(z_i^BU | z_<i^BU, x) q(z_L | z_<L^BU, x) prod_{i < L} q(z_i^TD | z_<i^BU, z_>i, x).
 
 First all z^BU are drawn from below, then z_L, then all z^TD from above, where q reads the features of the generative
-model (which are those of its prior, too) beside those of a second deterministic path up from x. The bound is
-log p(x | z) less
+model (which are those of its prior, too) beside those of a second deterministic path up from x. The bound is,
+each q and p given what it hangs on, log p(x | z) less
 
-    sum_{i < L} (log q(z_i^BU | .) - log p(z_i^BU | .)) + sum_{i < L} KL(q(z_i^TD | .) || p(z_i^TD | .)) + KL(q(z_L | .) || p(z_L)).
+    sum_{i < L} [log q(z_i^BU) - log p(z_i^BU) + KL(q(z_i^TD) || p(z_i^TD))] + KL(q(z_L) || p(z_L)).
 
 The KL is in closed form where all that q and p hang on is drawn before the variable. That of z_i^BU is not, since its
 prior hangs on z_>i, which is drawn given z_i^BU: its term is that of the draw. L>k draws both variables of the lowest k
@@ -27,7 +27,8 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
-from latentbench.core.types import DataInfo
+from latentbench.core.capabilities import Elbo
+from latentbench.core.types import Batch, DataInfo
 from latentbench.declare import Example, model
 from latentbench.models import checks, densities, nets
 from latentbench.papers.hvae_ood.maps import Head, ResBlock, Spread
@@ -51,31 +52,19 @@ Normal = tuple[Tensor, Tensor]
         ),
         Example(
             "discrete-image",
-            {
-                "latents": (2, 3),
-                "channels": 4,
-                "kernels": (3, 3),
-                "strides": (2, 1),
-                "blocks": 2,
-                "maps": 2,
-                "patch": 2,
-            },
+            {"latents": (2, 3), "channels": 4, "kernels": (3, 3), "strides": (2, 1), "blocks": 2, "patch": 2},
         ),
     ),
 )
 class BIVA(SkipHVAE):
     """SkipHVAE's generative model, whose codes below the top are twice as wide, with bidirectional inference.
 
-    Scores, training and samples are SkipHVAE's. `kl_1`, `kl_2`, ... in the loss are z_1^BU, z_1^TD, z_2^BU, ..., z_L,
-    and each has its free nats; those of z^BU clamp the term of the draw, as the authors' code does for all.
-
     Args:
-        info: the data; images.
         latents: width of each variable, bottom layer first; below the top there are two of it.
-        maps: how many layers, from the bottom, are maps at their resolution; the others are vectors.
-        patch, channels, activation, weight_norm, kernels, strides: as of SkipHVAE.
         blocks: residual blocks of a layer, in each of the two paths up and in the one down.
-        likelihood, warmup, free_nats, free_share: as of SkipHVAE.
+        free_nats: nats of each variable, whole, that cost nothing (layers/_loss.py of BIVA's authors).
+        info, maps, patch, channels, kernels, strides, activation, weight_norm, likelihood, warmup, free_share: as of
+            SkipHVAE.
 
     Raises:
         UserError: a parameter is out of its range, or the likelihood does not fit the data.
@@ -153,8 +142,7 @@ class BIVA(SkipHVAE):
     def _paths(
         self, features: Tensor, generator: Generator, mode: int
     ) -> tuple[list[Tensor], list[Normal], list[Tensor], Tensor]:
-        """Every z^BU (the mean in the lowest `mode`) and its q, the features of the path beside, and those of the
-        bottom-up path at the top; all bottom first."""
+        """Every z^BU (the mean in the lowest `mode`), its q, features beside, all bottom first, and `up` at the top."""
         up, beside = features.chunk(2, 1)
         zs: list[Tensor] = []
         qs: list[Normal] = []
@@ -170,45 +158,63 @@ class BIVA(SkipHVAE):
     def _terms(
         self, x: Tensor, d: Tensor, generator: Generator, skip: int = 0, below: str = "sample"
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """log p(x | z) and log q(z) - log p(z) at one draw, each (M,), and each variable's term of the bound, (M, ...),
-        in the order z_1^BU, z_1^TD, z_2^BU, ..., z_L; of the lowest `skip` layers, drawn from the prior, no term."""
+        """log p(x | z) and log q(z) - log p(z) at one draw, each (M,), and each variable's term of the bound, (M,), in
+        the order z_1^BU, z_1^TD, z_2^BU, ..., z_L; of the lowest `skip` layers, drawn from the prior, no term."""
         bottom, q_bottom, besides, up = self._paths(d, generator, skip if below == "mode" else 0)
         rate, terms = x.new_zeros(x.shape[0]), []
         e: Tensor | None = None
         for i in reversed(range(len(besides))):
-            if i < skip:
-                prior = self.parts["p"][i](e)
+            prior: Normal | None = self.parts["p"][i](e) if e is not None else None
+            if prior is not None and i < skip:
                 z = prior[0] if below == "mode" else densities.normal_draw(*prior, generator)
             else:
                 above = torch.cat([besides[i], up if e is None else e], 1)
-                q_td = self.inference["q_td"][i](self.inference["merge"][i](above))
-                z_td = densities.normal_draw(*q_td, generator)
-                if e is None:
-                    z, p_td = z_td, (torch.zeros_like(z_td), torch.zeros_like(z_td))
-                else:
-                    mean, log_std = (t.chunk(2, 1) for t in self.parts["p"][i](e))
-                    p_bu, p_td = (mean[0], log_std[0]), (mean[1], log_std[1])
-                    z = torch.cat([bottom[i], z_td], 1)
-                at_draw = _log_ratio(z_td, q_td, p_td)
-                rate = rate + at_draw.flatten(1).sum(1)
-                terms.append(_kl(q_td, p_td))
-                if e is not None:
-                    at_draw = _log_ratio(bottom[i], q_bottom[i], p_bu)
-                    rate = rate + at_draw.flatten(1).sum(1)
-                    terms.append(at_draw)
+                q = self.inference["q_td"][i](self.inference["merge"][i](above))
+                z = densities.normal_draw(*q, generator)
+                p = (torch.zeros_like(z), torch.zeros_like(z))
+                if prior is not None:
+                    (mean_bu, mean), (log_std_bu, log_std) = (t.chunk(2, 1) for t in prior)
+                    p = mean, log_std
+                rate = rate + _log_ratio(z, q, p)
+                terms.append(_kl(q, p))
+                if prior is not None:
+                    terms.append(_log_ratio(bottom[i], q_bottom[i], (mean_bu, log_std_bu)))
+                    rate = rate + terms[-1]
+                    z = torch.cat([bottom[i], z], 1)
             e = self._down(i, z, e)
         assert e is not None  # there is at least one layer
         return self.likelihood.log_prob(x.flatten(1), self.last(e)), rate, terms[::-1]
 
+    def loss(self, batch: Batch, generator: Generator) -> dict[str, Tensor]:
+        """The negative ELBO with warm-up and free nats; `rate`, `distortion`, and each variable's term (`kl_1` of
+        z_1^BU, `kl_2` of z_1^TD, and so on up to z_L)."""
+        log_px, _, found = self._terms(batch.x, self.posterior(batch.x), generator)
+        weight = min(batch.progress / self.warmup, 1.0) if self.warmup else 1.0
+        share = batch.progress / self.free_share if self.free_share else 1.0
+        free = self.free_nats * min(max(2.0 - 2.0 * share, 0.0), 1.0)
+        terms = torch.stack(found)
+        cost = (terms.clamp_min(free) if free > 0 else terms).sum(0).mean()  # a draw's term may be below zero
+        rates, distortion = terms.detach().mean(1), -log_px.mean()
+        return {
+            "loss": distortion + weight * cost,
+            "rate": rates.sum(),
+            "distortion": distortion.detach(),
+            **{f"kl_{i + 1}": rate for i, rate in enumerate(rates)},
+        }
+
+    def elbo(self, x: Tensor, generator: Generator) -> Elbo:
+        """One-sample distortion, and the sum of the variables' terms at that sample."""
+        log_px, _, terms = self._terms(x, self.posterior(x), generator)
+        return Elbo(rate=torch.stack(terms).sum(0), distortion=-log_px)
+
 
 def _log_ratio(z: Tensor, q: Normal, p: Normal) -> Tensor:
-    """log q(z) - log p(z) of diagonal Gaussians, elementwise."""
+    """log q(z) - log p(z) of diagonal Gaussians, (M, ...) to (M,)."""
     from_q, from_p = ((z - mean) * torch.exp(-log_std) for mean, log_std in (q, p))
-    return 0.5 * (from_p * from_p - from_q * from_q) + p[1] - q[1]
+    return (0.5 * (from_p * from_p - from_q * from_q) + p[1] - q[1]).flatten(1).sum(1)
 
 
 def _kl(q: Normal, p: Normal) -> Tensor:
-    """KL between diagonal Gaussians, elementwise: the mean of `_log_ratio` over q."""
-    d = (q[0] - p[0]) * torch.exp(-p[1])
-    ratio = q[1] - p[1]
-    return 0.5 * (d * d + torch.exp(2.0 * ratio) - 1.0) - ratio
+    """KL between diagonal Gaussians, (M, ...) to (M,): the mean of `_log_ratio` over q."""
+    d, ratio = (q[0] - p[0]) * torch.exp(-p[1]), q[1] - p[1]
+    return (0.5 * (d * d + torch.exp(2.0 * ratio) - 1.0) - ratio).flatten(1).sum(1)
