@@ -169,7 +169,7 @@ class BIVA(SkipHVAE):
                 z = prior[0] if below == "mode" else densities.normal_draw(*prior, generator)
             else:
                 above = torch.cat([besides[i], up if e is None else e], 1)
-                q = self.inference["q_td"][i](self.inference["merge"][i](above))
+                q: Normal = self.inference["q_td"][i](self.inference["merge"][i](above))
                 z = densities.normal_draw(*q, generator)
                 p = (torch.zeros_like(z), torch.zeros_like(z))
                 if prior is not None:
