@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,18 +59,22 @@ def test_losses_predictions_and_their_metrics(rule, width):
         for e in model.noise[:, 0]:
             p += torch.stack([spelt_out(net, x.flatten(), e)[0].softmax(0) for x in X]) / len(nets) / len(model.noise)
     batch = Batch(X, 50, columns={"y": Y})
-    torch.testing.assert_close(model.loss(batch, torch.Generator().manual_seed(5))["loss"], total, rtol=1e-4, atol=1e-4)
+    found = model.loss(batch, torch.Generator().manual_seed(5))["loss"]
+    torch.testing.assert_close(found, total, rtol=1e-4, atol=1e-4)
+    slopes = (torch.autograd.grad(value, list(model.parameters())) for value in (found, total))
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(model.classify(X).exp(), p)
-    p = p.detach()
-    nll = float(-p[torch.arange(7), Y].log().mean())
-    assert float(model.validation_loss(batch, draws).detach()) == pytest.approx(nll, rel=1e-4)
-    view = view_of(X.numpy(), columns={"y": Y.numpy()})
-    with torch.no_grad():
-        assert c.label_nll(model, view, {}, draws).value == pytest.approx(nll, rel=1e-4)
-        sure, right = p.max(1).values, (p.argmax(1) == Y).float()
-        gaps = [abs(float((right - sure)[(sure > k / 15) & (sure <= (k + 1) / 15)].sum())) for k in range(15)]
-        found = c.label_calibration_error(model, view, {}, draws).value
-        assert found == pytest.approx(sum(gaps) / 7, rel=1e-4)
+    torch.testing.assert_close(model.validation_loss(batch, draws), -p[torch.arange(7), Y].log().mean())
+
+
+def test_metrics_of_a_classifier():
+    logits, y = np.random.default_rng(1).normal(0, 2, (300, 4)).astype("f"), np.arange(300) % 4
+    view, p = view_of(logits, columns={"y": y}), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    known = SimpleNamespace(classify=lambda x: x)
+    assert c.label_nll(known, view, {}, None).value == pytest.approx(-np.log(p[np.arange(300), y]).mean(), rel=1e-5)
+    sure, gap = p.max(1), (p.argmax(1) == y) - p.max(1)
+    gaps = [abs(gap[(sure > k / 15) & (sure <= (k + 1) / 15)].sum()) for k in range(15)]
+    assert c.label_calibration_error(known, view, {}, None).value == pytest.approx(sum(gaps) / 300, rel=1e-5)
 
 
 def test_activations_have_the_law_that_drawn_weights_give():
