@@ -194,11 +194,19 @@ def test_tables_are_split_and_scaled_by_training_rows():
 @pytest.mark.parametrize("rule", ["ohsmc", "map", "map-hmc", "vi", "swag"])
 def test_answers_are_those_of_the_rule(rule, monkeypatch):
     made, called, draws, asked = study(rule=rule, design="moons"), [], torch.randn(9, 105, generator=seeded(7)), []
-    monkeypatch.setattr(s, "fit", lambda rule, *_: called.append(type(rule)) or (draws, rule.psi.detach()))
+    given = made.problem(RNG(0)).given
+
+    def fit(rule, rows, held, *_):
+        called.append(type(rule))
+        for found, part in ((rows, ""), (held, "_held")):
+            torch.testing.assert_close(found, (torch.Tensor(given["x" + part]), torch.Tensor(given["y" + part])))
+        return draws, rule.psi.detach()
+
+    monkeypatch.setattr(s, "fit", fit)
     monkeypatch.setattr(s, "swag", lambda rule, *_: called.append("swag") or (draws, rule.psi.detach()))
     monkeypatch.setattr(s, "hmc", lambda *_: called.append("hmc") or draws)
     monkeypatch.setattr(s, "nll", lambda net, phi, psi, rows: asked.append((net, psi)) or t.nll(net, phi, psi, rows))
-    answer = made.answer((given := made.problem(RNG(0)).given), RNG(1))
+    answer = made.answer(given, RNG(1))
     first = {"ohsmc": t.OpenHorizon, "vi": t.MeanField}.get(rule, t.Point)
     assert called == [first, *{"swag": ["swag"], "map-hmc": ["hmc"]}.get(rule, [])]
     (net, psi), ones = asked[0], torch.ones(1000)
