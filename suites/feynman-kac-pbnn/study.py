@@ -103,7 +103,7 @@ class PartialBNN(TableStudy):
         if rule == "swag" and design == "crescent":
             raise UserError("SWAG needs held rows, which the crescent has not", fix="another design")
         self.rule, self.design = rule, design
-        given = {"epochs": epochs, "particles": particles, "log_var": log_var}
+        given: dict[str, Any] = {"epochs": epochs, "particles": particles, "log_var": log_var}
         self.settings = replace(SETTINGS[design], **{k: v for k, v in given.items() if v is not None})
 
     def start(self, data: Batch, generator: Generator) -> None:

@@ -189,7 +189,7 @@ def swag(rule: Point, rows: Rows, held: Rows, of: Settings, draws: Generator) ->
         one, two = (torch.randn(DRAWS, k, generator=draws) for k in (phi.shape[1], len(last)))
         noise = one * phi.std(0, correction=0) + two @ last / math.sqrt(len(last) - 1)
         found.append((phi.mean(0) + noise / math.sqrt(2), psi.mean(0)))
-    return min(found, key=lambda a: float(nll(rule.model, *a, held).mean()))
+    return min(found, key=lambda a: float(nll(rule.model, a[0], a[1], held).mean()))
 
 
 def hmc(model: Any, start: Tensor, psi: Tensor, rows: Rows, of: Settings, draws: Generator) -> Tensor:
