@@ -1,8 +1,7 @@
 """Networks of which one layer is stochastic, and ways to train them (Zhao, Mair, Schön, Sjölund, arXiv 2310.19608).
 
-Stochastic weights phi have the prior N(0, 1); psi, all the others, is one vector. A model has starts `phi` (d,) and
-`psi` (p,) and ``log_density(phi, psi, x, y)``, log p(y_n | phi_s; psi, x_n) in nats, (S, N), of phi (S, d), x (N, D)
-and y (N,).
+Weights phi have the prior N(0, 1); psi, all the others, is one vector. A model has starts `phi` (d,) and `psi` (p,) and
+``log_density(phi, psi, x, y)``, log p(y_n | phi_s; psi, x_n) in nats, (S, N), of phi (S, d), x (N, D) and y (N,).
 """
 
 from __future__ import annotations
@@ -165,13 +164,10 @@ def hmc(model: Any, start: Tensor, psi: Tensor, rows: Rows, n: int, draws: Gener
     """Draws of phi by CHAINS chains from `start` (1, d), with as many gradients of a row as OHSMC has in `n` epochs."""
     chains, kernel = start.repeat(CHAINS, 1), HMC(leapfrog=LEAPFROG, acceptance=0.8, step=0.02)
     size, kept = kernel.start(chains), []
-
-    def density(phi: Tensor) -> Tensor:
-        total: Tensor = model.log_density(phi, psi, *rows).sum(1)
-        return total - 0.5 * phi.square().sum(1)
-
     for _ in range(DRAWS * n // (CHAINS * LEAPFROG)):
-        chains, size, _ = kernel.move(chains, size, density, draws)
+        chains, size, _ = kernel.move(
+            chains, size, lambda z: model.log_density(z, psi, *rows).sum(1) - 0.5 * z.square().sum(1), draws
+        )
         kept.append(chains)
     return torch.cat(kept[-DRAWS // CHAINS :])
 
