@@ -142,7 +142,7 @@ def epochs(rule: OpenHorizon, rows: Rows) -> Iterator[tuple[Tensor, Tensor]]:
 
 def fit(rule: OpenHorizon, rows: Rows, held: Rows, n: int) -> tuple[Tensor, Tensor]:
     """Draws of phi and psi of that of `n` epochs, at least one, which has the least NLL on held rows."""
-    return min(islice(epochs(rule, rows), n), key=lambda a: float(nll(rule.model, *a, held).mean()))
+    return min(islice(epochs(rule, rows), n), key=lambda a: float(nll(rule.model, a[0], a[1], held).mean()))
 
 
 def swag(rule: Point, rows: Rows, held: Rows, n: int) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ def swag(rule: Point, rows: Rows, held: Rows, n: int) -> tuple[Tensor, Tensor]:
         one, two = (torch.randn(DRAWS, k, generator=rule.draws) for k in (phi.shape[1], len(last)))
         noise = one * phi.std(0, correction=0) + two @ last / math.sqrt(len(last) - 1)
         found.append((phi.mean(0) + noise / math.sqrt(2), psi.mean(0)))
-    return min(found, key=lambda a: float(nll(rule.model, *a, held).mean()))
+    return min(found, key=lambda a: float(nll(rule.model, a[0], a[1], held).mean()))
 
 
 def hmc(model: Any, start: Tensor, psi: Tensor, rows: Rows, n: int, draws: Generator) -> Tensor:
