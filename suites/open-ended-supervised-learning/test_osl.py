@@ -102,6 +102,14 @@ def test_losses_of_rules(labels, rule):
         "gated": -np.log((gate * np.exp(-nll)).sum(2)).mean(),
     }[rule]
     assert model.loss(rows, draws(8))["loss"].item() == pytest.approx(expected, rel=1e-4)
+    model, rows = model.double(), Batch(rows.x.double(), 17, columns=rows.columns)
+    model.loss(rows, draws(8))["loss"].backward()
+    for p in model.parameters():
+        way, ends = torch.randn(p.shape, generator=draws(2), dtype=p.dtype), []
+        for h in (1e-6, -2e-6, 1e-6):
+            p.data.add_(h * way)
+            ends.append(model.loss(rows, draws(8))["loss"].item())
+        assert (p.grad * way).sum().item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(("models", "fit"), [(1, 2 / 3), (2, 1 / 6), (3, 0.0), (5, 0.0)])
@@ -154,7 +162,9 @@ def test_bad_input():
 
 def test_suite():
     """Rivals train alike, with as many models as there are domains; what is claimed of whom."""
-    loaded = load_suite(REPOSITORY / "suites/open-ended-supervised-learning/suite.yaml")
+    folder = REPOSITORY / "suites/open-ended-supervised-learning"
+    assert "params: {noise: 0.1}" in (folder / "data/conflicting-functions.yaml").read_text()
+    loaded = load_suite(folder / "suite.yaml")
     claims, found = loaded.suite.claims, {}
     for run in plan(loaded, "cpu", seeds=[0]):
         functions, by = run.dataset == "functions", run.training
