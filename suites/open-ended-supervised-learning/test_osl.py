@@ -14,6 +14,7 @@ from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.open_ended_supervised_learning import osl
 from latentbench.planning.plan import plan
 from latentbench.spec.loading import load_suite
+
 from tests.project import REPOSITORY
 
 INFO = {
@@ -188,5 +189,5 @@ def test_suite():
     trend, many, told = *claims[3:5], claims[6]
     assert (trend.methods, trend.direction, trend.form) == (["global", "osl-k2", "osl-k3"], "falls", "strict")
     assert (many.better, many.worse, many.dataset) == ("osl-k6", "osl-k2", "functions")
-    assert [(c.method, c.dataset, c.at_most) for c in told.cells] == [("oracle", d, 0.1) for d in ("functions", "digits")]
+    assert {(c.method, c.dataset, c.at_most) for c in told.cells} == {("oracle", d, 0.1) for d, _ in found}
     assert [c.sanity for c in claims] == [False] * 6 + [True]
