@@ -8,7 +8,7 @@ loss of model k on an episode, rules of training are
     gated     -log sum_k g_k(x) exp(-loss), a sample at a time: mixture of experts (Jacobs et al. 1991, equation 1.3)
     oracle    L_d of the domain d
 
-Of the paper the abstracts and the beginning of section 1 could be read, so all of these are our reading.
+Of the paper the abstracts and the beginnings of section 1 could be read, so all of these are our reading.
 """
 
 from __future__ import annotations
@@ -93,20 +93,19 @@ class SubjectiveLearner(nn.Module):
         hidden, inputs = checks.wholes("hidden", hidden), info.dims * (3 if classes else 1)
 
         def net(outputs: int) -> nn.Sequential:
-            return nn.Sequential(mlp(inputs, hidden, "relu"), nn.Linear([inputs, *hidden][-1], outputs))
+            return mlp(inputs, (*hidden, outputs), "relu")[:-1]  # no activation of the outputs
 
         self.nets = nn.ModuleList(net(classes or 1) for _ in range(models))
         self.gate = net(models) if rule == "gated" else None
         noisy = rule in ("soft", "gated") and not classes
         self.log_std = nn.Parameter(torch.zeros(())) if noisy else None
-        hues = [colorsys.hsv_to_rgb(k / classes, 1, 1) for k in range(classes)]
-        self.register_buffer("hues", torch.tensor(hues), persistent=False)
+        hues = torch.tensor([colorsys.hsv_to_rgb(k / classes, 1, 1) for k in range(classes)])
+        self.register_buffer("hues", hues, persistent=False)
 
     def episodes(self, batch: Batch, size: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (E, S, D), targets (E, S) and domains (E,) of a batch's rows in their order, `size` an episode (all,
         if there are fewer), the rest left out. A domain is drawn for each episode, a hue for each row."""
-        n, device = len(batch.x), batch.x.device
-        size = min(size, n)
+        n, device, size = len(batch.x), batch.x.device, min(size, len(batch.x))
         count = n // size
         domain = torch.randint(self.domains, (count,), generator=generator, device=device)
         x, y = batch.x.flatten(1), batch.columns["y"].reshape(n, -1)
@@ -142,17 +141,16 @@ class SubjectiveLearner(nn.Module):
         """By the rule, a sample."""
         x, y, domain = self.episodes(batch, self.shots, generator)
         losses = self.losses(self(x), y)
+        if self.log_std is not None:
+            losses = losses / 2 * (-2 * self.log_std).exp() + self.log_std
         if self.rule == "min-loss":
             found = losses.mean(1).min(1).values
         elif self.rule == "oracle":
             found = losses.mean(1).gather(1, domain[:, None])
+        elif self.gate is None:
+            found = -((-losses.sum(1)).logsumexp(1) - np.log(len(self.nets))) / x.shape[1]
         else:
-            if self.log_std is not None:
-                losses = losses / 2 * (-2 * self.log_std).exp() + self.log_std
-            if self.gate is not None:
-                found = -(self.gate(x).log_softmax(-1) - losses).logsumexp(2)
-            else:
-                found = -((-losses.sum(1)).logsumexp(1) - np.log(len(self.nets))) / x.shape[1]
+            found = -(self.gate(x).log_softmax(-1) - losses).logsumexp(2)
         return {"loss": found.mean()}
 
 
