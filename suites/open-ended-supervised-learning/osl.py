@@ -106,15 +106,14 @@ class SubjectiveLearner(nn.Module):
         """Inputs (E, S, D), targets (E, S) and domains (E,) of a batch's rows in their order, `size` an episode (all,
         if there are fewer), the rest left out. A domain is drawn for each episode, a hue for each row."""
         n, device, size = len(batch.x), batch.x.device, min(size, len(batch.x))
-        count = n // size
-        domain = torch.randint(self.domains, (count,), generator=generator, device=device)
+        domain = torch.randint(self.domains, (n // size,), generator=generator, device=device)
         x, y = batch.x.flatten(1), batch.columns["y"].reshape(n, -1)
         if self.classes:
             hue = torch.randint(self.classes, (n,), generator=generator, device=device)
             x, y = (x[:, None] * self.hues[hue][:, :, None]).flatten(1), torch.stack([y[:, 0].long(), hue], 1)
         else:
             y = y.to(x)
-        x, y = (a[: count * size].unflatten(0, (count, size)) for a in (x, y))
+        x, y = (a[: n // size * size].unflatten(0, (-1, size)) for a in (x, y))
         return x, y.gather(2, domain[:, None, None].expand(-1, size, 1))[:, :, 0], domain
 
     def forward(self, x: Tensor) -> Tensor:

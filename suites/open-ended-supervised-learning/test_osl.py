@@ -142,8 +142,7 @@ def test_bad_input():
         osl.allocation_purity(torch.nn.Linear(1, 1), SimpleNamespace(), {}, draws())
 
 
-def test_suite():
-    """Rivals train alike, with as many models as there are domains; what is claimed of whom."""
+def test_rivals_train_alike_and_what_is_claimed_of_whom():
     folder = REPOSITORY / "suites/open-ended-supervised-learning"
     assert "params: {noise: 0.1}" in (folder / "data/conflicting-functions.yaml").read_text()
     loaded = load_suite(folder / "suite.yaml")
