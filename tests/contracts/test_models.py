@@ -285,6 +285,32 @@ class TestTraining:
 
         assert broken(Warm, "vae", "binary-vector", SMALL) == {}
 
+    def test_which_expert_learns_may_hang_on_the_first_weights(self):
+        class Experts(Sound):
+            """Two offsets, of which the nearer one learns; a third one never does."""
+
+            idle = False
+
+            def __init__(self, info):
+                super().__init__(info)
+                self.offsets = nn.Parameter(torch.randn(info.dims))
+                self.others = nn.Parameter(torch.randn(info.dims))
+                self.third = nn.Parameter(torch.randn(info.dims)) if self.idle else None
+
+            def loss(self, batch, generator):
+                far = torch.stack([(batch.x.flatten(1) - o).square().mean() for o in (self.offsets, self.others)])
+                return {"loss": super().loss(batch, generator)["loss"] + far.min()}
+
+        class Idle(Experts):
+            idle = True
+
+            def loss(self, batch, generator):
+                return {"loss": super().loss(batch, generator)["loss"] + 0.0 * self.third.sum()}
+
+        test = "gradients reach every parameter"
+        assert test not in wrong(Experts)
+        assert wrong(Idle)[test] == "zero for third"
+
     def test_a_loss_that_sees_its_neighbours_numbers(self):
         class Odd(VAE):
             def __init__(self, info, **params):

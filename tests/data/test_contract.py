@@ -13,16 +13,18 @@ from .tiny import entry, sha
 FINITE, APART = "values are finite", "test rows are not among the training rows"
 
 
-def faults(workplace, train, test, **column):
-    """Names of what does not hold of rows that are (N, 2) arrays or words."""
+def faults(workplace, train, test, target=(), **column):
+    """Names of what does not hold of rows that are (N, 2) arrays, of whose columns some may be a target."""
     raw = {f"{k}.csv.gz": gzip.compress(v.encode(), mtime=0) for k, v in (("a", lines(train)), ("b", lines(test)))}
     workplace.put(raw)
     files = [{"name": n, "mirror": f"tiny/{n}", "sha256": sha(r)} for n, r in raw.items()]
-    own = {"x": {"shape": [2], "dtype": "float64", **column}}
+    own = {"x": {"shape": [2 - len(target)], "dtype": "float64", **column}}
+    own |= {"y": {"shape": [len(target)], "dtype": "float64"}} if target else {}
     declared = entry(
         files=files, columns=own, modality="vector", protocols={"plain": {"train": "train", "test": "test"}}
     )
     declared["forms"][0] |= {"loader": "delimited", "params": {"splits": {"a.csv.gz": "train", "b.csv.gz": "test"}}}
+    declared["forms"][0]["params"] |= {"target": list(target)} if target else {}
     declared["splits"] = {"train": {"rows": len(train)}, "test": {"rows": len(test)}}
     workplace.declare(declared)
     found = list(check_dataset(workplace.data / "registry/tiny.yaml"))
@@ -56,3 +58,9 @@ def test_rows_that_repeat_themselves_anywhere_do_so_in_the_test_split_too(workpl
     drawn = [(int(a), int(b)) for a, b in rng.integers(0, 12, (120, 2))]
     train = list(dict.fromkeys(drawn[:60])) if distinct else drawn[:60]
     assert faults(workplace, train, drawn[60:]) == found
+
+
+@pytest.mark.parametrize(("target", "found"), [(0.5, set()), (0.25, {APART})])
+def test_a_number_that_two_rows_share_is_no_leak_where_their_targets_differ(workplace, target, found):
+    train = [(k, k + 0.25) for k in range(50)]
+    assert faults(workplace, train, [(3, 3 + target), (60, 1)], target=[1]) == found

@@ -16,6 +16,8 @@ from latentbench.core.types import Batch
 
 #: Shares of training at which a schedule may have other parts of the loss switched on.
 PROGRESS = (0.0, 0.5, 0.99)
+#: Starts over which each parameter must get a gradient.
+STARTS = 8
 #: Steps after which a loss must be lower.
 LEARNING = 15
 #: How often as many steps are taken until a likelihood rises.
@@ -53,20 +55,26 @@ def loss(subject: Subject) -> str | None:
 
 
 def gradients(subject: Subject) -> str | None:
-    model = subject.copy()  # zero starting values may block a gradient at the first step
-    require_trainable(model)
-    model.train()
-    model.zero_grad()
-    for step, progress in enumerate(PROGRESS):  # a unit may be silent on one batch, a term at one time
-        model.loss(subject.batch(step, progress), generator(step))["loss"].backward()
-    wanted = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if without := [n for n, p in wanted.items() if p.grad is None]:
-        return f"none for {', '.join(without[:5])}"
-    if broken := [n for n, p in wanted.items() if not p.grad.isfinite().all()]:
-        return f"not finite for {', '.join(broken[:5])}"
-    # the gradient of a weight-normalised direction is orthogonal to it: zero where it has one entry
-    still = [n for n, p in wanted.items() if (p.numel() > 1 or p.dim() < 2) and not p.grad.any()]
-    return f"zero for {', '.join(still[:5])}" if still else None
+    require_trainable(subject.trained())
+    silent: set[str] | None = None
+    for start in range(STARTS):  # which expert of several learns may hang on the first weights
+        model = subject.prepared(start) if start else subject.copy()  # zero starting values may block a first gradient
+        model.train()
+        model.zero_grad()
+        for step, progress in enumerate(PROGRESS):  # a unit may be silent on one batch, a term at one time
+            model.loss(subject.batch(step, progress), generator(step + 10 * start))["loss"].backward()
+        wanted = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if without := [n for n, p in wanted.items() if p.grad is None]:
+            return f"none for {', '.join(without[:5])}"
+        if broken := [n for n, p in wanted.items() if not p.grad.isfinite().all()]:
+            return f"not finite for {', '.join(broken[:5])}"
+        # the gradient of a weight-normalised direction is orthogonal to it: zero where it has one entry
+        still = {n for n, p in wanted.items() if (p.numel() > 1 or p.dim() < 2) and not p.grad.any()}
+        silent = still if silent is None else silent & still
+        if not silent:
+            return None
+    assert silent is not None
+    return f"zero for {', '.join(sorted(silent)[:5])}"
 
 
 @torch.no_grad()
