@@ -50,12 +50,12 @@ def size(inputs: int) -> int:
 
 
 def network(w: Tensor, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Two outputs (..., N) of a layer of tanh and a linear one, for weights w (..., size), rows x (N, p) and latents z
+    """Two outputs (..., N) of a layer of ReLUs and a linear one, for weights w (..., size), rows x (N, p) and latents z
     (..., N) or (..., 1)."""
     p = x.shape[1]
     inner, outer, bias = w.split([HIDDEN * (p + 2), 2 * HIDDEN, 2], -1)
     rows, latent, shift = inner.unflatten(-1, (p + 2, HIDDEN)).split([p, 1, 1], -2)
-    hidden = torch.tanh(INNER * (x @ rows + z[..., None] * latent + shift))
+    hidden = torch.relu(INNER * (x @ rows + z[..., None] * latent + shift))
     both = hidden @ outer.unflatten(-1, (HIDDEN, 2)) * (OUTER / HIDDEN**0.5) + bias[..., None, :]
     return both[..., 0], both[..., 1]
 
@@ -66,16 +66,23 @@ class Posterior(nn.Module):
     Args:
         x, y: rows (N, p) and responses (N,), standardised.
         draws: of all that is random.
-        settings: (beta, lambda) of each: weights of the latents' divergence and of NCAI's constraints, per row.
-        noise: ``fixed`` at NOISE, with latents; without, ``learned``, or a function of x, the network's second output.
+        settings: weights of NCAI's constraints, in nats a row.
+        noise: ``fixed`` at NOISE, with latents; without, ``learned``, or a ``function`` of x, the second output.
+        spread: of q, in its deviations: 0 leaves the mode of weights and latents alone.
     """
 
     def __init__(
-        self, x: Tensor, y: Tensor, draws: Generator, settings: Sequence[tuple[float, float]], noise: str = "fixed"
+        self,
+        x: Tensor,
+        y: Tensor,
+        draws: Generator,
+        settings: Sequence[float],
+        noise: str = "fixed",
+        spread: float = 1.0,
     ) -> None:
         super().__init__()
-        self.x, self.y, self.draws, self.noise, self.kernel = x, y, draws, noise, centred(x)
-        self.beta, self.weight = torch.tensor(settings).T
+        self.x, self.y, self.draws, self.noise, self.spread, self.kernel = x, y, draws, noise, spread, centred(x)
+        self.weight = torch.tensor(settings)
         self.mean = nn.Parameter(torch.randn(size(x.shape[1]), generator=draws).expand(len(settings), -1).clone())
         self.log_sd = nn.Parameter(torch.full_like(self.mean, math.log(NARROW)))
         self.z_mean, self.z_log_sd = (nn.Parameter(torch.zeros(len(settings), len(x))) for _ in range(2))
@@ -89,7 +96,7 @@ class Posterior(nn.Module):
     def drawn(self, mean: Tensor, log_sd: Tensor) -> Tensor:
         """(K, DRAWS, n) for (K, n)."""
         noise = torch.randn((len(mean), DRAWS, mean.shape[1]), generator=self.draws)
-        return mean[:, None] + log_sd.exp()[:, None] * noise
+        return mean[:, None] + self.spread * log_sd.exp()[:, None] * noise
 
     def start_loss(self) -> Tensor:
         """(K,): mean squared error of the function at z = 0, halved."""
@@ -97,13 +104,13 @@ class Posterior(nn.Module):
         return 0.5 * (self.y - mean).square().mean(1)
 
     def loss(self) -> Tensor:
-        """(K,): the negative ELBO of a row with the latents' divergence times beta, and lambda times both violations."""
+        """(K,): the negative ELBO of a row, and both violations times their weight."""
         w, z = self.drawn(self.mean, self.log_sd), self.drawn(self.z_mean, self.z_log_sd)
         latent = self.noise == "fixed"
         fit = log_normal(self.y, *self.law(w, self.x, z if latent else torch.zeros(1), self.log_noise[:, None, None]))
         loss = divergence(self.mean, self.log_sd) / len(self.y) - fit.mean((1, 2))
         if latent:
-            loss = loss + self.beta * divergence(self.z_mean, self.z_log_sd) / len(self.y)
+            loss = loss + divergence(self.z_mean, self.z_log_sd) / len(self.y)
         if self.weight.any():
             loss = loss + self.weight * sum(violations(self.kernel, z[:, 0]))
         return loss
@@ -126,7 +133,7 @@ class Posterior(nn.Module):
         nodes, log_p = (NODES, PROBABILITIES.log()) if latent else (torch.zeros(1), torch.zeros(1))
         logs, means = [], []
         for _ in range(PREDICTIVE // 2):
-            w = self.mean[k] + self.log_sd[k].exp() * torch.randn((2, self.mean.shape[1]), generator=self.draws)
+            w = self.mean[k] + self.spread * self.log_sd[k].exp() * torch.randn((2, self.mean.shape[1]), generator=self.draws)
             mean, log_sd = self.law(w[:, None], x, nodes[:, None], self.log_noise[k])
             logs.append((log_normal(y, mean, log_sd) + log_p[:, None]).logsumexp((0, 1)))
             means.append((log_p.exp() @ mean).mean(0))

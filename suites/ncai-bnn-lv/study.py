@@ -1,4 +1,4 @@
-"""Regression with noise that depends on the input: laws that are known, or a table, and inference with latent inputs."""
+"""Regression with noise that depends on the input: laws that are known, and inference with latent inputs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from latentbench.core.errors import UserError
-from latentbench.core.types import Batch, DataInfo, MetricValue
+from latentbench.core.types import DataInfo, MetricValue
 from latentbench.declare import Example, metric, model
 from latentbench.evaluation.studies import over_problems
 from latentbench.evaluation.view import View
 from latentbench.metrics.prediction import rmse
-from latentbench.models.study import Arrays, Problem, TableStudy
+from latentbench.models.study import Arrays, Problem, Study
 from numpy import ndarray
 from pydantic import PositiveInt
 from scipy.stats import norm
@@ -23,14 +23,15 @@ from .latents import Posterior, divergence
 
 #: Rows that are judged, at most; draws of the latents that dependence is averaged over.
 TESTED, SAMPLES = 300, 10
-#: Of each rule, (beta, lambda) of the settings that held rows choose from, and the noise.
-RULES: Mapping[str, tuple[list[tuple[float, float]], str]] = {
-    "ncai": ([(1.0, 1.0), (1.0, 10.0), (1.0, 100.0), (1.0, 1000.0)], "fixed"),
-    "bnn-lv": ([(1.0, 0.0)] * 4, "fixed"),
-    "tempered": ([(1.0, 0.0), (2.0, 0.0), (4.0, 0.0), (8.0, 0.0)], "fixed"),
-    "cold": ([(1.0, 0.0)] * 4, "fixed"),
-    "bnn": ([(1.0, 0.0)] * 4, "learned"),
-    "variance": ([(1.0, 0.0)] * 4, "function"),
+#: Of each rule: weights of the constraints, among which held rows choose, the noise, and the spread of q.
+PLAIN = (0.0, 0.0, 0.0, 0.0)
+RULES: Mapping[str, tuple[tuple[float, ...], str, float]] = {
+    "ncai": ((1.0, 10.0, 30.0, 100.0), "fixed", 1.0),
+    "bnn-lv": (PLAIN, "fixed", 1.0),
+    "cold": (PLAIN, "fixed", 1.0),
+    "mode": (PLAIN, "fixed", 0.0),
+    "bnn": (PLAIN, "learned", 1.0),
+    "variance": (PLAIN, "function", 1.0),
 }
 SMALL = {"rows": 20, "steps": 5}
 EXAMPLES = (Example("real-vector", SMALL), Example("real-vector", {**SMALL, "rule": "variance", "design": "yuan"}))
@@ -56,16 +57,16 @@ def moments(design: str, x: ndarray) -> tuple[ndarray, ndarray]:
 
 
 @model("noise-inference", "Iterative Study", "networks whose noise depends on the input", examples=EXAMPLES)
-class NoiseInference(TableStudy):
+class NoiseInference(Study):
     """Answers: ``log_density`` and ``mean`` (T,) of new rows, ``z`` (SAMPLES, N) drawn from q, ``rate``, nats a row.
 
     Args:
-        info: of rows with target ``y``, where the design is `table`.
-        rule: all choose among four settings by held rows. Mean-field BNN+LV with weights of NCAI's constraints
-            (``ncai``), four times without (``bnn-lv``), so from random weights (``cold``), with weights of the latents'
-            divergence (``tempered``); without latents, noise of one deviation (``bnn``) or of one that is a
+        info: of no matter.
+        rule: each has four settings, or four times the same, that held rows choose from. Mean-field BNN+LV with NCAI's
+            constraints (``ncai``), without (``bnn-lv``), so from random weights (``cold``), and the joint mode of
+            weights and latents (``mode``); without latents, noise of one deviation (``bnn``) or of one that is a
             function of x (``variance``).
-        design: of `moments`, or a table's rows.
+        design: of `moments`.
         rows: to train on; a third as many choose the setting.
         steps: after a quarter as many for the function alone, which ``cold`` adds to the others.
     """
@@ -74,75 +75,48 @@ class NoiseInference(TableStudy):
         self,
         info: DataInfo,
         *,
-        rule: Literal["ncai", "bnn-lv", "tempered", "cold", "bnn", "variance"] = "ncai",
-        design: Literal["goldberg", "yuan", "depeweg", "table"] = "goldberg",
+        rule: Literal["ncai", "bnn-lv", "cold", "mode", "bnn", "variance"] = "ncai",
+        design: Literal["goldberg", "yuan", "depeweg"] = "goldberg",
         rows: PositiveInt = 200,
         steps: PositiveInt = 2000,
     ) -> None:
         super().__init__(info, problems=1)
         self.rule, self.design, self.rows, self.steps = rule, design, rows, steps
 
-    def start(self, data: Batch, generator: Generator) -> None:
-        """Raises UserError where the design is a table and the data have no target or too few rows."""
-        super().start(data, generator)
-        if self.design == "table":
-            if "y" not in data.columns or len(data.x) <= self.rows + self.rows // 3:
-                raise UserError("no table with column `y` and as many rows", fix="choose data for regression")
-            self.keep(data)
-
     def problem(self, rng: np.random.Generator) -> Problem:
-        """Rows ``x`` and ``y`` to train on, and the same with ``_held`` and ``_new``, standardised by the first; truth
-        has ``x``, and of new rows of a known law ``mean`` and ``log_density``."""
+        """Rows ``x`` (N, 1) and ``y`` (N,) to train on, and the same with ``_held`` and ``_new``, standardised by the
+        first; truth has ``x``, and ``mean`` and ``log_density`` of the new."""
         ends = [self.rows, self.rows + self.rows // 3]
-        if self.design == "table":
-            chosen = rng.permutation(len(self.x))[: ends[1] + TESTED]
-            x, y, law = self.x[chosen], self.y[chosen, 0], None
-        else:
-            x = inputs(self.design, ends[1] + TESTED, rng)[:, None]
-            law = moments(self.design, x[:, 0])
-            y = law[0] + law[1] * rng.standard_normal(len(x))
-        (x, _, _), (y, at, by) = (standardised(a, self.rows) for a in (x, y))
-        parts = zip(("", "_held", "_new"), np.split(x, ends), np.split(y, ends), strict=True)
+        x = inputs(self.design, ends[1] + TESTED, rng)
+        mean, sd = moments(self.design, x)
+        y = mean + sd * rng.standard_normal(len(x))
+        at, by = y[: self.rows].mean(), y[: self.rows].std()
+        x, y, mean, sd = (x - x[: self.rows].mean()) / x[: self.rows].std(), (y - at) / by, (mean - at) / by, sd / by
+        parts = zip(("", "_held", "_new"), np.split(x[:, None], ends), np.split(y, ends), strict=True)
         given = {name + part: a for part, *both in parts for name, a in zip("xy", both, strict=True)}
-        truth = {"x": given["x"]}
-        if law:
-            mean, sd = (law[0] - at) / by, law[1] / by
-            truth |= {"mean": mean[ends[1] :], "log_density": norm.logpdf(y, mean, sd)[ends[1] :]}
+        new = slice(ends[1], None)
+        truth = {"x": given["x"], "mean": mean[new], "log_density": norm.logpdf(y, mean, sd)[new]}
         return Problem(given, truth)
 
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
         draws = torch.Generator().manual_seed(int(rng.integers(2**62)))
         of = {name: Tensor(a) for name, a in given.items()}
-        settings, noise = RULES[self.rule]
-        found, warm = Posterior(of["x"], of["y"], draws, settings, noise), self.steps // 4
+        found, warm = Posterior(of["x"], of["y"], draws, *RULES[self.rule]), self.steps // 4
         found.descend(*((0, warm + self.steps) if self.rule == "cold" else (warm, self.steps)))
-        held = [found.predict(k, of["x_held"], of["y_held"])[0].mean() for k in range(len(settings))]
+        held = [found.predict(k, of["x_held"], of["y_held"])[0].mean() for k in range(len(found.weight))]
         best = int(np.argmax(held))
         log_density, mean = found.predict(best, of["x_new"], of["y_new"])
         z_mean, z_log_sd = found.z_mean[best].detach(), found.z_log_sd[best].detach()
-        z = z_mean + z_log_sd.exp() * torch.randn((SAMPLES, len(z_mean)), generator=draws)
+        z = z_mean + found.spread * z_log_sd.exp() * torch.randn((SAMPLES, len(z_mean)), generator=draws)
         rate = divergence(z_mean, z_log_sd) / len(z_mean)
         return {"log_density": log_density, "mean": mean, "z": z, "rate": rate, "chosen": best}
-
-
-def standardised(a: ndarray, rows: int) -> tuple[ndarray, ndarray, ndarray]:
-    """By mean and deviation of the first rows, which come along; a column that is constant there becomes 0."""
-    mean, sd = a[:rows].mean(0), a[:rows].std(0)
-    sd = np.where(sd > 0, sd, np.inf)
-    return (a - mean) / sd, mean, sd
 
 
 def taken(of: Arrays, name: str) -> Any:
     """Raises UserError where a study's truth or answer lacks that part."""
     if name not in of:
-        raise UserError(f"this study has no {name!r}", fix="a model noise-inference; a known law, where truth is asked")
+        raise UserError(f"this study has no {name!r}", fix="model noise-inference")
     return of[name]
-
-
-@metric("noise_nll", "Study", "nats", "lower")
-def noise_nll(model: Any, view: View, settings: Arrays, generator: Generator) -> MetricValue:
-    """Mean negative log density of a new response, in units of the training responses' deviation."""
-    return over_problems(model, lambda _, answer: -taken(answer, "log_density").mean())
 
 
 @metric("noise_excess", "Study", "nats", "lower")

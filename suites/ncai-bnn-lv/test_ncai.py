@@ -1,0 +1,241 @@
+"""Constraints by brute force, laws in closed form, losses and choices recomputed."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from latentbench.core.errors import UserError
+from latentbench.core.types import Batch, DataInfo
+from latentbench.papers.ncai_bnn_lv import latents, study
+from latentbench.papers.ncai_bnn_lv.latents import HIDDEN, Posterior
+from latentbench.papers.ncai_bnn_lv.study import RULES, NoiseInference
+from latentbench.spec.loading import load_suite
+from scipy.integrate import quad
+from scipy.stats import norm
+from torch.distributions import Normal, kl_divergence
+
+from tests.project import REPOSITORY
+
+INFO, SETTINGS = DataInfo((1,), "real", 1), [(1.0, 0.0), (3.0, 0.0), (1.0, 7.0)]
+rng = np.random.default_rng
+
+
+def drawn(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def wide(noise="fixed", n=6, p=3, settings=SETTINGS):
+    """A posterior far from where it begins."""
+    x, y = torch.randn(n, p, generator=drawn(0)), torch.randn(n, generator=drawn(1))
+    found = Posterior(x, y, drawn(2), settings, noise)
+    with torch.no_grad():
+        for i, q in enumerate(found.parameters()):
+            q.add_(torch.randn(q.shape, generator=drawn(i)) * 0.4)
+    return found
+
+
+def outputs(w, x, z):
+    """Of one network and one row, by its loops."""
+    p, at = len(x), iter(w.tolist())
+    inner = [[next(at) for _ in range(HIDDEN)] for _ in range(p + 2)]
+    outer = [[next(at), next(at)] for _ in range(HIDDEN)]
+    hidden = [math.tanh(2 * (sum(x[j] * inner[j][h] for j in range(p)) + z * inner[p][h] + inner[p + 1][h]))
+              for h in range(HIDDEN)]  # fmt: skip
+    return [sum(hidden[h] * outer[h][o] for h in range(HIDDEN)) * 3 / HIDDEN**0.5 + next(at) for o in (0, 1)]
+
+
+def test_violations():
+    x, z = rng(0).standard_normal((7, 2)), rng(1).standard_normal((2, 7)) * 1.5 + 0.3
+    pairs = lambda a, width: np.exp(-((a[:, None] - a[None]) ** 2).sum(-1) / (2 * width))  # noqa: E731
+    h = np.eye(7) - 1 / 7
+    depends, apart = latents.violations(latents.centred(torch.tensor(x)), torch.tensor(z))
+    for i in (0, 1):
+        ours, near = pairs(z[i][:, None], 1), lambda t, i=i: np.exp(-((z[i] - t) ** 2) / 2).mean()
+        assert float(depends[i]) == pytest.approx(np.trace(pairs(x, 2) @ h @ ours @ h) / 49, rel=1e-5)
+        cross = quad(lambda t: near(t) * norm.pdf(t), -9, 9)[0]  # noqa: B023
+        prior = quad(lambda t: np.exp(-(t**2) / 2) * norm.pdf(t, 0, 2**0.5), -9, 9)[0]
+        assert float(apart[i]) == pytest.approx(ours.mean() - 2 * cross + prior, abs=1e-6)
+    grid = torch.tensor(norm.ppf((np.arange(2000) + 0.5) / 2000))
+    rows = latents.centred(grid[:, None])
+    assert max(map(float, latents.violations(rows, grid[torch.randperm(2000, generator=drawn(0))]))) < 3e-4
+    assert float(latents.violations(rows, grid)[0]) > 0.05
+
+
+def test_networks():
+    found = wide()
+    w, z = torch.randn(2, latents.size(3), generator=drawn(5)), torch.randn(2, 6, generator=drawn(6))
+    both = latents.network(w, found.x, z)
+    each = [[outputs(w[i], found.x[n].tolist(), float(z[i, n])) for n in range(6)] for i in (0, 1)]
+    torch.testing.assert_close(torch.stack(both, -1), torch.tensor(each), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "learned", "function"])
+def test_losses(noise):
+    found = wide(noise)
+    found.draws = drawn(8)
+    loss = found.loss()
+    a, b = (torch.randn(3, 2, m, generator=g) for g in [drawn(8)] for m in (latents.size(3), 6))
+    start = found.start_loss()
+    for k, (beta, weight) in enumerate(SETTINGS):
+        q, q_z = (Normal(m[k], s[k].exp()) for m, s in
+                  ((found.mean, found.log_sd), (found.z_mean, found.z_log_sd)))  # fmt: skip
+        w, z = q.mean + q.scale * a[k], (q_z.mean + q_z.scale * b[k]) * (noise == "fixed")
+        mean, log_sd = latents.network(w, found.x, z)
+        sd = log_sd.exp() if noise == "function" else found.log_noise[k].exp()
+        elbo = Normal(mean, sd).log_prob(found.y).sum(1).mean() - kl_divergence(q, Normal(0.0, 1.0)).sum()
+        expected = -elbo / 6
+        if noise == "fixed":
+            expected = expected + beta * kl_divergence(q_z, Normal(0.0, 1.0)).mean()
+            expected = expected + weight * sum(latents.violations(latents.centred(found.x), z[0]))
+            torch.testing.assert_close(loss[k], expected, rtol=1e-4, atol=1e-4)
+        elif not weight:
+            torch.testing.assert_close(loss[k], expected, rtol=1e-4, atol=1e-4)
+        error = found.y - latents.network(found.mean[k], found.x, torch.zeros(6))[0]
+        torch.testing.assert_close(start[k], 0.5 * (error**2).mean())
+    gradients = torch.autograd.grad(loss.sum(), [found.mean, found.log_sd, found.z_mean, found.z_log_sd], allow_unused=True)
+    assert all(bool(g.any(1).all()) for g in gradients[: 4 if noise == "fixed" else 2])
+    assert found.log_noise.requires_grad == (noise == "learned")
+
+
+def test_descent():
+    fitted = wide("fixed", 40, 1, [(1.0, 0.0)] * 3)
+    fresh = Posterior(fitted.x, fitted.x[:, 0].sin() * 2, drawn(3), [(1.0, 0.0), (1.0, 0.0)])
+    torch.testing.assert_close(fresh.mean[0], fresh.mean[1])
+    latent = fresh.mean.detach()[:, HIDDEN : 2 * HIDDEN].clone()
+    fresh.descend(300, 0)
+    assert float(fresh.start_loss().max().detach()) < 0.01
+    torch.testing.assert_close(fresh.mean[:, HIDDEN : 2 * HIDDEN], latent)
+    assert not fresh.z_mean.any() and not fresh.z_log_sd.any()
+    assert torch.allclose(fresh.log_sd.exp(), torch.tensor(0.05))
+    before, rates = fresh.mean.detach().clone(), []
+    step, torch.optim.Adam.step = torch.optim.Adam.step, lambda self, *a: rates.append(self.param_groups[0]["lr"])
+    try:
+        fresh.descend(0, 4)
+    finally:
+        torch.optim.Adam.step = step
+    np.testing.assert_allclose(rates, [0.01, 0.0085355, 0.005, 0.0014645], rtol=1e-3)
+    torch.testing.assert_close(fresh.mean, before)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "learned"])
+def test_predictions_of_a_law_in_closed_form(noise):
+    found = Posterior(torch.zeros(5, 1), torch.zeros(5), drawn(0), [(1.0, 0.0)] * 2, noise)
+    with torch.no_grad():
+        found.mean.zero_()
+        found.log_sd.fill_(-30.0)
+        found.log_noise.fill_(math.log(0.3))
+        found.mean[1, HIDDEN] = 0.001  # the latent into the first unit, whose tanh is then a line
+        found.mean[1, 3 * HIDDEN] = 0.7 / (0.002 * 3 / HIDDEN**0.5)
+        found.mean[1, -2], found.log_sd[1, -2] = 0.4, math.log(0.2)
+    y, sd = torch.linspace(-2, 3, 11), (0.7**2 * (noise == "fixed") + 0.3**2 + 0.2**2) ** 0.5
+    log_density, mean = found.predict(1, torch.zeros(11, 1), y)
+    near = torch.tensor(np.abs(y.numpy() - 0.4) < 1.5 * sd)
+    expected = Normal(0.4, sd).log_prob(y)
+    torch.testing.assert_close(log_density[near], expected[near], atol=0.1, rtol=0.1)
+    torch.testing.assert_close(mean, torch.full((11,), 0.4), atol=0.09, rtol=0)
+    with torch.no_grad():
+        found.log_sd.fill_(-30.0)
+    log_density, mean = found.predict(1, torch.zeros(11, 1), y)
+    expected = Normal(0.4, (0.7**2 * (noise == "fixed") + 0.3**2) ** 0.5).log_prob(y)
+    torch.testing.assert_close(log_density, expected, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(mean, torch.full((11,), 0.4))
+
+
+def test_laws():
+    at = np.array([0.25, 0.75])
+    np.testing.assert_allclose(study.moments("goldberg", at), [[2, -2], [0.75, 1.25]])
+    np.testing.assert_allclose(study.moments("yuan", at), [[2 * math.sin(math.pi / 16), 2 * (math.exp(-7.5)
+        + math.sin(9 * math.pi / 16)) - 2], [math.exp(0.5), math.exp(-0.5)]])  # fmt: skip
+    np.testing.assert_allclose(study.moments("depeweg", np.array([0.0, math.pi / 2])), [[0, 7], [3, 3 / 2**0.5]])
+    x = study.inputs("depeweg", 60_000, rng(0))
+    for i, sd in ((-4, 0.4), (0, 0.9), (4, 0.4)):
+        part = x[np.abs(x - i) < (2.6 if i == 0 else 1.4)]
+        np.testing.assert_allclose([len(part) / 60_000, part.mean(), part.std()], [1 / 3, i, sd], atol=0.03)
+    x = study.inputs("yuan", 9000, rng(0))
+    assert 0 < x.min() < 0.01 and 0.99 < x.max() < 1 and abs(x.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("design", ["goldberg", "depeweg"])
+def test_problems(design):
+    problem, draws = NoiseInference(INFO, design=design, rows=60).problem(rng(4)), rng(4)
+    x = study.inputs(design, 380, draws)
+    mean, sd = study.moments(design, x)
+    y = mean + sd * draws.standard_normal(380)
+    for name, raw in (("x", x), ("y", y)):
+        parts = [problem.given[name + part] for part in ("", "_held", "_new")]
+        assert [len(part) for part in parts] == [60, 20, 300]
+        np.testing.assert_allclose(np.concatenate(parts).ravel(), (raw - raw[:60].mean()) / raw[:60].std())
+    np.testing.assert_allclose(problem.truth["mean"] * y[:60].std() + y[:60].mean(), mean[80:])
+    np.testing.assert_allclose(problem.truth["log_density"], (norm.logpdf(y, mean, sd) + np.log(y[:60].std()))[80:])
+    np.testing.assert_array_equal(problem.truth["x"], problem.given["x"])
+
+
+def test_tables():
+    values = torch.from_numpy(rng(7).standard_normal((500, 3)) * [1, 2, 0] + [5, 0, 3])
+    data = Batch(values, 500, columns={"y": values[:, :1] * 2 + 1})
+    one = NoiseInference(INFO, design="table", rows=90)
+    one.start(data, drawn(0))
+    given, chosen = one.problem(rng(1)).given, rng(1).permutation(500)[:420]
+    raw = values.numpy()[chosen]
+    np.testing.assert_allclose(given["x_new"][:, 1], ((raw[:, 1] - raw[:90, 1].mean()) / raw[:90, 1].std())[120:])
+    np.testing.assert_allclose(given["y_held"], given["x_held"][:, 0])
+    assert not given["x_new"][:, 2].any()
+    with pytest.raises(UserError, match="as many rows"):
+        NoiseInference(INFO, design="table", rows=375).start(data, drawn(0))
+
+
+def test_answers(monkeypatch):
+    calls = []
+
+    def descend(self, warm, steps):
+        calls.append((self, warm, steps))
+        torch.nn.init.constant_(self.z_mean, 2.0)
+
+    def predict(self, k, x, y):
+        assert self.x.shape == (60, 1)
+        return torch.full((len(y),), -1.0 - 10 * (k != 1) * (len(y) == 20) - k), y + k
+
+    monkeypatch.setattr(Posterior, "descend", descend)
+    monkeypatch.setattr(Posterior, "predict", predict)
+    answers = []
+    for rule in RULES:
+        one = NoiseInference(INFO, rule=rule, rows=60, steps=40)
+        one.start(None, drawn(5))
+        one.advance(None, None)
+        answers += [one]
+        ((_, answer),) = one.answered()
+        assert set(answer["log_density"]) == {-2.0}  # of the one that is best on held rows
+        assert float(answer["rate"]) == pytest.approx(2.0)
+        assert answer["z"].shape == (10, 60)
+        assert answer["z"].mean() == pytest.approx(2.0, abs=0.2)
+    assert [c[1:] for c in calls] == [(0, 50) if rule == "cold" else (10, 40) for rule in RULES]
+    for found, _, _ in calls:
+        torch.testing.assert_close(found.mean, calls[0][0].mean)  # one start for all
+    weights = {rule: (found.beta.tolist(), found.weight.tolist(), found.noise) for rule, (found, *_) in zip(RULES, calls, strict=True)}
+    ones, none = [1.0] * 4, [0.0] * 4
+    assert weights["ncai"] == (ones, [1, 10, 100, 1000], "fixed")
+    assert weights["bnn-lv"] == weights["cold"] == (ones, none, "fixed")
+    assert weights["tempered"] == ([1, 2, 4, 8], none, "fixed")
+    assert [weights[o] for o in ("bnn", "variance")] == [(ones, none, "learned"), (ones, none, "function")]
+
+
+def test_metrics():
+    x, noise = rng(0).standard_normal(3000), rng(1).standard_normal((10, 3000))
+    truth = {"x": x[:, None], "mean": np.zeros(2), "log_density": np.array([-1.0, -2.0])}
+    answer = {"z": 0.8 * x + 0.6 * noise, "mean": np.array([3.0, 4.0]), "log_density": np.array([-4.0, -8.0]), "rate": 0.7}
+    model = SimpleNamespace(answered=lambda: [(truth, answer)])
+    names = ("nll", "excess", "function_error", "latent_rate", "latent_information")
+    values = [getattr(study, "noise_" + name)(model, None, {}, None).value for name in names]
+    assert values[:4] == pytest.approx([6.0, 4.5, 12.5**0.5, 0.7])
+    assert values[4] == pytest.approx(-0.5 * math.log(1 - 0.8**2), abs=0.03)
+    with pytest.raises(UserError, match="has no"):
+        study.noise_excess(SimpleNamespace(answered=lambda: [({}, answer)]), None, {}, None)
+
+
+def test_the_suite():
+    suite = load_suite(REPOSITORY / "suites/ncai-bnn-lv/suite.yaml").suite
+    assert suite
