@@ -133,7 +133,9 @@ class Posterior(nn.Module):
         nodes, log_p = (NODES, PROBABILITIES.log()) if latent else (torch.zeros(1), torch.zeros(1))
         logs, means = [], []
         for _ in range(PREDICTIVE // 2):
-            w = self.mean[k] + self.spread * self.log_sd[k].exp() * torch.randn((2, self.mean.shape[1]), generator=self.draws)
+            w = self.mean[k] + self.spread * self.log_sd[k].exp() * torch.randn(
+                (2, self.mean.shape[1]), generator=self.draws
+            )
             mean, log_sd = self.law(w[:, None], x, nodes[:, None], self.log_noise[k])
             logs.append((log_normal(y, mean, log_sd) + log_p[:, None]).logsumexp((0, 1)))
             means.append((log_p.exp() @ mean).mean(0))

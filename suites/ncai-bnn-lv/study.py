@@ -24,12 +24,13 @@ from .latents import Posterior, divergence
 #: Rows that are judged, at most; draws of the latents that dependence is averaged over.
 TESTED, SAMPLES = 300, 10
 #: Of each rule: weights of the constraints, among which held rows choose, the noise, and the spread of q.
-PLAIN = (0.0, 0.0, 0.0, 0.0)
+PLAIN, CONSTRAINED = (0.0, 0.0, 0.0, 0.0), (1.0, 10.0, 30.0, 100.0)
 RULES: Mapping[str, tuple[tuple[float, ...], str, float]] = {
-    "ncai": ((1.0, 10.0, 30.0, 100.0), "fixed", 1.0),
+    "ncai": (CONSTRAINED, "fixed", 1.0),
     "bnn-lv": (PLAIN, "fixed", 1.0),
     "cold": (PLAIN, "fixed", 1.0),
     "mode": (PLAIN, "fixed", 0.0),
+    "ncai-mode": (CONSTRAINED, "fixed", 0.0),
     "bnn": (PLAIN, "learned", 1.0),
     "variance": (PLAIN, "function", 1.0),
 }
@@ -63,9 +64,9 @@ class NoiseInference(Study):
     Args:
         info: of no matter.
         rule: each has four settings, or four times the same, that held rows choose from. Mean-field BNN+LV with NCAI's
-            constraints (``ncai``), without (``bnn-lv``), so from random weights (``cold``), and the joint mode of
-            weights and latents (``mode``); without latents, noise of one deviation (``bnn``) or of one that is a
-            function of x (``variance``).
+            constraints (``ncai``), without (``bnn-lv``), so from random weights (``cold``); the joint mode of weights and
+            latents, without and with them (``mode``, ``ncai-mode``); without latents, noise of one deviation
+            (``bnn``) or of one that is a function of x (``variance``).
         design: of `moments`.
         rows: to train on; a third as many choose the setting.
         steps: after a quarter as many for the function alone, which ``cold`` adds to the others.
@@ -75,7 +76,7 @@ class NoiseInference(Study):
         self,
         info: DataInfo,
         *,
-        rule: Literal["ncai", "bnn-lv", "cold", "mode", "bnn", "variance"] = "ncai",
+        rule: Literal["ncai", "bnn-lv", "cold", "mode", "ncai-mode", "bnn", "variance"] = "ncai",
         design: Literal["goldberg", "yuan", "depeweg"] = "goldberg",
         rows: PositiveInt = 200,
         steps: PositiveInt = 2000,
