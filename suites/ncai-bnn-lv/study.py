@@ -64,8 +64,8 @@ class NoiseInference(Study):
     Args:
         info: of no matter.
         rule: each has four settings, or four times the same, that held rows choose from. Mean-field BNN+LV with NCAI's
-            constraints (``ncai``), without (``bnn-lv``), so from random weights (``cold``); the joint mode of weights and
-            latents, without and with them (``mode``, ``ncai-mode``); without latents, noise of one deviation
+            constraints (``ncai``), without (``bnn-lv``), so from random weights (``cold``); the joint mode of weights
+            and latents, without and with them (``mode``, ``ncai-mode``); without latents, noise of one deviation
             (``bnn``) or of one that is a function of x (``variance``).
         design: of `moments`.
         rows: to train on; a third as many choose the setting.

@@ -71,6 +71,8 @@ def test_networks():
     both = latents.network(w, found.x, z)
     each = [[outputs(w[i], found.x[n].tolist(), float(z[i, n])) for n in range(6)] for i in (0, 1)]
     torch.testing.assert_close(torch.stack(both, -1), torch.tensor(each), rtol=1e-4, atol=1e-4)
+    doubles = [a.double().requires_grad_() for a in (w, found.x, z)]
+    assert torch.autograd.gradcheck(latents.network, doubles)
 
 
 @pytest.mark.parametrize(("noise", "spread"), [("fixed", 1.0), ("fixed", 0.0), ("learned", 1.0), ("function", 1.0)])
@@ -120,7 +122,7 @@ def test_descent():
 
 @pytest.mark.parametrize(("noise", "spread"), [("fixed", 1.0), ("fixed", 0.0), ("learned", 1.0)])
 def test_predictions_of_a_law_in_closed_form(noise, spread, monkeypatch):
-    monkeypatch.setattr(latents, "PREDICTIVE", 4000)
+    monkeypatch.setattr(latents, "PREDICTIVE", 1000)
     found = Posterior(torch.zeros(5, 1), torch.zeros(5), drawn(0), (0.0, 0.0), noise, spread)
     with torch.no_grad():
         found.mean.zero_()
@@ -133,8 +135,8 @@ def test_predictions_of_a_law_in_closed_form(noise, spread, monkeypatch):
     log_density, mean = found.predict(1, torch.zeros(11, 1), y)
     law = Normal(0.4, (0.7**2 * (noise == "fixed") + 0.3**2 + 0.2**2 * spread) ** 0.5)
     near = (y - 0.4).abs() < 3 * law.scale
-    torch.testing.assert_close(log_density[near], law.log_prob(y)[near], atol=0.03, rtol=0.03)
-    torch.testing.assert_close(mean, torch.full((11,), 0.4), atol=0.01, rtol=0)
+    torch.testing.assert_close(log_density[near], law.log_prob(y)[near], atol=0.05, rtol=0.05)
+    torch.testing.assert_close(mean, torch.full((11,), 0.4), atol=0.02, rtol=0)
 
 
 def test_laws():
@@ -224,6 +226,7 @@ def test_the_suite():
     assert pairs[4:] == [[(better, "mode", metric, law) for law in laws] for better, metric in others]
     assert [(c.sanity, c.pool) for c in suite.claims] == [(False, "mean")] * 6 + [(True, "all")]
     gates = [{(g.metric, g.at_least, g.at_most) for g in claim.cells[0].gate} for claim in suite.claims]
+    assert {c.margin for c in suite.claims[4].cells} == {0.2}
     found = ("function-error", None, 0.5)
     assert gates == [{("rate", 0.1, None), found}] * 4 + [{found}] * 2 + [set()]
     assert len(suite.tiers["cpu"].seeds) == 6
