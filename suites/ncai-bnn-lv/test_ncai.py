@@ -219,15 +219,15 @@ def test_the_suite():
     assert [d.params["design"] for d in suite.datasets.values()] == list(suite.datasets) == laws
     assert [m.params.get("rule", "ncai") for m in suite.methods.values()] == list(suite.methods) == list(RULES)
     pairs = [[(c.better, c.worse, c.metric, c.dataset) for c in claim.cells] for claim in suite.claims]
-    told = [("excess", ("bnn-lv", "cold")), ("excess", ("bnn", "variance"))]
+    told = [("excess", ("bnn-lv",)), ("excess", ("cold",)), ("excess", ("bnn", "variance"))]
     told += [("function-error", ("bnn-lv",)), ("information", ("bnn-lv",))]
-    assert pairs[:4] == [[("ncai", o, metric, law) for law in laws for o in rivals] for metric, rivals in told]
+    assert pairs[:5] == [[("ncai", o, metric, law) for law in laws for o in rivals] for metric, rivals in told]
     others = [("ncai-mode", "excess"), ("ncai-mode", "information"), ("bnn-lv", "excess")]
-    assert pairs[4:] == [[(better, "mode", metric, law) for law in laws] for better, metric in others]
-    assert [(c.sanity, c.pool) for c in suite.claims] == [(False, "mean")] * 6 + [(True, "all")]
+    assert pairs[5:] == [[(better, "mode", metric, law) for law in laws] for better, metric in others]
+    assert [(c.sanity, c.pool) for c in suite.claims] == [(False, "mean")] * 7 + [(True, "all")]
     gates = [{(g.metric, g.at_least, g.at_most) for g in claim.cells[0].gate} for claim in suite.claims]
-    assert {c.margin for c in suite.claims[4].cells} == {0.2}
+    assert {c.margin for c in suite.claims[5].cells} == {0.2}
     found = ("function-error", None, 0.5)
-    assert gates == [{("rate", 0.1, None), found}] * 4 + [{found}] * 2 + [set()]
+    assert gates == [{("rate", 0.1, None), found}] * 5 + [{found}] * 2 + [set()]
     assert len(suite.tiers["cpu"].seeds) == 6
     assert (NoiseInference(INFO).rows, NoiseInference(INFO).steps) == (200, 2000)
