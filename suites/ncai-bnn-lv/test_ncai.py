@@ -87,14 +87,14 @@ def test_descent(monkeypatch):
     assert fresh.z_log_sd.grad.any()  # of the loss, no longer of the start's
 
 
-@pytest.mark.parametrize(("noise", "spread"), [("fixed", 1.0), ("fixed", 0.0), ("learned", 1.0)])
+@pytest.mark.parametrize(("noise", "spread"), [("fixed", 1.0), ("fixed", 0.0), ("learned", 1.0), ("function", 1.0)])
 def test_predictions_of_a_law_in_closed_form(noise, spread, monkeypatch):
     monkeypatch.setattr(ncai, "PREDICTIVE", 1000)
     found = Posterior(torch.zeros(5, 1), torch.zeros(5), drawn(0), (0.0, 0.0), noise, spread)
     with torch.no_grad():
         found.mean.zero_()
         found.log_sd.fill_(-30.0)
-        found.log_noise.fill_(math.log(0.3))
+        (found.mean[1, -1] if noise == "function" else found.log_noise).fill_(math.log(0.3))
         found.mean[1, HIDDEN], found.mean[1, HIDDEN + 1] = 1.0, -1.0  # the latent into two units: z = [z]+ - [-z]+
         found.mean[1, 3 * HIDDEN], found.mean[1, 3 * HIDDEN + 2] = (s * 0.7 * HIDDEN**0.5 / 6 for s in (1, -1))
         found.mean[1, -2], found.log_sd[1, -2] = 0.4, math.log(0.2)
