@@ -1,9 +1,9 @@
 """Deep kernel machines and deep Gaussian processes in terms of their Gram matrices, in float64 (Yang et al. 2023).
 
 Features of a layer, F (P, N) at P rows, are N draws from N(0, K(G)), G the Gram matrix F F' / N of the layer before;
-F = L Z with L L' = K(G) and Z standard normal, so that the Gram matrix is L A A' L' with A = Z / sqrt(N). Where N goes to
-infinity and the targets y are repeated N times, what is left of it (the paper's representation learning limit) are
-the Gram matrices that maximise
+F = L Z with L L' = K(G) and Z standard normal, so that the Gram matrix is L A A' L' with A = Z / sqrt(N). Where N
+grows and the targets y are repeated N times, what is left (the paper's representation learning limit) are the Gram
+matrices that maximise
 
     log N(y | 0, a K(G_L) + s I) - nu sum_l KL(N(0, G_l) || N(0, K(G_l-1))),
 

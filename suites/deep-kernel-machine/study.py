@@ -24,9 +24,9 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from scipy.stats import chi2, kstest
 from torch import Generator, Tensor
 
-from .grams import Outputs, Settings, covariances, divergence, log_likelihood, lower, optimum, predict
+from .grams import Outputs, Settings, covariances, log_likelihood, optimum, predict
 
-#: Of the width study: Gram matrices, noise, and steps to their optimum; chains, leapfrog steps, every which draw is kept.
+#: Of the width study: Gram matrices, noise, steps to the optimum; chains, leapfrog steps, which draws are kept, units.
 LAYERS, NOISE, STEPS = 2, 0.05, 500
 CHAINS, LEAPFROG, THINNED, UNITS = 8, 8, 5, 4
 FOLDS = 20
@@ -42,7 +42,7 @@ def fold(rows: int, which: int) -> tuple[np.ndarray, np.ndarray]:
     """Training and test rows of the official splits of UCI sets: permutations of numpy's first generator, seed 1."""
     old = np.random.RandomState(1)
     order = [old.choice(rows, rows, replace=False) for _ in range(which + 1)][-1]
-    return np.split(order, [round(0.9 * rows)])
+    return order[: round(0.9 * rows)], order[round(0.9 * rows) :]
 
 
 class Rows(TableStudy):
@@ -105,7 +105,11 @@ class GramPosterior(Rows):
     def answer(self, given: Arrays, rng: np.random.Generator) -> Mapping[str, Any]:
         """Draws of ``grams`` (S, L, n, n), and of units' features, ``features`` (L, U, n)."""
         x, y = torch.from_numpy(given["x"]), torch.from_numpy(given["y"])
-        at, width, draws = settings(1, LAYERS, NOISE), self.width, torch.Generator().manual_seed(int(rng.integers(2**62)))
+        at, width, draws = (
+            settings(1, LAYERS, NOISE),
+            self.width,
+            torch.Generator().manual_seed(int(rng.integers(2**62))),
+        )
         if width == 0:
             (out,), many = [covariances(at, x, None)], UNITS * CHAINS * (self.draws // THINNED)
             z = torch.randn(len(x), many, generator=draws, dtype=torch.float64)

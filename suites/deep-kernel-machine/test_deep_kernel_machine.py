@@ -1,4 +1,4 @@
-"""Objective and its optimum against closed forms, bounds and conditionals against inverses, chains against exact laws."""
+"""The optimum against a closed form, bounds and conditionals against inverses, chains against exact laws."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_trainings_raise_the_bound_and_learn_gram_matrices_less_where_they_cost_
 
 @pytest.mark.parametrize(("width", "repeated"), [(2, True), (2, False), (5, True)])
 def test_chains_follow_a_posterior_that_is_normal(monkeypatch, width, repeated):
-    """A likelihood exp(-1.5 G_11) of the first layer leaves features N(0, 1 / 4) there if repeated, else 1 / (1 + 3 / N)."""
+    """A likelihood exp(-1.5 G_11) leaves first features N(0, 1 / 4) if repeated, else N(0, 1 / (1 + 3 / N))."""
     monkeypatch.setattr(study, "log_likelihood", lambda out, y: -1.5 * out.features[0][..., 0, :].square().sum(-1))
     one = study.GramPosterior(INFO, width=width, repeated=repeated, rows=3, burn_in=200, draws=600)
     x = rng(10).standard_normal((3, 3))
@@ -134,7 +134,9 @@ def test_problems():
     problem = other.problem(rng(3))
     given, (train, test) = problem.given, study.fold(40, int(rng(3).integers(20)))
     x, y = one.x, one.y[:, 0]
-    np.testing.assert_allclose(given["x_new"][:, :2], ((x - x[train].mean(0))[test] / (x[train].std(0) + (x[0] == 7)))[:, :2])
+    np.testing.assert_allclose(
+        given["x_new"][:, :2], ((x - x[train].mean(0))[test] / (x[train].std(0) + (x[0] == 7)))[:, :2]
+    )
     np.testing.assert_allclose(problem.truth["y"], (y[test] - y[train].mean()) / y[train].std())
     np.testing.assert_allclose(np.sort(given["y"]), np.sort((y[train] - y[train].mean()) / y[train].std()))
     assert np.corrcoef(given["y"], given["x"][:, 0])[0, 1] > 0.9
@@ -152,12 +154,14 @@ def test_answers_are_those_of_the_best_try(monkeypatch):
 
     monkeypatch.setattr(study, "optimum", fake)
     law = {1.0: 9.0, 10.0: 2.0, 100.0: 4.0}  # the second is nearest
-    monkeypatch.setattr(study, "predict", lambda out, y: (out.k[len(y) + 5 :, 0] * 0 + law[seen[-1][0] / 3], out.variance[len(y) + 5 :]))
+    monkeypatch.setattr(
+        study, "predict", lambda out, y: (out.k[len(y) + 5 :, 0] * 0 + law[seen[-1][0] / 3], out.variance[len(y) + 5 :])
+    )
     given = {"x": rng(0).standard_normal((40, 3)), "y": np.zeros(40), "x_new": rng(1).standard_normal((6, 3))}
     answer = study.SparseKernelMachine(INFO, inducing=5).answer(given, rng(0))
     assert (answer["chosen"], set(answer["mean"]), len(answer["variance"])) == (1, {2.0}, 6)
     assert [call[0] for call in seen] == [3.0, 30.0, 300.0, 30.0]
-    assert {(round(call[1], 9), *call[2:4]) for call in seen} == {(0.1, 1, 2)}
+    assert {(round(call[1], 12), *call[2:4]) for call in seen} == {(0.1, 1, 2)}
     assert [call[4:] for call in seen] == [(36, 5)] * 3 + [(40, 5)]
     monkeypatch.undo()
     monkeypatch.setattr(study, "optimum", fake)
