@@ -10,9 +10,12 @@ import torch
 from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.deep_kernel_machine import grams, study
+from latentbench.spec.loading import load_suite
 from scipy import linalg, stats
 from torch.distributions import MultivariateNormal as Normal
 from torch.distributions import kl_divergence
+
+from tests.project import REPOSITORY
 
 INFO, rng, inv, t = DataInfo((3,), "real", 1), np.random.default_rng, np.linalg.inv, torch.from_numpy
 AT = grams.Settings(*(torch.tensor(v).double() for v in ([0.1, -0.3, 0.4], [-0.2, 0.3], 0.7, -1.2)))
@@ -200,3 +203,23 @@ def test_a_wide_process_is_near_its_limit_only_if_targets_are_repeated():
     assert found[40, True] < 0.6 * found[3, True]
     assert found[40, True] < 0.8 * found[40, False]
     assert found[0, True] == pytest.approx(found[40, False], abs=0.15)
+
+
+def test_who_is_claimed_to_be_ahead():
+    suite = load_suite(REPOSITORY / "suites/deep-kernel-machine/suite.yaml").suite
+    near, normal, once, *densities = suite.claims
+    assert [(c.metric, c.direction, c.methods) for c in (near, normal)] == [
+        (metric, "falls", ["dgp-4", "dgp-16", "dgp-64"]) for metric in ("distance", "ks")
+    ]
+    assert (once.metric, once.better, once.worse, once.margin) == ("distance", "dgp-64", "dgp-64-once", 0.1)
+    cells = [(c.metric, c.better, c.worse, c.dataset) for claim in densities for c in claim.cells]
+    assert cells == [("nll", "dkm", o, d) for o in ("nngp", "gp-lengths", "gp") for d in ("yacht", "boston", "energy")]
+    params = {name: method.params for name, method in suite.methods.items()}
+    assert [params[f"dgp-{w}"] for w in (4, 16, 64)] == [{"width": w} for w in (4, 16, 64)]
+    assert (params["dgp-64-once"], params["dkm"]) == ({"width": 64, "repeated": False}, {})
+    rival = {"learned": False, "tries": [0.01, 0.1, 1.0]}
+    assert [params[name] for name in ("nngp", "gp", "gp-lengths")] == [
+        rival,
+        {"layers": 0, **rival},
+        {"layers": 0, "lengths": True, **rival},
+    ]
