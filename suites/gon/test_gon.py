@@ -8,6 +8,7 @@ from latentbench.core.errors import UserError
 from latentbench.core.types import Batch, DataInfo
 from latentbench.papers.gon.gon import GON, Autoencoder, VariationalGON
 from latentbench.papers.gon.siren import Siren
+from latentbench.papers.gon.tied import TiedAutoencoder
 from torch import distributions as td
 
 UNIT = DataInfo((6,), "unit", 40)
@@ -102,6 +103,31 @@ def test_an_autoencoder_has_about_twice_the_parameters():
     assert 1.9 < count(Autoencoder) / count(GON) < 2.1
 
 
+@pytest.mark.parametrize(
+    ("info", "params"),
+    [(UNIT, {"hidden": (7, 5)}), (IMAGE, {"hidden": (), "network": {"conv": {"channels": [4, 6]}}})],
+)
+def test_an_encoder_of_tied_weights_is_the_transpose_of_its_decoder(info, params):
+    """With no nonlinearity between, encoder and linear part of the decoder are adjoint: <E x, z> = <x, D z>."""
+    model = make(TiedAutoencoder, info, **params).double()
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.ELU):
+                setattr(module, name, torch.nn.Identity())
+    x, z = (torch.randn(n, generator=gen(5), dtype=torch.float64) for n in ((8, *info.shape), (8, 3)))
+    flat = model.decoder(z) - model.decoder(torch.zeros_like(z))
+    torch.testing.assert_close((model.encode(x) * z).sum(-1), (x.flatten(1) * flat).sum(-1))
+
+
+def test_tied_layers_have_biases_and_activations_between():
+    model = make(TiedAutoencoder, hidden=(7,))
+    for i, bias in enumerate(model.biases):
+        bias.data.normal_(generator=gen(i))
+    (first, _, last), (outer, inner) = model.decoder, model.biases
+    h = torch.nn.functional.elu(X @ last.weight + outer)
+    torch.testing.assert_close(model.encode(X), h @ first.weight + inner)
+
+
 class TestVariational:
     def test_loss_is_the_elbo_at_the_posterior_from_the_origin(self):
         model, g = make(VariationalGON, BINARY, step=0.5), gen(3)
@@ -150,6 +176,8 @@ def test_siren_is_a_function_of_place_and_code():
         (GON, {"info": IMAGE, "network": BATCH_NORM}, "batch normalisation"),
         (VariationalGON, {"info": IMAGE, "likelihood": "bernoulli", "network": BATCH_NORM}, "batch normalisation"),
         (Autoencoder, {"network": "siren"}, "network is 'siren'"),
+        (TiedAutoencoder, {"network": "siren"}, "network is 'siren'"),
+        (TiedAutoencoder, {"info": IMAGE, "network": BATCH_NORM}, "batch normalisation"),
         (Autoencoder, {"latent_dim": 0}, "latent_dim is 0"),
     ],
 )

@@ -41,7 +41,7 @@ def permutations(n: int, dims: int, generator: Generator, like: Tensor) -> Tenso
     "any-order-arm",
     "Trainable ExactLikelihood Sampler Marginals",
     "conditionals of every variable given every subset, for binary vectors",
-    examples=(Example("binary-vector", {"hidden": (8,)}),),
+    examples=(Example("binary-vector", {"hidden": (8,), "orders": 3}),),
 )
 class AnyOrderARM(nn.Module):
     """Conditionals of every variable given every subset.
@@ -144,7 +144,7 @@ class AnyOrderARM(nn.Module):
     "marginalization-model",
     "Trainable ExactLikelihood Sampler Marginals",
     "any-order conditionals and, distilled from them, marginals in one pass",
-    examples=(Example("binary-vector", {"hidden": (8,)}),),
+    examples=(Example("binary-vector", {"hidden": (8,), "orders": 3}),),
 )
 class MarginalizationModel(AnyOrderARM):
     """Conditionals and, distilled from them, marginals in one pass.

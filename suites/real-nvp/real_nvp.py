@@ -76,6 +76,7 @@ class Scale(nn.Module):
         Example("real-image", {"maps": 4, "blocks": 1}),
         Example("rgb-image", {"maps": 4, "blocks": 0, "batch_norm": False, "l2": 0.0}, "likelihood"),
         Example("real-image", {"maps": 4, "blocks": 1, "additive": True, "scales": 3}),
+        Example("real-image", {"maps": 4, "blocks": 1, "additive": True, "scales": 1}),
     ),
 )
 class RealNVP(nn.Module):

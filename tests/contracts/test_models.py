@@ -64,6 +64,21 @@ class TestDensities:
 
         assert "they sum to 0" in broken(Nothing, "coupling-flow", "real-vector", FLOW)[models.NORMALISED]
 
+    def test_what_only_more_coordinates_than_are_integrated_over_tell(self):
+        class Flow(CouplingFlow):
+            def log_prob(self, x: Tensor) -> Tensor:
+                return super().log_prob(x) + 0.1 * (x.shape[1] - 2)
+
+        assert "of 5 coordinates" in broken(Flow, "coupling-flow", "real-vector", FLOW)[models.SAMPLES]
+
+        class NoiseInOneDimension(load(find_model("ppca").target)):
+            def log_prob(self, x: Tensor) -> Tensor:
+                lost = self.dims - self.latent_dim - 1
+                return super().log_prob(x) + 0.5 * lost * self.noise.log().float()
+
+        found = broken(NoiseInOneDimension, "ppca", "real-vector", {"latent_dim": 1})
+        assert "of 5 coordinates" in found[models.SAMPLES]
+
     def test_mass_that_lies_between_all_points_with_larger_weights_is_no_fault(self):
         class Needles(CouplingFlow):
             def __init__(self, info, **params):
@@ -453,6 +468,21 @@ class TestBehaviour:
                 return (x.exp() / x.exp()).mean(1, keepdim=True)
 
         assert "encode" in wrong(Fragile)["values at the ends of the data's range give no NaN"]
+
+    def test_an_exact_likelihoods_posterior_averages_to_its_prior(self):
+        class Wide(load(find_model("ppca").target)):
+            def encode_gaussian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                mean, _ = super().encode_gaussian(x)
+                return mean, self.noise.log().float().expand_as(mean)
+
+        class Shrunk(load(find_model("ppca").target)):
+            def encode_gaussian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                mean, log_variance = super().encode_gaussian(x)
+                return 0.8 * mean, log_variance
+
+        for cls in (Wide, Shrunk):
+            found = broken(cls, "ppca", "real-vector", {"latent_dim": 2})
+            assert "where their prior has one" in found["capabilities that say the same thing agree"]
 
     def test_what_is_said_twice_agrees(self):
         class Loose(VAE):

@@ -25,6 +25,8 @@ from latentbench.core.types import Batch
 
 #: Draws by which a Gaussian posterior is measured, and the standard errors that it may be off.
 POSTERIOR, ERRORS = 400, 6.0
+#: Samples of a model over which its exact posteriors are averaged.
+AGGREGATE = 20_000
 #: Rows by which answers to a part of the rows are compared, first and last.
 PART = slice(3, 6)
 
@@ -207,6 +209,9 @@ def agreement(subject: Subject) -> str | None:
         ratio = codes.var(0) / spread
         if float((ratio.log() / (2.0 / POSTERIOR) ** 0.5).abs().max()) > ERRORS:
             return f"draws of encode_sample have {float(ratio.median()):.3g} times the variance of encode_gaussian"
+        exact = {"ExactLikelihood", "Sampler"} <= subject.can and "StandardNormalPrior" in subject.declared
+        if exact and (said := _aggregate(model)):
+            return said
     decoded = found.get("decode") if "reconstruct" in found else None
     if decoded is not None and not torch.allclose(decoded, found["reconstruct"], rtol=1e-3, atol=1e-4):
         return "reconstruct is not the decoded mean of encode_gaussian"
@@ -216,6 +221,19 @@ def agreement(subject: Subject) -> str | None:
         return "sample_path starts elsewhere with more steps"
     if not {"mean", "transport to 0.0", PATHS[0]} & set(found):
         raise NotApplicable("it says nothing twice")
+    return None
+
+
+@torch.no_grad()
+def _aggregate(model: Any) -> str | None:
+    """Where a likelihood is exact, so is the posterior: over samples of the model it averages to the prior N(0, I)."""
+    mean, log_variance = (one.double() for one in model.encode_gaussian(model.sample(AGGREGATE, generator(34))))
+    share = (mean.square() + log_variance.exp()).mean(0)
+    error = (mean.square() + log_variance.exp()).std(0) / AGGREGATE**0.5
+    if bool((mean.mean(0).abs() > ERRORS * mean.std(0) / AGGREGATE**0.5 + 1e-3).any()):
+        return f"posteriors of samples have the mean {mean.mean(0).tolist()} where their prior has zero"
+    if bool(((share - 1.0).abs() > ERRORS * error + 1e-3).any()):
+        return f"posteriors of samples have the variance {share.tolist()} where their prior has one"
     return None
 
 

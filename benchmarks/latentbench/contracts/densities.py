@@ -76,6 +76,29 @@ def samples(subject: Subject) -> str | None:
             for name, at, found in _statistics(space, drawn, mass, log_prob_of(subject, model)):
                 if said := _chi_square(at, mass, space, found):
                     return f"the law of {name} over {SAMPLES} samples is not the density's: {said}{when}"
+    return _of_many_coordinates(subject)
+
+
+@torch.no_grad()
+def _of_many_coordinates(subject: Subject) -> str | None:
+    """More real coordinates than can be integrated over: for any density g the mean of g(x) / p(x) over samples of p is
+    one, here for a Gaussian narrower than they lie."""
+    if not {"Sampler", "ExactLikelihood"} <= subject.can or subject.rows.info.support != "real":
+        return None
+    model = subject.trained()
+    drawn = model.sample(SAMPLES, generator(33))
+    x = drawn.flatten(1).double()
+    if not 2 < x.shape[1] <= MOST_DIMS:
+        return None
+    root, flat = torch.linalg.cholesky_ex(0.5 * torch.cov(x.T))
+    if flat or not bool(root.isfinite().all()):  # they fill no volume
+        return None
+    near = torch.distributions.MultivariateNormal(x.mean(0), scale_tril=root)
+    ratio = (near.log_prob(x) - model.log_prob(drawn).double()).exp()
+    total, error = float(ratio.mean()), float(ratio.std()) / len(x) ** 0.5
+    if error <= NOISE * total and abs(total - 1.0) > ERRORS * error + SLACK["random"]:
+        times = f"{1.0 / total:.5g} times that of its samples ({error / total:.2g} of it s.e.)"
+        return f"of {x.shape[1]} coordinates the density is {times}"
     return None
 
 

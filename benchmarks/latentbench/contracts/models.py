@@ -20,6 +20,7 @@ LOSS = "its loss is a finite scalar, and what it logs is one, too"
 TRAINS = "it trains"
 SHAPES = "answers have the right shapes and are finite, of many rows and of one"
 NORMALISED = "its probabilities sum to one"
+SAMPLES = "its samples follow its density"
 WEIGHTS = "its bound is the mean of its log importance weights, and weights average to the likelihood"
 
 #: Each test, and those without which it means nothing; those of probabilities early, as they are cheap and tell most.
@@ -31,7 +32,7 @@ TESTS: dict[str, tuple[Trial, tuple[str, ...]]] = {
     SHAPES: (behaviour.shapes, (TRAINS,)),
     NORMALISED: (densities.normalised, (SHAPES,)),
     WEIGHTS: (densities.weights, (SHAPES, NORMALISED)),
-    "its samples follow its density": (densities.samples, (SHAPES,)),
+    SAMPLES: (densities.samples, (SHAPES,)),
     "its bound lies below a density": (densities.bound, (SHAPES,)),
     "its conditional distributions sum to one": (densities.parts, (SHAPES,)),
     "gradients reach every parameter": (learning.gradients, (TRAINS,)),
