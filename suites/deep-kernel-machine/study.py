@@ -49,7 +49,7 @@ class Rows(TableStudy):
         self.keep(data)
 
 
-@model("gram-posterior", "Iterative Study", examples=(Example("real-vector", {"width": 3, "moves": 5}),))
+@model("gram-posterior", "Iterative Study", examples=(Example("sequence", {"width": 3, "moves": 5}),))
 class GramPosterior(Rows):
     """Draws of a deep Gaussian process with two layers of features, given eight rows of a table, by Hamiltonian chains.
 
@@ -110,7 +110,7 @@ def gram_distance(model: Any, view: View, settings: Arrays, generator: Generator
     return over_problems(model, measure)
 
 
-@model("sparse-kernel-machine", "Iterative Study", examples=(Example("real-vector", {"steps": 2, "inducing": 5}),))
+@model("sparse-kernel-machine", "Iterative Study", examples=(Example("sequence", {"steps": 2, "inducing": 5}),))
 class SparseKernelMachine(Rows):
     """Regression with inducing rows, trained by the bound on the marginal likelihood less the divergences.
 
