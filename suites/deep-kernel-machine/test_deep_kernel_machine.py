@@ -107,9 +107,9 @@ def test_trainings_move_all_towards_a_higher_bound_less_divergences(monkeypatch)
 def test_chains_follow_a_posterior_that_is_normal(monkeypatch, width, repeated):
     """A likelihood exp(-1.5 G_11) leaves first features N(0, 1 / 4) if repeated, else N(0, 1 / (1 + 3 / N))."""
     monkeypatch.setattr(study, "log_likelihood", lambda out, y: -1.5 * out.features[..., 0, 0, :].square().sum(-1))
-    one = study.GramPosterior(INFO, width=width, repeated=repeated, moves=120)
+    one = study.GramPosterior(INFO, width=width, repeated=repeated, moves=200)
     found = one.answer({"x": rng(10).standard_normal((3, 3)), "y": np.zeros(3)}, rng(0))["grams"]
-    assert found.shape == (192, 2, 3, 3)
+    assert found.shape == (320, 2, 3, 3)
     assert float(found[:, 0, 0, 0].mean()) == pytest.approx(1 / 4 if repeated else 1 / (1 + 3 / width), rel=0.15)
     assert float(found[:, 1, 1, 1].mean()) == pytest.approx(1.0, rel=0.15)
 
