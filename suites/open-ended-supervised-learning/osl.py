@@ -92,7 +92,7 @@ class SubjectiveLearner(nn.Module):
         self.rule, self.shots, self.classes = rule, shots, classes
         hidden, inputs = checks.wholes("hidden", hidden), info.dims * (3 if classes else 1)
 
-        def net(outputs: int) -> nn.Sequential:
+        def net(outputs: int) -> nn.Module:
             return mlp(inputs, (*hidden, outputs), "relu")[:-1]  # no activation of the outputs
 
         self.nets = nn.ModuleList(net(classes or 1) for _ in range(models))
