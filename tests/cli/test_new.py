@@ -201,3 +201,11 @@ def test_a_folder_with_helpers_and_datasets_is_checked_whole(project, folder):
     assert done.code == 0, done.out + done.err
     assert "my-metric: " in done.out
     assert "my-dataset: it can be prepared" in done.out
+
+
+def test_the_catalogue_of_papers_beside_suites_is_no_suite(project):
+    suites = project.suite().parent
+    (suites / "papers.yaml").write_text("- {id: some-paper, title: Some paper}\n")
+    done = project("check", suites)
+    assert "ok small: it validates" in done.out, done.err
+    assert "papers" not in done.out + done.err

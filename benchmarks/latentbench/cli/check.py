@@ -11,7 +11,7 @@ import click
 from latentbench.cli.options import examples, format_option, print_json
 from latentbench.core.console import note, out, printable
 from latentbench.core.errors import UserError, did_you_mean
-from latentbench.core.paths import is_companion, shown
+from latentbench.core.paths import CATALOGUE, is_companion, shown
 from latentbench.core.plugins import PAPERS, package_name
 from latentbench.discovery.finding import sources
 from latentbench.discovery.reading import declarations
@@ -92,6 +92,7 @@ def findings(what: str, *, quiet: bool = False) -> Iterator[Finding]:
 def _folder(folder: Path, *, quiet: bool) -> Iterator[Finding]:
     files = sorted([*folder.glob("*.py"), *folder.glob("*.yaml"), *folder.glob("*/*.yaml")])
     files = [f for f in files if not any(map(is_companion, f.relative_to(folder).parts))]
+    files = [f for f in files if f.resolve().parts[-2:] != CATALOGUE.parts]  # a list of papers, no suite
     if not files:
         raise UserError("nothing to check here", where=folder, fix="name a folder with modules or YAML files")
     registry.add_folder(folder)
