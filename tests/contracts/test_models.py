@@ -11,8 +11,9 @@ import math
 
 import pytest
 import torch
-from latentbench.contracts import models
+from latentbench.contracts import densities, models
 from latentbench.contracts.examples import check_examples, subject_of
+from latentbench.contracts.masses import Mass
 from latentbench.contracts.models import TESTS, check_model
 from latentbench.core.imports import load
 from latentbench.core.types import Elbo
@@ -78,6 +79,19 @@ class TestDensities:
 
         found = broken(NoiseInOneDimension, "ppca", "real-vector", {"latent_dim": 1})
         assert "of 5 coordinates" in found[models.SAMPLES]
+
+    @pytest.mark.parametrize("short", [True, False])
+    def test_estimates_that_fall_short_of_one_say_nothing_of_samples(self, short, monkeypatch):
+        """Uneven weights miss some states; states that are exchanged sum to one all the same."""
+        subject = subject_of(VAE, find_model("vae"), Example("binary-vector", SMALL))
+        model, space, mass, when = next(densities.masses(subject))
+        p = mass.p.clone()
+        most, least = int(p.argmax()), int(p.argmin())
+        p[most], p[least] = p[least], 0.0 if short else p[most]
+        found = Mass(p, mass.variance, 500.0, 0.03)
+        monkeypatch.setattr(densities, "masses", lambda _: [(model, space, found, when)])
+        monkeypatch.setattr(densities, "_decoded", lambda _: None)
+        assert (densities.samples(subject) is None) == short
 
     def test_mass_that_lies_between_all_points_with_larger_weights_is_no_fault(self):
         class Needles(CouplingFlow):
