@@ -82,13 +82,13 @@ class TestDensities:
 
     @pytest.mark.parametrize("short", [True, False])
     def test_estimates_that_fall_short_of_one_say_nothing_of_samples(self, short, monkeypatch):
-        """Uneven weights miss some states; states that are exchanged sum to one all the same."""
+        """Uneven weights miss some of a state; what is another's instead sums to one all the same."""
         subject = subject_of(VAE, find_model("vae"), Example("binary-vector", SMALL))
         model, space, mass, when = next(densities.masses(subject))
-        p = mass.p.clone()
-        most, least = int(p.argmax()), int(p.argmin())
-        p[most], p[least] = p[least], 0.0 if short else p[most]
-        found = Mass(p, mass.variance, 500.0, 0.03)
+        p = mass.p / mass.p.sum()
+        missed = 0.5 * p[0]
+        p[:2] += torch.stack([-missed, 0.0 * missed if short else missed])
+        found = Mass(p, 1e-8 * torch.ones_like(p), 500.0, 0.03)
         monkeypatch.setattr(densities, "masses", lambda _: [(model, space, found, when)])
         monkeypatch.setattr(densities, "_decoded", lambda _: None)
         assert (densities.samples(subject) is None) == short
