@@ -109,6 +109,15 @@ def test_numbers_of_a_smoke_run_are_no_result(project):
     assert (verdict.code, verdict.out) == (0, "[]\n")
 
 
+def test_a_smoke_run_says_which_metric_failed_and_why(project):
+    project.suite({"methods": {"narrow": {"model": "toy", "params": {"spread": 1e30}}}, "claims": []})
+    answer = project.run("small", "--tier", "smoke")
+    failures = {m.failure for r in project.records().values() for m in r.metrics}
+    assert failures, answer.out
+    assert None not in failures, "the fixture is to fail"
+    assert all(f"failed: {failure}" in " ".join(answer.out.split()) for failure in failures)
+
+
 def test_quiet(project):
     project.suite()
     answer = project.run("small", "--quiet", "--seeds", "1")

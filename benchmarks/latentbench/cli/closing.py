@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latentbench.core.console import note
+from latentbench.core.console import note, printable
 from latentbench.core.paths import shown
 from latentbench.spec.claims import Tier
 from latentbench.spec.loading import LoadedSuite
 
 if TYPE_CHECKING:
     from latentbench.results.answered import Answers
+    from latentbench.results.by_seed import SeedRow
     from latentbench.results.gather import Gathered
     from latentbench.results.leaderboard import Row
     from latentbench.results.verdicts import ClaimVerdict
@@ -68,7 +69,7 @@ def _show_smoke(gathered: Gathered) -> None:
 
     suite = gathered.loaded.suite
     rows = [
-        [r.method, r.dataset, r.metric, r.status if r.value is None else f"{r.value:.5g} {_unit(r.unit)}".rstrip()]
+        [r.method, r.dataset, r.metric, _said(r) if r.value is None else f"{r.value:.5g} {_unit(r.unit)}".rstrip()]
         for r in seed_rows(gathered)
     ]
     print_table(
@@ -81,6 +82,11 @@ def _show_smoke(gathered: Gathered) -> None:
         "smoke runs prove that a suite runs; they are on no leaderboard and count for no verdict. "
         f"Next: latentbench plan {suite.id} --tier {tier}, latentbench run {suite.id} --tier {tier}"
     )
+
+
+def _said(row: SeedRow) -> str:
+    """Why there is no value: the metric's failure, or what became of the run."""
+    return f"failed: {printable(row.failure)}" if row.failure else row.status
 
 
 def _unit(unit: str | None) -> str:
