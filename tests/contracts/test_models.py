@@ -93,6 +93,10 @@ class TestDensities:
         monkeypatch.setattr(densities, "_decoded", lambda _: None)
         assert (densities.samples(subject) is None) == short
 
+    def test_small_data_are_trained_on_wherever_they_are_asked_for(self):
+        with torch.no_grad():
+            assert subject_of(VAE, find_model("vae"), Example("binary-vector", SMALL)).small() is not None
+
     def test_mass_that_lies_between_all_points_with_larger_weights_is_no_fault(self):
         class Needles(CouplingFlow):
             def __init__(self, info, **params):

@@ -228,12 +228,11 @@ def agreement(subject: Subject) -> str | None:
 def _aggregate(model: Any) -> str | None:
     """Where a likelihood is exact, so is the posterior: over samples of the model it averages to the prior N(0, I)."""
     mean, log_variance = (one.double() for one in model.encode_gaussian(model.sample(AGGREGATE, generator(34))))
-    share = (mean.square() + log_variance.exp()).mean(0)
-    error = (mean.square() + log_variance.exp()).std(0) / AGGREGATE**0.5
-    if bool((mean.mean(0).abs() > ERRORS * mean.std(0) / AGGREGATE**0.5 + 1e-3).any()):
-        return f"posteriors of samples have the mean {mean.mean(0).tolist()} where their prior has zero"
-    if bool(((share - 1.0).abs() > ERRORS * error + 1e-3).any()):
-        return f"posteriors of samples have the variance {share.tolist()} where their prior has one"
+    moments = (("mean", mean, 0.0, "zero"), ("variance", mean.square() + log_variance.exp(), 1.0, "one"))
+    for name, each, expected, said in moments:
+        found, error = each.mean(0), each.std(0) / AGGREGATE**0.5
+        if bool(((found - expected).abs() > ERRORS * error + 1e-3).any()):
+            return f"posteriors of samples have the {name} {found.tolist()} where their prior has {said}"
     return None
 
 

@@ -56,7 +56,7 @@ def loss(subject: Subject) -> str | None:
 
 def gradients(subject: Subject) -> str | None:
     require_trainable(subject.trained())
-    silent: set[str] | None = None
+    silent = {name for name, _ in subject.trained().named_parameters()}
     for start in range(STARTS):  # which expert of several learns may hang on the first weights
         model = subject.prepared(start) if start else subject.copy()  # zero starting values may block a first gradient
         model.train()
@@ -69,11 +69,9 @@ def gradients(subject: Subject) -> str | None:
         if broken := [n for n, p in wanted.items() if not p.grad.isfinite().all()]:
             return f"not finite for {', '.join(broken[:5])}"
         # the gradient of a weight-normalised direction is orthogonal to it: zero where it has one entry
-        still = {n for n, p in wanted.items() if (p.numel() > 1 or p.dim() < 2) and not p.grad.any()}
-        silent = still if silent is None else silent & still
+        silent &= {n for n, p in wanted.items() if (p.numel() > 1 or p.dim() < 2) and not p.grad.any()}
         if not silent:
             return None
-    assert silent is not None
     return f"zero for {', '.join(sorted(silent)[:5])}"
 
 

@@ -82,6 +82,7 @@ class Subject:
             model.prepare(self.x.clone(), generator())
         return model
 
+    @torch.enable_grad()
     def train(
         self, model: Any, steps: int = STEPS, progress: float = 0.0, seed: int | None = None, rate: float = RATE
     ) -> list[float]:
